@@ -1,0 +1,185 @@
+//! Feature sets as a project file names them.
+
+use std::{borrow::Cow, fmt, path::Path};
+
+use arrow::datatypes::{DataType, TimeUnit};
+use indexmap::IndexMap;
+use millstream_graph::suggest;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{LoadError, LoadOptions, MemoryTable, load};
+
+/// One entry of `feature_sets:` in a project file.
+///
+/// ```yaml
+/// feature_sets:
+///   cards:
+///     keys: [card_id]
+///     source: data/cards.parquet
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSetSpec {
+    /// The columns by which rows are found.
+    pub keys: Vec<String>,
+    /// The file the rows come from, inside the project's folder: `.parquet`, `.csv` (with a header) or `.jsonl`.
+    pub source: String,
+    /// The event timestamp: of several rows with the same keys the latest counts, and of equally late ones the last in
+    /// the file. Without it every key may stand in the file only once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<String>,
+    /// The features and their types. By default: every other column of the file, typed as found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub features: Option<IndexMap<String, TypeName>>,
+    /// Types of the keys and of the timestamp, where those found in the file are not meant.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub types: IndexMap<String, TypeName>,
+    /// What the set is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Words to find the set by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+impl FeatureSetSpec {
+    /// Loads the set's file into memory under the name `name`; `root` is the project's folder.
+    ///
+    /// # Errors
+    /// When the file lies outside `root`, cannot be read, or does not hold what the definition says.
+    pub fn load(&self, name: &str, root: &Path, options: &LoadOptions) -> Result<MemoryTable, LoadError> {
+        load::spec(name, self, root, options)
+    }
+}
+
+/// A column type by its name in a project file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeName(usize);
+
+/// Every type name. Timestamps are microseconds in UTC.
+static TYPES: [(&str, DataType); 15] = [
+    ("bool", DataType::Boolean),
+    ("int8", DataType::Int8),
+    ("int16", DataType::Int16),
+    ("int32", DataType::Int32),
+    ("int64", DataType::Int64),
+    ("uint8", DataType::UInt8),
+    ("uint16", DataType::UInt16),
+    ("uint32", DataType::UInt32),
+    ("uint64", DataType::UInt64),
+    ("float16", DataType::Float16),
+    ("float32", DataType::Float32),
+    ("float64", DataType::Float64),
+    ("string", DataType::Utf8),
+    ("date", DataType::Date32),
+    ("timestamp", DataType::Timestamp(TimeUnit::Microsecond, None)),
+];
+
+impl TypeName {
+    /// The type named so.
+    ///
+    /// # Errors
+    /// With the closest name there is.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let at = TYPES.iter().position(|(known, _)| *known == name);
+        at.map(Self).ok_or_else(|| suggest::unknown("type", name, TYPES.iter().map(|(known, _)| *known)))
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        TYPES.get(self.0).map_or("", |(name, _)| *name)
+    }
+
+    /// The Arrow type.
+    pub fn data_type(self) -> DataType {
+        match TYPES.get(self.0) {
+            Some((_, DataType::Timestamp(unit, _))) => DataType::Timestamp(*unit, Some("UTC".into())),
+            Some((_, data_type)) => data_type.clone(),
+            None => DataType::Null,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TypeName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl de::Visitor<'_> for Name {
+            type Value = TypeName;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a type, such as `float32`")
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<TypeName, E> {
+                TypeName::parse(name).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
+
+impl Serialize for TypeName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl JsonSchema for TypeName {
+    fn schema_name() -> Cow<'static, str> {
+        "TypeName".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<_> = TYPES.iter().map(|(name, _)| *name).collect();
+        json_schema!({ "description": "A column type. Timestamps are microseconds in UTC.", "enum": names })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(value: serde_json::Value, expected: Expect) {
+        let text = match serde_json::from_value::<FeatureSetSpec>(value) {
+            Ok(spec) => serde_json::to_string(&spec).unwrap(),
+            Err(error) => error.to_string(),
+        };
+        expected.assert_eq(&text);
+    }
+
+    #[test]
+    fn a_spec_round_trips_and_refuses_what_it_does_not_know() {
+        check(
+            json!({"keys": ["card_id"], "source": "data/cards.parquet"}),
+            expect![[r#"{"keys":["card_id"],"source":"data/cards.parquet"}"#]],
+        );
+        check(
+            json!({"keys": ["a", "b"], "source": "x.csv", "timestamp": "at", "features": {"avg": "float32", "n": "int8"},
+                   "types": {"a": "string"}, "description": "d", "tags": ["t"]}),
+            expect![[r#"{"keys":["a","b"],"source":"x.csv","timestamp":"at","features":{"avg":"float32","n":"int8"},"types":{"a":"string"},"description":"d","tags":["t"]}"#]],
+        );
+        check(json!({"keys": ["a"], "source": "x.csv", "sources": 1}), expect!["unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `features`, `types`, `description`, `tags`"]);
+        check(json!({"keys": ["a"], "source": "x.csv", "features": {"x": "flaot32"}}), expect!["no type `flaot32`; did you mean `float32`?"]);
+        check(json!({"keys": ["a"], "source": "x.csv", "features": {"x": 7}}), expect!["invalid type: integer `7`, expected the name of a type, such as `float32`"]);
+    }
+
+    #[test]
+    fn every_type_name_is_its_own_and_can_be_a_feature() {
+        for (name, _) in &TYPES {
+            let parsed = TypeName::parse(name).unwrap();
+            assert_eq!(parsed.name(), name);
+            assert!(crate::cell::Width::of(&parsed.data_type()).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_schema_documents_every_field() {
+        let schema = serde_json::to_value(schemars::schema_for!(FeatureSetSpec)).unwrap();
+        let properties = schema["properties"].as_object().unwrap();
+        for (name, property) in properties {
+            assert!(property["description"].is_string(), "{name}");
+        }
+        assert_eq!(schema["additionalProperties"], json!(false));
+    }
+}

@@ -1,0 +1,105 @@
+//! Online stores: where a serving graph reads features by key.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use arrow::{array::RecordBatch, datatypes::DataType};
+use indexmap::IndexMap;
+
+use crate::{FeatureSet, Found, MemoryTable, Selection, Statistics};
+
+/// Feature sets by name, wherever their rows lie.
+pub trait OnlineStore: Send + Sync + 'static {
+    /// The names of its sets.
+    fn names(&self) -> Vec<String>;
+
+    /// The set named `set`.
+    fn table(&self, set: &str) -> Option<Arc<dyn OnlineTable>>;
+}
+
+/// The rows of one feature set, read by key.
+pub trait OnlineTable: Send + Sync + 'static {
+    /// What the rows are.
+    fn set(&self) -> &Arc<FeatureSet>;
+
+    /// What the values of feature number `feature` look like now.
+    fn statistics(&self, feature: usize) -> Option<Statistics>;
+
+    /// Whether [`OnlineTable::read`] answers at once, without waiting for anything outside the process.
+    fn is_local(&self) -> bool;
+
+    /// Reads the rows whose keys stand in `batch`, one answer per row of it. The future owns what it needs of `batch`.
+    fn read<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection) -> Read<'a>;
+}
+
+/// What [`OnlineTable::read`] answers.
+pub enum Read<'a> {
+    /// The answer.
+    Ready(Result<Found, LookupError>),
+    /// The answer, once something outside the process has given it.
+    Waits(Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>>),
+}
+
+/// Why a lookup as a whole has no answer. A key without a row is an answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookupError {
+    /// A key column has a type that the set's keys cannot have.
+    #[error("a key column is {have}")]
+    Key {
+        /// The column's type.
+        have: DataType,
+    },
+    /// There are too few or too many key columns.
+    #[error("{got} key columns for {wanted} keys")]
+    KeyCount {
+        /// The number of the set's keys.
+        wanted: usize,
+        /// The number of columns.
+        got: usize,
+    },
+    /// A feature's number is none of the set's.
+    #[error("feature number {number} of {features}")]
+    Feature {
+        /// The number.
+        number: usize,
+        /// How many features the set has.
+        features: usize,
+    },
+    /// The store did not answer.
+    #[error("the store did not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Feature sets in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tables: IndexMap<String, Arc<MemoryTable>>,
+}
+
+impl MemoryStore {
+    /// A store without sets.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a set under its own name; one of the same name is replaced and answered.
+    pub fn insert(&mut self, table: MemoryTable) -> Option<Arc<MemoryTable>> {
+        let name = crate::OnlineTable::set(&table).name().to_owned();
+        self.tables.insert(name, Arc::new(table))
+    }
+
+    /// The sets, in the order in which they were added.
+    pub fn tables(&self) -> impl Iterator<Item = &Arc<MemoryTable>> {
+        self.tables.values()
+    }
+}
+
+impl OnlineStore for MemoryStore {
+    fn names(&self) -> Vec<String> {
+        self.tables.keys().cloned().collect()
+    }
+
+    fn table(&self, set: &str) -> Option<Arc<dyn OnlineTable>> {
+        self.tables.get(set).map(|table| Arc::clone(table) as _)
+    }
+}

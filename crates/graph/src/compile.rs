@@ -1,0 +1,438 @@
+//! From a graph to a plan: names resolved, steps ordered and typed, every mistake collected.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arrow::datatypes::SchemaRef;
+
+use crate::{
+    CompileError, CompileErrors, Edge, EdgeId, Effect, Fallback, Phase, Plan, PlanPort, PlanStep, RowFlow, Signature,
+    Source, StepId, Tap,
+    failure::{ERROR_COLUMN, failed_schema},
+    fallback::fallback_of,
+    graph::{ERROR_PORT, Graph, INPUT, Node, ON_ERROR, OnError, PortRef},
+    suggest,
+};
+
+pub(crate) fn compile(graph: &Graph) -> Result<Plan, CompileErrors> {
+    let mut errors = graph.early.clone();
+    let names = names(graph, &mut errors);
+    let links = resolve(graph, &names, &mut errors);
+    let order = order(graph, &links, &mut errors);
+    let respond = respond(graph, &mut errors);
+    let typed = type_steps(graph, &links, &order, &mut errors);
+    check_taps(graph, &names, &typed, &mut errors);
+    match (respond, errors.is_empty()) {
+        (Some(respond), true) => Ok(assemble(graph, &names, &links, &order, typed, respond)),
+        _ => Err(CompileErrors::new(&graph.name, errors)),
+    }
+}
+
+/// Where an in-port's rows come from, before steps have ids: a node index, or the graph itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Input,
+    Handler,
+    Node(usize),
+    /// The name is unknown; said once, and everything that depends on it stays silent.
+    Unknown,
+}
+
+/// What typing a node gave, by node index.
+struct Typed {
+    signature: Signature,
+    /// The schema of in-port 0 with the column `error`.
+    failed: SchemaRef,
+    /// Whether the rows of each in-port still know their place in the request.
+    in_order: Vec<bool>,
+    fallback: Fallback,
+}
+
+fn names<'g>(graph: &'g Graph, errors: &mut Vec<CompileError>) -> HashMap<&'g str, usize> {
+    let mut names = HashMap::new();
+    for (at, node) in graph.nodes.iter().enumerate() {
+        let reserved = [INPUT, ON_ERROR].contains(&node.name.as_str());
+        let usable = |c: char| c.is_alphanumeric() || "_-/ ".contains(c);
+        if reserved || node.name.is_empty() || !node.name.chars().all(usable) {
+            errors.push(CompileError::BadName { step: node.name.clone() });
+        }
+        if names.insert(node.name.as_str(), at).is_some() {
+            errors.push(CompileError::DuplicateName { step: node.name.clone() });
+        }
+    }
+    names
+}
+
+fn resolve(graph: &Graph, names: &HashMap<&str, usize>, errors: &mut Vec<CompileError>) -> Vec<Vec<From>> {
+    let mut resolve_one = |node: &Node, port: &PortRef| match &*port.step {
+        INPUT => From::Input,
+        ON_ERROR => From::Handler,
+        step => names.get(step).map_or_else(
+            || {
+                let known = graph.nodes.iter().map(|n| n.name.as_str()).filter(|name| *name != node.name);
+                let message = suggest::unknown("step named", step, known.chain([INPUT]));
+                errors.push(CompileError::UnknownInput { step: node.name.clone(), wanted: step.into(), message });
+                From::Unknown
+            },
+            |&at| From::Node(at),
+        ),
+    };
+    let links = graph.nodes.iter().map(|node| node.inputs.iter().map(|port| resolve_one(node, port)).collect());
+    let links: Vec<Vec<From>> = links.collect();
+    for node in graph.nodes.iter().filter(|node| node.inputs.is_empty()) {
+        errors.push(CompileError::Unreachable { step: node.name.clone() });
+    }
+    links
+}
+
+/// Kahn's order, ties by the order of writing; nodes on a cycle are left out and the cycle is reported with its path.
+fn order(graph: &Graph, links: &[Vec<From>], errors: &mut Vec<CompileError>) -> Vec<usize> {
+    let mut readers = vec![Vec::new(); links.len()];
+    let mut missing = vec![0usize; links.len()];
+    for (at, froms) in links.iter().enumerate() {
+        for from in froms {
+            if let From::Node(upstream) = from {
+                readers[*upstream].push(at);
+                missing[at] += 1;
+            }
+        }
+    }
+    let ready = |missing: &[usize]| (0..links.len()).filter(|&at| missing[at] == 0).collect::<Vec<_>>();
+    let mut heap: std::collections::BinaryHeap<_> = ready(&missing).into_iter().map(std::cmp::Reverse).collect();
+    let mut order = Vec::with_capacity(links.len());
+    while let Some(std::cmp::Reverse(at)) = heap.pop() {
+        order.push(at);
+        for &reader in &readers[at] {
+            missing[reader] -= 1;
+            if missing[reader] == 0 {
+                heap.push(std::cmp::Reverse(reader));
+            }
+        }
+    }
+    if order.len() < links.len() {
+        errors.push(CompileError::Cycle { path: cycle(graph, links, &missing) });
+    }
+    order
+}
+
+/// One cycle among the nodes that still miss a token: walk upstream until a node comes again.
+fn cycle(graph: &Graph, links: &[Vec<From>], missing: &[usize]) -> Vec<String> {
+    let upstream_on_cycle = |at: usize| {
+        links[at].iter().find_map(|from| match from {
+            From::Node(upstream) if missing[*upstream] > 0 => Some(*upstream),
+            _ => None,
+        })
+    };
+    let mut walked: Vec<usize> = (0..links.len()).find(|&at| missing[at] > 0).into_iter().collect();
+    while let Some(next) = walked.last().and_then(|&at| upstream_on_cycle(at)) {
+        if let Some(start) = walked.iter().position(|&at| at == next) {
+            walked.drain(..start);
+            break;
+        }
+        walked.push(next);
+    }
+    walked.reverse();
+    walked.extend(walked.first().copied());
+    walked.into_iter().map(|at| graph.nodes[at].name.clone()).collect()
+}
+
+fn respond(graph: &Graph, errors: &mut Vec<CompileError>) -> Option<usize> {
+    let responders: Vec<_> = (0..graph.nodes.len()).filter(|&at| graph.nodes[at].respond).collect();
+    match responders[..] {
+        [one] => Some(one),
+        [] => {
+            errors.push(CompileError::NoReply);
+            None
+        }
+        _ => {
+            let steps = responders.iter().map(|&at| graph.nodes[at].name.clone()).collect();
+            errors.push(CompileError::SeveralReplies { steps });
+            None
+        }
+    }
+}
+
+/// Types every node whose in-ports could be typed; a node behind a mistake stays `None` and silent.
+fn type_steps(
+    graph: &Graph,
+    links: &[Vec<From>],
+    order: &[usize],
+    errors: &mut Vec<CompileError>,
+) -> Vec<Option<Typed>> {
+    let handler = failed_schema(&graph.input);
+    let mut typed: Vec<Option<Typed>> = links.iter().map(|_| None).collect();
+    for &at in order {
+        let node = &graph.nodes[at];
+        let mut inputs = Vec::new();
+        for (port, from) in node.inputs.iter().zip(&links[at]) {
+            inputs.extend(in_port(node, port, *from, graph, &handler, &typed, errors));
+        }
+        if inputs.len() == node.inputs.len() && !inputs.is_empty() {
+            typed[at] = type_step(graph, node, inputs, errors);
+        }
+    }
+    typed
+}
+
+/// The schema of one in-port, and whether its rows know their place in the request.
+fn in_port(
+    node: &Node,
+    port: &PortRef,
+    from: From,
+    graph: &Graph,
+    handler: &SchemaRef,
+    typed: &[Option<Typed>],
+    errors: &mut Vec<CompileError>,
+) -> Option<(SchemaRef, bool)> {
+    let unknown_port = |known: &mut dyn Iterator<Item = &str>| CompileError::UnknownPort {
+        step: node.name.clone(),
+        from: port.step.to_string(),
+        message: suggest::unknown("port", port.port.as_deref().unwrap_or_default(), known),
+    };
+    match from {
+        From::Unknown => None,
+        From::Input | From::Handler if port.port.is_some() => {
+            errors.push(unknown_port(&mut std::iter::empty()));
+            None
+        }
+        From::Input => Some((Arc::clone(&graph.input), true)),
+        From::Handler => {
+            if graph.input.column_with_name(ERROR_COLUMN).is_some() {
+                errors.push(CompileError::ErrorColumn { step: ON_ERROR.into() });
+                return None;
+            }
+            Some((Arc::clone(handler), true))
+        }
+        From::Node(at) => {
+            let source = typed[at].as_ref()?;
+            let first_in_order = source.in_order.first().copied().unwrap_or(false);
+            if port.port.as_deref() == Some(ERROR_PORT) {
+                if source.failed.fields().iter().filter(|field| field.name() == ERROR_COLUMN).count() > 1 {
+                    errors.push(CompileError::ErrorColumn { step: port.step.to_string() });
+                    return None;
+                }
+                return Some((Arc::clone(&source.failed), first_in_order));
+            }
+            let outputs = &source.signature.outputs;
+            let Some(output) = port_index(source, port).and_then(|at| outputs.get(at)) else {
+                errors.push(unknown_port(&mut outputs.iter().map(|out| out.name.as_str()).chain([ERROR_PORT])));
+                return None;
+            };
+            let in_order = match output.flow {
+                RowFlow::Same | RowFlow::Subset => first_in_order,
+                RowFlow::Merged => source.in_order.iter().all(|in_order| *in_order),
+                RowFlow::Free => false,
+            };
+            Some((Arc::clone(&output.schema), in_order))
+        }
+    }
+}
+
+/// Which out-port a reference means: the named one, or the first.
+fn port_index(source: &Typed, port: &PortRef) -> Option<usize> {
+    match port.port.as_deref() {
+        None => Some(0),
+        Some(name) => source.signature.outputs.iter().position(|out| out.name == name),
+    }
+}
+
+fn type_step(
+    graph: &Graph,
+    node: &Node,
+    inputs: Vec<(SchemaRef, bool)>,
+    errors: &mut Vec<CompileError>,
+) -> Option<Typed> {
+    let (schemas, in_order): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
+    let before = errors.len();
+    let problem = |problem: String| CompileError::Schema { step: node.name.clone(), problem };
+    let signature = match node.step.signature(&schemas) {
+        Ok(signature) => signature,
+        Err(error) => {
+            errors.extend(error.problems().iter().cloned().map(problem));
+            return None;
+        }
+    };
+    for (at, output) in signature.outputs.iter().enumerate() {
+        if output.name == ERROR_PORT || signature.outputs[..at].iter().any(|other| other.name == output.name) {
+            errors.push(CompileError::DuplicatePort { step: node.name.clone(), port: output.name.clone() });
+        }
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = output.schema.fields().iter().find(|field| !seen.insert(field.name())) {
+            errors.push(problem(format!("column `{}` would be there twice", twice.name())));
+        }
+    }
+    let lines_up = signature.lines_up || signature.outputs.iter().any(|out| out.flow == RowFlow::Merged);
+    if lines_up {
+        for (port, _) in node.inputs.iter().zip(&in_order).filter(|(_, in_order)| !**in_order) {
+            errors.push(CompileError::OutOfOrder { step: node.name.clone(), input: port.to_string() });
+        }
+    }
+    let read = |port: &PortRef| *port.step == *node.name && port.port.as_deref() == Some(ERROR_PORT);
+    if node.on_error != OnError::Fail && graph.nodes.iter().flat_map(|n| &n.inputs).any(read) {
+        errors.push(CompileError::TwoPolicies { step: node.name.clone() });
+    }
+    let fallback = fallback_of(&node.on_error, &signature, &schemas).unwrap_or_else(|error| {
+        errors.extend(error.problems().iter().cloned().map(problem));
+        Fallback::None
+    });
+    let failed = failed_schema(schemas.first()?);
+    (errors.len() == before).then_some(Typed { signature, failed, in_order, fallback })
+}
+
+fn check_taps(graph: &Graph, names: &HashMap<&str, usize>, typed: &[Option<Typed>], errors: &mut Vec<CompileError>) {
+    for (port, _) in &graph.taps {
+        let known = match (&*port.step, names.get(&*port.step)) {
+            (INPUT | ON_ERROR, _) => port.port.is_none(),
+            (_, Some(&at)) => {
+                let is_error = port.port.as_deref() == Some(ERROR_PORT);
+                typed[at].as_ref().is_none_or(|typed| is_error || port_index(typed, port).is_some())
+            }
+            (_, None) => false,
+        };
+        if !known {
+            errors.push(CompileError::UnknownTap { port: port.to_string() });
+        }
+    }
+}
+
+/// Steps the reply depends on come first, then those of the error handler, then the tail; each part in Kahn's order.
+fn phases(links: &[Vec<From>], order: &[usize], respond: usize) -> Vec<Phase> {
+    let mut phases = vec![Phase::Tail; links.len()];
+    let mut todo = vec![respond];
+    while let Some(at) = todo.pop() {
+        if phases[at] == Phase::Tail {
+            phases[at] = Phase::Main;
+            todo.extend(links[at].iter().filter_map(|from| if let From::Node(up) = from { Some(*up) } else { None }));
+        }
+    }
+    for &at in order {
+        let behind_handler = links[at].iter().any(|from| match from {
+            From::Handler => true,
+            From::Node(up) => phases[*up] == Phase::Handler,
+            From::Input | From::Unknown => false,
+        });
+        if behind_handler && phases[at] == Phase::Main {
+            phases[at] = Phase::Handler;
+        }
+    }
+    phases
+}
+
+/// Everything is known to be right: give steps, slots and edges their ids.
+fn assemble(
+    graph: &Graph,
+    names: &HashMap<&str, usize>,
+    links: &[Vec<From>],
+    order: &[usize],
+    mut typed: Vec<Option<Typed>>,
+    respond: usize,
+) -> Plan {
+    let phases = phases(links, order, respond);
+    let mut order = order.to_vec();
+    order.sort_by_key(|&at| phases[at]);
+    let mut id_of = vec![StepId(0); links.len()];
+    for (id, &at) in order.iter().enumerate() {
+        id_of[at] = StepId(id as u32);
+    }
+    let mut plan = Plan {
+        name: graph.name.clone(),
+        input: Arc::clone(&graph.input),
+        steps: Vec::with_capacity(order.len()),
+        edges: Vec::new(),
+        input_edges: Vec::new(),
+        handler_edges: Vec::new(),
+        handler_schema: failed_schema(&graph.input),
+        respond: id_of[respond],
+        reply: Arc::clone(&graph.input),
+        reply_in_order: true,
+        slots: 0,
+    };
+    let source_of = |port: &PortRef| match (&*port.step, names.get(&*port.step)) {
+        (INPUT, _) | (_, None) => Source::Input,
+        (ON_ERROR, _) => Source::Handler,
+        (_, Some(&at)) if port.port.as_deref() == Some(ERROR_PORT) => Source::Error(id_of[at]),
+        (_, Some(&at)) => {
+            Source::Port(id_of[at], typed[at].as_ref().and_then(|typed| port_index(typed, port)).unwrap_or(0))
+        }
+    };
+    let sources: Vec<Vec<_>> =
+        order.iter().map(|&at| graph.nodes[at].inputs.iter().map(source_of).collect()).collect();
+    let mut taps = Taps::new();
+    for (port, tap) in &graph.taps {
+        taps.entry(key(source_of(port))).or_default().push(Arc::clone(tap));
+    }
+    for &at in &order {
+        let Some(done) = typed[at].take() else { continue };
+        if at == respond {
+            plan.reply = Arc::clone(&done.signature.outputs[0].schema);
+            plan.reply_in_order = done.in_order[0];
+        }
+        let node = &graph.nodes[at];
+        plan.steps.push(plan_step(node, done, phases[at], plan.slots));
+        plan.slots += node.inputs.len();
+    }
+    connect(&mut plan, &sources, &taps);
+    mark_behind_handler(&mut plan);
+    plan
+}
+
+type Taps = BTreeMap<(u8, u32, usize), Vec<Arc<dyn Tap>>>;
+
+fn connect(plan: &mut Plan, sources: &[Vec<Source>], taps: &Taps) {
+    for (id, froms) in sources.iter().enumerate() {
+        for (in_port, &from) in froms.iter().enumerate() {
+            let slot = plan.steps[id].first_slot + in_port;
+            let edge = EdgeId(plan.edges.len() as u32);
+            let taps = taps.get(&key(from)).cloned().unwrap_or_default();
+            plan.edges.push(Edge { from, to: StepId(id as u32), slot, taps });
+            plan.steps[id].in_edges.push(edge);
+            match from {
+                Source::Input => plan.input_edges.push(edge),
+                Source::Handler => plan.handler_edges.push(edge),
+                Source::Port(step, port) => plan.steps[step.index()].outputs[port].edges.push(edge),
+                Source::Error(step) => plan.steps[step.index()].error.edges.push(edge),
+            }
+        }
+    }
+}
+
+fn mark_behind_handler(plan: &mut Plan) {
+    for id in 0..plan.steps.len() {
+        let behind = plan.steps[id].in_edges.iter().any(|edge| match plan.edges[edge.index()].from {
+            Source::Handler => true,
+            Source::Input => false,
+            Source::Port(step, _) | Source::Error(step) => plan.steps[step.index()].behind_handler,
+        });
+        plan.steps[id].behind_handler = behind;
+    }
+}
+
+/// A source as a key: where it begins, which step, which port.
+fn key(source: Source) -> (u8, u32, usize) {
+    match source {
+        Source::Input => (0, 0, 0),
+        Source::Handler => (1, 0, 0),
+        Source::Port(step, port) => (2, step.0, port),
+        Source::Error(step) => (3, step.0, 0),
+    }
+}
+
+fn plan_step(node: &Node, typed: Typed, phase: Phase, first_slot: usize) -> PlanStep {
+    let port = |name: String, schema, flow| PlanPort { name, schema, flow, edges: Vec::new() };
+    let Signature { outputs, effect, .. } = typed.signature;
+    PlanStep {
+        name: node.name.as_str().into(),
+        kind: node.kind,
+        step: Arc::clone(&node.step),
+        phase,
+        behind_handler: false,
+        effect: if node.respond { Effect::None } else { effect },
+        first_slot,
+        in_edges: Vec::new(),
+        outputs: outputs.into_iter().map(|out| port(out.name, out.schema, out.flow)).collect(),
+        error: port(ERROR_PORT.into(), typed.failed, RowFlow::Subset),
+        fallback: typed.fallback,
+    }
+}

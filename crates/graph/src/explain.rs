@@ -1,0 +1,98 @@
+//! A plan as text and as a Mermaid diagram.
+
+use std::fmt;
+
+use arrow::datatypes::Schema;
+
+use crate::{Fallback, Phase, Plan, Source, StepId};
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "graph `{}`", self.name)?;
+        writeln!(f, "  input: {}", columns(&self.input))?;
+        let width = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
+        for (id, step) in self.steps.iter().enumerate() {
+            let phase = match step.phase {
+                Phase::Main => "",
+                Phase::Handler => "  [on error]",
+                Phase::Tail => "  [tail]",
+            };
+            let from: Vec<_> = step.in_edges.iter().map(|edge| self.source_name(self.edges[edge.index()].from)).collect();
+            writeln!(f, "  {id:>2} {:width$}  {} <- {}{phase}", step.name, step.kind, from.join(", "))?;
+            for port in &step.outputs {
+                writeln!(f, "     {:width$}    {}: {}", "", port.name, columns(&port.schema))?;
+            }
+            match &step.fallback {
+                Fallback::None => {}
+                Fallback::Skip => writeln!(f, "     {:width$}    when it fails: skip", "")?,
+                Fallback::Fill(_) => writeln!(f, "     {:width$}    when it fails: default values", "")?,
+            }
+        }
+        let sharing = if self.row_wise() { "; requests may share a run" } else { "" };
+        write!(f, "  reply: {}{sharing}", columns(&self.reply))
+    }
+}
+
+fn columns(schema: &Schema) -> String {
+    let field = |field: &arrow::datatypes::FieldRef| {
+        format!("{} {}{}", field.name(), field.data_type(), if field.is_nullable() { "?" } else { "" })
+    };
+    schema.fields().iter().map(field).collect::<Vec<_>>().join(", ")
+}
+
+impl Plan {
+    /// The plan as a Mermaid flowchart: error edges dotted, the tail dashed.
+    pub fn mermaid(&self) -> String {
+        let mut text = String::from("flowchart LR\n  input([input])\n");
+        if !self.handler_edges.is_empty() {
+            text += "  on_error{{on_error}}\n";
+        }
+        for (id, step) in self.steps.iter().enumerate() {
+            let label = format!("{}<br/><small>{}</small>", escaped(&step.name), step.kind);
+            let (open, close) = match step.kind {
+                "respond" => ("([\"", "\"])"),
+                "when" | "choose" | "filter" | "validate" => ("{\"", "\"}"),
+                _ => ("[\"", "\"]"),
+            };
+            text += &format!("  s{id}{open}{label}{close}\n");
+        }
+        for edge in &self.edges {
+            let to = edge.to.index();
+            text += &match edge.from {
+                Source::Input => format!("  input --> s{to}\n"),
+                Source::Handler => format!("  on_error -.-> s{to}\n"),
+                Source::Error(StepId(from)) => format!("  s{from} -. error .-> s{to}\n"),
+                Source::Port(StepId(from), port) => {
+                    let outputs = &self.steps[from as usize].outputs;
+                    match outputs.len() {
+                        1 => format!("  s{from} --> s{to}\n"),
+                        _ => format!("  s{from} -- {} --> s{to}\n", escaped(&outputs[port].name)),
+                    }
+                }
+            };
+        }
+        let tail: Vec<_> =
+            (0..self.steps.len()).filter(|&id| self.steps[id].phase == Phase::Tail).map(|id| format!("s{id}")).collect();
+        if !tail.is_empty() {
+            text += &format!("  classDef tail stroke-dasharray: 4 4\n  class {} tail\n", tail.join(","));
+        }
+        text
+    }
+
+    pub(crate) fn source_name(&self, from: Source) -> String {
+        match from {
+            Source::Input => crate::graph::INPUT.into(),
+            Source::Handler => crate::graph::ON_ERROR.into(),
+            Source::Error(step) => format!("{}.error", self.steps[step.index()].name),
+            Source::Port(step, port) => {
+                let step = &self.steps[step.index()];
+                if step.outputs.len() == 1 { step.name.to_string() } else { format!("{}.{}", step.name, step.outputs[port].name) }
+            }
+        }
+    }
+}
+
+/// A name inside a quoted Mermaid label.
+fn escaped(name: &str) -> String {
+    name.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,41 @@
+//! The vocabulary of Millstream: steps, graphs, and the plans they compile to.
+//!
+//! A [`Graph`] is what the user writes: named [`Step`]s and edges, maybe wrong. [`Graph::compile`] checks and types it
+//! into a [`Plan`], which an engine runs. Rows travel as Arrow record batches; see [`Rows`] and [`Token`].
+//! This crate knows no async runtime and does no input or output.
+
+pub use arrow;
+
+mod compile;
+mod compile_error;
+mod cx;
+mod error;
+mod explain;
+mod failure;
+mod fallback;
+mod graph;
+mod ids;
+mod macros;
+mod plan;
+mod rows;
+pub mod spec;
+mod step;
+mod steps;
+pub mod suggest;
+
+pub use compile_error::{CompileError, CompileErrors};
+pub use cx::{Request, RunCx, RunId};
+pub use error::{ErrorKind, SchemaError, StepError};
+pub use failure::{ERROR_COLUMN, failed_rows};
+pub use graph::{ERROR_PORT, Graph, INPUT, ON_ERROR, OnError, PortRef, Ports};
+pub use ids::{EdgeId, StepId};
+pub use macros::IntoColumn;
+#[doc(hidden)]
+pub use macros::batch_of;
+pub use plan::{Edge, Fallback, Fill, Phase, Plan, PlanPort, PlanStep, Source};
+pub use rows::{Origin, Rows};
+pub use step::{
+    Effect, FailedRows, Input, Job, OutPort, Output, RowFlow, Signature, Step, StepFuture, StepResult, Tap, Token,
+    Work,
+};
+pub use steps::{JoinHow, JoinOn};

@@ -1,0 +1,135 @@
+//! Rows on an edge: a record batch that remembers which rows of the request it holds.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, BooleanArray, RecordBatch, UInt32Array},
+    compute::{filter_record_batch, take_record_batch},
+    datatypes::SchemaRef,
+};
+
+use crate::StepError;
+
+/// A batch, and where each of its rows stood in the run's input.
+///
+/// Steps that keep, drop or reorder rows go through [`Rows::replace`], [`Rows::filter`] and [`Rows::take`], so that
+/// a merge can restore the order and a reply can be cut back per request.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    batch: RecordBatch,
+    origin: Origin,
+}
+
+/// Where the rows of a batch stood in the run's input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Row `i` is row `i` of the run's input.
+    Whole,
+    /// Row `i` is row `.0[i]` of the run's input.
+    Picked(Arc<[u32]>),
+    /// The rows are no longer rows of the run's input.
+    Lost,
+}
+
+impl Origin {
+    /// Where row `row` of the batch stood in the run's input; `None` when that is lost.
+    pub fn place(&self, row: usize) -> Option<u32> {
+        match self {
+            Self::Whole => Some(row as u32),
+            Self::Picked(at) => at.get(row).copied(),
+            Self::Lost => None,
+        }
+    }
+}
+
+impl Rows {
+    /// The run's whole input.
+    pub fn whole(batch: RecordBatch) -> Self {
+        Self { batch, origin: Origin::Whole }
+    }
+
+    /// Rows that have no relation to the run's input: a join of other sources, an aggregate.
+    pub fn free(batch: RecordBatch) -> Self {
+        Self { batch, origin: Origin::Lost }
+    }
+
+    /// A batch whose rows stood at `origin` in the run's input.
+    pub fn with_origin(batch: RecordBatch, origin: Origin) -> Self {
+        Self { batch, origin }
+    }
+
+    /// The columns.
+    pub fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    /// Takes the columns, forgetting where the rows came from.
+    pub fn into_batch(self) -> RecordBatch {
+        self.batch
+    }
+
+    /// The schema of the columns.
+    pub fn schema(&self) -> &SchemaRef {
+        self.batch.schema_ref()
+    }
+
+    /// Where the rows stood in the run's input.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The number of rows.
+    #[expect(clippy::len_without_is_empty, reason = "rows on an edge are never empty")]
+    pub fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// Other columns for the same rows, in the same order.
+    ///
+    /// # Errors
+    /// When `batch` has another number of rows.
+    pub fn replace(&self, batch: RecordBatch) -> Result<Rows, StepError> {
+        if batch.num_rows() != self.len() {
+            return Err(StepError::internal(format!(
+                "{} rows came in but {} went out of a step that keeps its rows",
+                self.len(),
+                batch.num_rows()
+            )));
+        }
+        Ok(Self { batch, origin: self.origin.clone() })
+    }
+
+    /// The rows where `keep` is true; null counts as false.
+    ///
+    /// # Errors
+    /// When `keep` has another length.
+    pub fn filter(&self, keep: &BooleanArray) -> Result<Rows, StepError> {
+        if keep.len() != self.len() {
+            return Err(StepError::internal(format!("a condition of {} rows for {} rows", keep.len(), self.len())));
+        }
+        let kept = (0..keep.len()).filter(|&i| keep.is_valid(i) && keep.value(i));
+        let origin = match &self.origin {
+            Origin::Whole => Origin::Picked(kept.map(|i| i as u32).collect()),
+            Origin::Picked(at) => Origin::Picked(kept.map(|i| at[i]).collect()),
+            Origin::Lost => Origin::Lost,
+        };
+        Ok(Self { batch: filter_record_batch(&self.batch, keep)?, origin })
+    }
+
+    /// The rows at `indices`, in that order.
+    ///
+    /// # Errors
+    /// When an index is out of bounds.
+    pub fn take(&self, indices: &[u32]) -> Result<Rows, StepError> {
+        if let Some(bad) = indices.iter().find(|&&i| i as usize >= self.len()) {
+            return Err(StepError::internal(format!("row {bad} of a batch of {} rows", self.len())));
+        }
+        let origin = match &self.origin {
+            Origin::Whole => Origin::Picked(indices.into()),
+            Origin::Picked(at) => Origin::Picked(indices.iter().map(|&i| at[i as usize]).collect()),
+            Origin::Lost => Origin::Lost,
+        };
+        let batch = take_record_batch(&self.batch, &UInt32Array::from(indices.to_vec()))?;
+        Ok(Self { batch, origin })
+    }
+}

@@ -1,0 +1,5 @@
+//! Graphs as YAML.
+
+mod kind;
+
+pub use kind::{Kinds, SettingsError, StepKind};

@@ -1,0 +1,52 @@
+//! Steps that hand rows on: the reply, and the entry of an embedded graph.
+
+use std::sync::OnceLock;
+
+use arrow::datatypes::SchemaRef;
+
+use super::single;
+use crate::{Input, Output, RunCx, SchemaError, Signature, Step, Work};
+
+/// The step whose rows are the reply.
+pub(crate) struct Respond;
+
+impl Step for Respond {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        Ok(Signature::row_wise(single(inputs)?.clone()))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
+        Work::Done(input.rows(0).map(Output::one))
+    }
+}
+
+/// The entry of an embedded graph: the columns that it declares as its input, by name.
+pub(crate) struct Entry {
+    wanted: SchemaRef,
+    columns: OnceLock<Vec<usize>>,
+}
+
+impl Entry {
+    pub(crate) fn new(wanted: SchemaRef) -> Self {
+        Self { wanted, columns: OnceLock::new() }
+    }
+}
+
+impl Step for Entry {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        let given = single(inputs)?;
+        let (columns, errors) = super::merge::find_columns(&self.wanted, given);
+        SchemaError::collect(errors)?;
+        // A graph that is compiled again has the same input.
+        let _ = self.columns.set(columns);
+        Ok(Signature::row_wise(self.wanted.clone()))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
+        let columns = self.columns.get().map_or(&[][..], Vec::as_slice);
+        Work::Done(input.rows(0).and_then(|rows| {
+            let batch = super::merge::pick(rows.batch(), columns, &self.wanted)?;
+            Ok(Output::one(rows.replace(batch)?))
+        }))
+    }
+}

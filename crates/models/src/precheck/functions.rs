@@ -1,0 +1,78 @@
+//! Functions that a model brings along: they may not call in circles, nor unfold without bound.
+
+use std::collections::HashMap;
+
+use super::{
+    PrecheckError, domain,
+    onnx::{GraphProto, ModelProto, NodeProto},
+};
+
+type Key<'a> = (&'a str, &'a str);
+
+/// Whether `node` calls a function that the model brings along.
+pub(super) fn defined(model: &ModelProto, node: &NodeProto) -> bool {
+    model.functions.iter().any(|function| {
+        function.name == node.op_type && domain(&function.domain) == domain(&node.domain)
+    })
+}
+
+/// Counts the operators that the model unfolds into; the runtime inlines every call.
+pub(super) fn check(model: &ModelProto, graph: &GraphProto, limit: u64) -> Result<(), PrecheckError> {
+    if model.functions.is_empty() {
+        return Ok(());
+    }
+    let bodies = model.functions.iter().map(|f| ((domain(&f.domain), f.name.as_str()), f.node.as_slice())).collect();
+    let mut unfolding = Unfolding { bodies, sizes: HashMap::new(), limit };
+    unfolding.size_of(&graph.node, "").map(|_| ())
+}
+
+struct Unfolding<'a> {
+    bodies: HashMap<Key<'a>, &'a [NodeProto]>,
+    /// Operators per function; `None` while it is being counted.
+    sizes: HashMap<Key<'a>, Option<u64>>,
+    limit: u64,
+}
+
+impl<'a> Unfolding<'a> {
+    fn size_of(&mut self, nodes: &'a [NodeProto], within: &str) -> Result<u64, PrecheckError> {
+        let mut size = 0_u64;
+        for node in nodes {
+            size = size.saturating_add(self.size_of_node(node, within)?);
+            if size > self.limit {
+                return Err(self.unfolds(within));
+            }
+        }
+        Ok(size)
+    }
+
+    fn size_of_node(&mut self, node: &'a NodeProto, within: &str) -> Result<u64, PrecheckError> {
+        let mut size = 1_u64;
+        for graph in node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
+            size = size.saturating_add(self.size_of(&graph.node, within)?);
+        }
+        let key = (domain(&node.domain), node.op_type.as_str());
+        let Some(&body) = self.bodies.get(&key) else { return Ok(size) };
+        let called = match self.sizes.get(&key) {
+            Some(Some(known)) => *known,
+            Some(None) => return Err(self.unfolds(key.1)),
+            None => {
+                self.sizes.insert(key, None);
+                // The chain of calls is at most as long as there are functions; the stack must not grow with it.
+                if self.sizes.values().filter(|size| size.is_none()).count() > MAX_CALLS {
+                    return Err(self.unfolds(key.1));
+                }
+                let counted = self.size_of(body, key.1)?;
+                self.sizes.insert(key, Some(counted));
+                counted
+            }
+        };
+        Ok(size.saturating_add(called))
+    }
+
+    fn unfolds(&self, function: &str) -> PrecheckError {
+        PrecheckError::Unfolds { function: function.to_owned(), limit: self.limit }
+    }
+}
+
+/// How many functions may be inside one another.
+const MAX_CALLS: usize = 64;

@@ -1,0 +1,1 @@
+//! HTTP, the command line, project files and the wiring of every crate.

@@ -1,0 +1,163 @@
+//! The decoder: a body in, a record batch out.
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use millstream_graph::SchemaError;
+use serde::de::DeserializeSeed;
+use serde_json::error::Category;
+
+use super::{
+    assemble,
+    plan::{Layout, Planner, Record},
+    read::BodySeed,
+    slots::Reading,
+};
+use crate::wire::{DecodeCode, DecodeError, DecodeLimits, Form};
+
+/// Reads JSON bodies into record batches of one schema. Built once per graph and shared by `Arc`.
+///
+/// A body is one object, which is one row, or an array of objects. Objects name their fields in any order, but
+/// each once. What a field may be follows its type:
+///
+/// | type | JSON |
+/// |---|---|
+/// | integers | a whole number in range, without point or exponent: `1.0` is refused |
+/// | floats | a number; one beyond the type's largest is refused |
+/// | text | a string |
+/// | text with `millstream.json` = `true` | any value, kept as the text it was sent as |
+/// | binary | a string in base64, standard alphabet, padded |
+/// | timestamp | RFC 3339 (without an offset: UTC), no finer than the unit; or a whole number of units since 1970 |
+/// | date | `YYYY-MM-DD`, or a whole number of days since 1970 |
+/// | decimal | a number, or a string that holds one, with no more places than the scale |
+/// | list, fixed-size list | an array |
+/// | struct | an object |
+///
+/// A field that may be null may be absent. Nothing is rounded, wrapped or guessed.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use millstream_serve::wire::{DecodeLimits, Form, json::Decoder};
+///
+/// let schema = Schema::new(vec![Field::new("amount", DataType::Float64, false)]);
+/// let decoder = Decoder::new(Arc::new(schema), DecodeLimits::default())?;
+///
+/// let decoded = decoder.decode(br#"[{"amount": 3.5}, {"amount": 4}]"#).unwrap();
+/// assert_eq!((decoded.form, decoded.batch.num_rows()), (Form::Array, 2));
+///
+/// let error = decoder.decode(br#"{"amuont": 3.5}"#).unwrap_err();
+/// assert_eq!(error.code.name(), "unknown_field");
+/// assert_eq!(error.message, "no field `amuont`; did you mean `amount`?");
+/// # Ok::<(), millstream_graph::SchemaError>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    schema: SchemaRef,
+    limits: DecodeLimits,
+    record: Record,
+    layouts: Vec<Layout>,
+}
+
+/// A body that was read: its rows, and the form they came in.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The rows, in the decoder's schema.
+    pub batch: RecordBatch,
+    /// The form the reply should take.
+    pub form: Form,
+}
+
+impl Decoder {
+    /// A decoder for the rows of a schema.
+    ///
+    /// # Errors
+    /// When a type cannot be read from JSON, or a name is there twice; all such problems at once.
+    pub fn new(schema: SchemaRef, limits: DecodeLimits) -> Result<Self, SchemaError> {
+        let mut planner = Planner::default();
+        let record = planner.record(schema.fields(), "", 0);
+        let layouts = planner.finish()?;
+        Ok(Self { schema, limits, record, layouts })
+    }
+
+    /// The schema of every batch that this decoder makes.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Reads one body.
+    ///
+    /// # Errors
+    /// When the body is not JSON, not what the schema asks for, or beyond the limits: see [`DecodeCode`].
+    pub fn decode(&self, body: &[u8]) -> Result<Decoded, DecodeError> {
+        self.limits.check_length(body)?;
+        let body = std::str::from_utf8(body).map_err(|error| not_utf8(&error))?;
+        let mut cx = Reading::new(&self.layouts, &self.limits);
+        let decoded = self.read(body, &mut cx);
+        cx.give_back(&self.layouts);
+        decoded
+    }
+
+    fn read(&self, body: &str, cx: &mut Reading<'_>) -> Result<Decoded, DecodeError> {
+        let mut row = None;
+        let mut parser = serde_json::Deserializer::from_str(body);
+        let read = BodySeed { record: &self.record, cx, row: &mut row }.deserialize(&mut parser);
+        let form = read.and_then(|form| parser.end().map(|()| form)).map_err(|error| {
+            let mut fault = cx.fault.take().unwrap_or_else(|| explain(&error, body));
+            fault.field = cx.place();
+            fault.row = row;
+            fault
+        })?;
+        let batch = assemble::batch(&self.schema, &self.record, &self.layouts, &mut cx.slots).map_err(|error| {
+            DecodeError::new(DecodeCode::Internal, format!("rows could not be put together: {error}"))
+        })?;
+        Ok(Decoded { batch, form })
+    }
+}
+
+fn not_utf8(error: &std::str::Utf8Error) -> DecodeError {
+    let at = error.valid_up_to();
+    match error.error_len() {
+        Some(_) => DecodeError::new(DecodeCode::BadUtf8, format!("body is not UTF-8 at byte {at}")),
+        None => DecodeError::new(DecodeCode::Truncated, format!("body ends within a character, at byte {at}")),
+    }
+}
+
+/// What the parser's own error means. Its text is part of what is tested here, since its type tells only three
+/// kinds apart.
+fn explain(error: &serde_json::Error, body: &str) -> DecodeError {
+    let text = error.to_string();
+    let text = text.split_once(" at line ").map_or(text.as_str(), |(before, _)| before);
+    let (code, message) = match error.classify() {
+        Category::Eof if body.trim().is_empty() => (DecodeCode::Truncated, "body is empty".to_owned()),
+        Category::Eof => (DecodeCode::Truncated, "body ends in the middle of a value".to_owned()),
+        Category::Data | Category::Io => (DecodeCode::WrongType, wrong_type(text)),
+        Category::Syntax => {
+            let code = match text {
+                "number out of range" => DecodeCode::OutOfRange,
+                "trailing characters" => DecodeCode::Trailing,
+                "recursion limit exceeded" => DecodeCode::TooDeep,
+                "lone leading surrogate in hex escape" | "unexpected end of hex escape" => DecodeCode::BadUtf8,
+                _ => DecodeCode::Malformed,
+            };
+            (code, format!("{text}, at line {} column {}", error.line(), error.column()))
+        }
+    };
+    DecodeError::new(code, message)
+}
+
+/// `invalid type: string "..", expected a number`, without the value: it may be as long as the body.
+fn wrong_type(text: &str) -> String {
+    let got = text.strip_prefix("invalid type: ").unwrap_or("value");
+    let got = match got.split([' ', ',']).next() {
+        Some("string") => "a string",
+        Some("integer" | "floating" | "number") => "a number",
+        Some("boolean") => "true or false",
+        Some("map") => "an object",
+        Some("sequence") => "an array",
+        Some("null") => "null",
+        _ => "another value",
+    };
+    match text.rsplit_once("expected ") {
+        Some((_, wanted)) => format!("must be {wanted}, but is {got}"),
+        None => format!("is {got}"),
+    }
+}

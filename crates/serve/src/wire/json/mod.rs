@@ -1,0 +1,17 @@
+//! JSON bodies: straight from bytes into columns, and from columns into bytes.
+
+mod assemble;
+mod decode;
+mod encode;
+mod plan;
+mod raw;
+mod read;
+mod slots;
+mod text;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Decoded, Decoder};
+pub use encode::{EncodeError, Encoder};
