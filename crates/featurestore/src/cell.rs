@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, StringArray},
+    array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray},
     compute::kernels::cast_utils::string_to_datetime,
     datatypes::{DataType, TimeUnit},
 };
 use chrono::Utc;
+use half::f16;
 use serde_json::Value;
 
 /// Runs `$body` with `$T` as the Arrow primitive type of `$data_type`, or `$other` when cells have no such type.
@@ -123,9 +124,7 @@ impl Bits for f64 {
     }
 }
 
-type Half = <arrow::datatypes::Float16Type as ArrowPrimitiveType>::Native;
-
-impl Bits for Half {
+impl Bits for f16 {
     fn to_cell(self) -> u64 {
         u64::from(self.to_bits())
     }
@@ -164,7 +163,7 @@ impl Cell {
     /// A number as a cell of a numeric type: rounded to the nearest integer for integer types.
     pub(crate) fn from_f64(value: f64, data_type: &DataType) -> Option<Self> {
         let bits = match data_type {
-            DataType::Float16 => Half::from_f64(value).to_cell(),
+            DataType::Float16 => f16::from_f64(value).to_cell(),
             DataType::Float32 => (value as f32).to_cell(),
             DataType::Float64 => value.to_cell(),
             integer if integer.is_integer() => bits_of_text(&format!("{:.0}", value.round()), integer)?,
@@ -199,7 +198,7 @@ pub(crate) fn bits_of_text(text: &str, data_type: &DataType) -> Option<u64> {
             };
             Some(ticks.to_cell())
         }
-        DataType::Float16 => float(text, |f: f32| (f.is_finite(), Half::from_f32(f).to_cell())),
+        DataType::Float16 => float(text, |f: f32| (f.is_finite(), f16::from_f32(f).to_cell())),
         DataType::Float32 => float(text, |f: f32| (f.is_finite(), f.to_cell())),
         DataType::Float64 => float(text, |f: f64| (f.is_finite(), f.to_cell())),
         DataType::Int8 => integer::<i8>(text),

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBufferBuilder, PrimitiveArray, RecordBatch},
-    array::StringBuilder,
+    array::{
+        Array, ArrayRef, BooleanArray, BooleanBufferBuilder, PrimitiveArray, RecordBatch, StringBuilder,
+    },
     buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer},
     datatypes::DataType,
 };
@@ -47,7 +48,6 @@ pub struct Selection {
     picks: Box<[Placed]>,
     /// Numbers of picks by width, so that cells of one width are moved by one loop into one buffer.
     by_width: [Box<[u32]>; 5],
-    texts: Box<[u32]>,
     /// Which bits of a row's null bitmap matter, by eight bytes.
     nulls: SmallVec<[(usize, u64); 1]>,
     /// Stands in for the row of a key that has none, so that moving cells need not ask.
@@ -85,7 +85,10 @@ impl Selection {
             };
             let place = layout.place(pick.feature);
             let width = WIDTHS.iter().position(|&width| width == place.width);
-            let slot = width.map_or(0, |width| std::mem::replace(&mut slots[width], slots[width] + 1));
+            let slot = width.map_or(0, |width| {
+                slots[width] += 1;
+                slots[width] - 1
+            });
             placed.push(Placed { pick, place, data_type: feature.data_type.clone(), slot });
         }
         let of = |width: Width| {
@@ -103,7 +106,6 @@ impl Selection {
         Ok(Self {
             keys: keys.into(),
             by_width: WIDTHS.map(of),
-            texts: of(Width::Text),
             nulls,
             zeros: vec![0; layout.stride()].into(),
             picks: placed.into(),
@@ -354,7 +356,9 @@ fn text_column(placed: &Placed, rows: &[PackedRow<'_>], missing: &[u32]) -> Arra
         };
         match gap {
             Gap::Fill(Cell(CellValue::Text(text))) => column.append_value(text),
-            _ => column.append_null(),
+            Gap::Null => column.append_null(),
+            // A faulty row is cut out by whoever asked; until then its column must be what its schema says.
+            Gap::Fail | Gap::Fill(_) => column.append_value(""),
         }
     }
     Arc::new(column.finish())

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray},
+    array::{Array, ArrayRef, AsArray},
     datatypes::DataType,
 };
 use smallvec::SmallVec;
@@ -70,13 +70,13 @@ macro_rules! int_keys {
 int_keys!(i8, i16, i32, i64, u8, u16, u32, u64);
 
 macro_rules! not_keys {
-    ($($arrow:ty),*) => {$(
-        impl Int for <$arrow as ArrowPrimitiveType>::Native {
+    ($($native:ty),*) => {$(
+        impl Int for $native {
             fn canonical(self, _: KeyKind) -> Option<u64> { None }
         }
     )*};
 }
-not_keys!(arrow::datatypes::Float16Type, arrow::datatypes::Float32Type, arrow::datatypes::Float64Type);
+not_keys!(half::f16, f32, f64);
 
 /// Whether a key was there: null in a request is a key that no row has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

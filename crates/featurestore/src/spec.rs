@@ -31,9 +31,11 @@ pub struct FeatureSetSpec {
     pub timestamp: Option<String>,
     /// The features and their types. By default: every other column of the file, typed as found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<std::collections::BTreeMap<String, TypeName>>")]
     pub features: Option<IndexMap<String, TypeName>>,
-    /// Types of the keys and of the timestamp, where those found in the file are not meant.
+    /// Types of columns, where those found in the file are not meant.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(with = "std::collections::BTreeMap<String, TypeName>")]
     pub types: IndexMap<String, TypeName>,
     /// What the set is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

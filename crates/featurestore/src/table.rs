@@ -176,7 +176,7 @@ pub enum RowProblem {
         key: String,
     },
     /// A value does not fit the type the set declares.
-    #[error("column `{column}`: {value} is no {data_type}")]
+    #[error("column `{column}`: `{value}` is no {data_type}")]
     Value {
         /// The column.
         column: String,

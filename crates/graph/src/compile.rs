@@ -350,8 +350,8 @@ fn assemble(
         slots: 0,
     };
     let source_of = |port: &PortRef| match (&*port.step, names.get(&*port.step)) {
-        (INPUT, _) | (_, None) => Source::Input,
         (ON_ERROR, _) => Source::Handler,
+        (INPUT, _) | (_, None) => Source::Input,
         (_, Some(&at)) if port.port.as_deref() == Some(ERROR_PORT) => Source::Error(id_of[at]),
         (_, Some(&at)) => {
             Source::Port(id_of[at], typed[at].as_ref().and_then(|typed| port_index(typed, port)).unwrap_or(0))

@@ -67,6 +67,13 @@ impl RunCx {
         self.deadline
     }
 
+    /// The same run under another deadline.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
     /// The time that remains, `None` without a deadline; zero once it has passed.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since((self.clock)()))

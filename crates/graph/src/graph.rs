@@ -244,6 +244,11 @@ impl Graph {
         self.add(name, "join", inputs.into(), Arc::new(steps::Join::new(on)))
     }
 
+    /// Adds a join that leaves out the rows of in-port 0 that meet no row of another in-port.
+    pub fn inner_join(&mut self, name: &str, inputs: impl Into<Ports>, on: JoinOn) -> PortRef {
+        self.add(name, "join", inputs.into(), Arc::new(steps::Join::new(on).how(steps::JoinHow::Inner)))
+    }
+
     /// Puts the steps of `graph` here, under names that begin with `name/`, and answers the port of its reply.
     pub fn embed(&mut self, name: &str, input: &PortRef, graph: &Graph) -> PortRef {
         let reads_errors = |port: &&PortRef| &*port.step == ON_ERROR;

@@ -19,16 +19,18 @@ use arrow::{
 /// ```
 #[macro_export]
 macro_rules! fields {
-    (@null ?) => { true };
-    (@null) => { false };
-    ($($name:ident : $type:ident $($null:tt)?),* $(,)?) => {
-        ::std::sync::Arc::new($crate::arrow::datatypes::Schema::new(vec![$(
-            $crate::arrow::datatypes::Field::new(
-                stringify!($name),
-                $crate::arrow::datatypes::DataType::$type,
-                $crate::fields!(@null $($null)?),
-            )
-        ),*] as Vec<$crate::arrow::datatypes::Field>))
+    (@one $name:ident $type:ident $null:literal) => {
+        $crate::arrow::datatypes::Field::new(stringify!($name), $crate::arrow::datatypes::DataType::$type, $null)
+    };
+    (@all [$($done:expr,)*]) => { ::std::vec![$($done,)*] as ::std::vec::Vec<$crate::arrow::datatypes::Field> };
+    (@all [$($done:expr,)*] $name:ident : $type:ident ? $(, $($rest:tt)*)?) => {
+        $crate::fields!(@all [$($done,)* $crate::fields!(@one $name $type true),] $($($rest)*)?)
+    };
+    (@all [$($done:expr,)*] $name:ident : $type:ident $(, $($rest:tt)*)?) => {
+        $crate::fields!(@all [$($done,)* $crate::fields!(@one $name $type false),] $($($rest)*)?)
+    };
+    ($($all:tt)*) => {
+        ::std::sync::Arc::new($crate::arrow::datatypes::Schema::new($crate::fields!(@all [] $($all)*)))
     };
 }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, BooleanArray, RecordBatch, UInt32Array},
-    compute::{filter_record_batch, take_record_batch},
+    compute::{filter_record_batch, interleave_record_batch, take_record_batch},
     datatypes::SchemaRef,
 };
+
+use smallvec::SmallVec;
 
 use crate::StepError;
 
@@ -61,6 +63,11 @@ impl Rows {
     /// The columns.
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
+    }
+
+    /// The columns, and where the rows stood in the run's input.
+    pub fn into_parts(self) -> (RecordBatch, Origin) {
+        (self.batch, self.origin)
     }
 
     /// Takes the columns, forgetting where the rows came from.
@@ -131,5 +138,32 @@ impl Rows {
         };
         let batch = take_record_batch(&self.batch, &UInt32Array::from(indices.to_vec()))?;
         Ok(Self { batch, origin })
+    }
+
+    /// The rows of several batches of `schema`, in the order of the run's input.
+    ///
+    /// # Errors
+    /// When there is no part, or rows no longer know their place.
+    pub fn merge(mut parts: SmallVec<[Rows; 2]>, schema: &SchemaRef) -> Result<Rows, StepError> {
+        if parts.len() == 1 {
+            let Some(Rows { batch, origin }) = parts.pop() else {
+                return Err(StepError::internal("no rows to merge"));
+            };
+            // The schemas are equal; sharing this one lets later steps see that by its address.
+            let batch = if Arc::ptr_eq(batch.schema_ref(), schema) { batch } else { batch.with_schema(Arc::clone(schema))? };
+            return Ok(Rows { batch, origin });
+        }
+        let mut order: Vec<(u32, usize, usize)> = Vec::new();
+        for (part, rows) in parts.iter().enumerate() {
+            for row in 0..rows.len() {
+                let place = rows.origin.place(row).ok_or_else(|| StepError::internal("rows lost their place"))?;
+                order.push((place, part, row));
+            }
+        }
+        order.sort_unstable();
+        let batches: Vec<&RecordBatch> = parts.iter().map(Rows::batch).collect();
+        let indices: Vec<_> = order.iter().map(|&(_, part, row)| (part, row)).collect();
+        let batch = interleave_record_batch(&batches, &indices)?.with_schema(Arc::clone(schema))?;
+        Ok(Rows { batch, origin: Origin::Picked(order.iter().map(|&(place, ..)| place).collect()) })
     }
 }

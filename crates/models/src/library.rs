@@ -43,7 +43,7 @@ fn listed(tried: &[(PathBuf, String)]) -> String {
 
 /// Where a library was found. The order is the order of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub(crate) enum Where {
     /// The file that `ORT_DYLIB_PATH` names.
     Chosen,
     /// `.onnxruntime/` of the current checkout, or beside the binary.
@@ -54,7 +54,7 @@ pub enum Place {
     Python,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Where {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Chosen => "ORT_DYLIB_PATH",
@@ -66,7 +66,7 @@ impl fmt::Display for Place {
 }
 
 /// The libraries on this machine, in the order in which they are tried.
-pub fn candidates() -> Vec<(Place, PathBuf)> {
+fn candidates() -> Vec<(Where, PathBuf)> {
     Surroundings::of_this_process().candidates()
 }
 
@@ -86,14 +86,14 @@ pub(crate) fn environment() -> Result<Environment, LibraryError> {
 
 /// The first candidate that `open` accepts.
 fn start<T>(
-    candidates: &[(Place, PathBuf)],
+    candidates: &[(Where, PathBuf)],
     open: impl Fn(&Path) -> Result<T, String>,
 ) -> Result<T, LibraryError> {
     let mut tried = Vec::new();
     for (place, path) in candidates {
         match open(path) {
             Ok(opened) => return Ok(opened),
-            Err(reason) if *place == Place::Chosen => {
+            Err(reason) if *place == Where::Chosen => {
                 return Err(LibraryError::Chosen { path: path.clone(), reason });
             }
             Err(reason) => tried.push((path.clone(), reason)),
@@ -164,17 +164,17 @@ impl Surroundings {
         }
     }
 
-    fn candidates(&self) -> Vec<(Place, PathBuf)> {
+    fn candidates(&self) -> Vec<(Where, PathBuf)> {
         if let Some(chosen) = &self.dylib_path {
             let chosen = self.cwd.as_ref().map_or_else(|| chosen.clone(), |cwd| cwd.join(chosen));
-            return vec![(Place::Chosen, chosen)];
+            return vec![(Where::Chosen, chosen)];
         }
         let folders = [
-            (Place::Checkout, self.checkout()),
-            (Place::System, self.system_folders()),
-            (Place::Python, self.python_folders()),
+            (Where::Checkout, self.checkout()),
+            (Where::System, self.system_folders()),
+            (Where::Python, self.python_folders()),
         ];
-        let mut found: Vec<(Place, PathBuf)> = Vec::new();
+        let mut found: Vec<(Where, PathBuf)> = Vec::new();
         for (place, folder) in folders.into_iter().flat_map(|(place, folders)| folders.into_iter().map(move |f| (place, f))) {
             for library in libraries(&folder) {
                 if !found.iter().any(|(_, known)| *known == library) {
@@ -316,13 +316,13 @@ mod tests {
             path: Some(here.join("usr/bin").into()),
             home: Some(here.join("home")),
         };
-        let mut wanted = vec![(Place::Checkout, checkout), (Place::Checkout, beside)];
-        wanted.extend([(Place::System, new), (Place::System, old)]);
-        wanted.extend([(Place::Python, venv), (Place::Python, debian), (Place::Python, pyenv)]);
+        let mut wanted = vec![(Where::Checkout, checkout), (Where::Checkout, beside)];
+        wanted.extend([(Where::System, new), (Where::System, old)]);
+        wanted.extend([(Where::Python, venv), (Where::Python, debian), (Where::Python, pyenv)]);
         assert_eq!(surroundings.candidates(), wanted);
 
         let chosen = Surroundings { dylib_path: Some("lib.so".into()), ..surroundings };
-        assert_eq!(chosen.candidates(), [(Place::Chosen, here.join("code/crates/deep/lib.so"))]);
+        assert_eq!(chosen.candidates(), [(Where::Chosen, here.join("code/crates/deep/lib.so"))]);
     }
 
     #[cfg(unix)]
@@ -348,14 +348,14 @@ mod tests {
     fn an_unusable_library_is_passed_over_unless_it_was_chosen() {
         let open = |path: &Path| if path.ends_with("good") { Ok(1) } else { Err("it is broken".to_owned()) };
         let (bad, good) = (PathBuf::from("/bad"), PathBuf::from("/good"));
-        let found = [(Place::Checkout, bad.clone()), (Place::Python, good)];
+        let found = [(Where::Checkout, bad.clone()), (Where::Python, good)];
         assert_eq!(start(&found, open), Ok(1));
         assert_eq!(
             start(&found[..1], open).unwrap_err().to_string(),
             "no usable ONNX Runtime library (`/bad`: it is broken); `make setup` fetches one"
         );
         assert_eq!(
-            start(&[(Place::Chosen, bad)], open).unwrap_err().to_string(),
+            start(&[(Where::Chosen, bad)], open).unwrap_err().to_string(),
             "ORT_DYLIB_PATH names `/bad`, which cannot be used: it is broken; unset it and `make setup` fetches one"
         );
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{DType, Data, Tensor};
+use crate::{DType, Tensor};
 
 /// A loaded model, shared by all runs.
 ///
@@ -195,9 +195,5 @@ pub enum ModelError {
 /// What a tensor is, for errors.
 pub(crate) fn described(tensor: &Tensor<'_>) -> String {
     let shape: Vec<_> = tensor.shape.iter().map(|&size| Some(size)).collect();
-    format!("{} {}", dtype_of(&tensor.data), Shape(&shape))
-}
-
-fn dtype_of(data: &Data<'_>) -> DType {
-    data.dtype()
+    format!("{} {}", tensor.data.dtype(), Shape(&shape))
 }

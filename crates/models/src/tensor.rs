@@ -84,28 +84,6 @@ pub enum Data<'a> {
     Str(&'a [&'a str]),
 }
 
-/// Runs `$body` with `$values` bound to the slice inside `$data`, whatever its type.
-macro_rules! each_data {
-    ($data:expr, $values:ident => $body:expr) => {
-        match $data {
-            $crate::Data::F16($values) => $body,
-            $crate::Data::F32($values) => $body,
-            $crate::Data::F64($values) => $body,
-            $crate::Data::I8($values) => $body,
-            $crate::Data::I16($values) => $body,
-            $crate::Data::I32($values) => $body,
-            $crate::Data::I64($values) => $body,
-            $crate::Data::U8($values) => $body,
-            $crate::Data::U16($values) => $body,
-            $crate::Data::U32($values) => $body,
-            $crate::Data::U64($values) => $body,
-            $crate::Data::Bool($values) => $body,
-            $crate::Data::Str($values) => $body,
-        }
-    };
-}
-pub(crate) use each_data;
-
 impl Data<'_> {
     /// The type of the values.
     pub fn dtype(&self) -> DType {
@@ -128,7 +106,21 @@ impl Data<'_> {
 
     /// The number of values.
     pub fn len(&self) -> usize {
-        each_data!(self, values => values.len())
+        match self {
+            Self::F16(values) => values.len(),
+            Self::F32(values) => values.len(),
+            Self::F64(values) => values.len(),
+            Self::I8(values) => values.len(),
+            Self::I16(values) => values.len(),
+            Self::I32(values) => values.len(),
+            Self::I64(values) => values.len(),
+            Self::U8(values) => values.len(),
+            Self::U16(values) => values.len(),
+            Self::U32(values) => values.len(),
+            Self::U64(values) => values.len(),
+            Self::Bool(values) => values.len(),
+            Self::Str(values) => values.len(),
+        }
     }
 
     /// Whether there are no values.

@@ -1,1 +1,25 @@
 //! The engine: runs plans on the caller's async runtime and a compute pool.
+//!
+//! An [`Engine`] holds a compiled plan. [`Engine::run`] is one future that owns everything the run holds: dropping it
+//! cancels the run at once. Steps that answer at once run inline; steps that wait are polled inside the run; steps that
+//! compute run inline when they are measured cheap, else on a bounded pool of threads.
+
+mod core;
+mod cost;
+mod engine;
+mod error;
+mod metrics;
+mod panics;
+mod pool;
+mod ready;
+mod reply;
+mod run;
+mod serial;
+mod state;
+pub mod testkit;
+
+pub use engine::{Engine, EngineError, Limits};
+pub use error::RunError;
+pub use metrics::Metrics;
+pub use reply::{Degraded, Reply};
+pub use serial::run_serially;

@@ -1,6 +1,9 @@
 //! What is wrong with an expression before it is typed: how deep it is, and the names in it.
 
-use std::{collections::{BTreeSet, HashSet}, ops::ControlFlow};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::ControlFlow,
+};
 
 use arrow::datatypes::Schema;
 use datafusion_sql::sqlparser::{
@@ -12,16 +15,29 @@ use millstream_graph::{SchemaError, suggest};
 
 use crate::functions::{Lookup, functions};
 
-/// Refuses an expression whose tree could be deeper than `most`.
+/// Refuses an expression that opens more than `nesting` parentheses at a time, or whose tree could be deeper than
+/// `most`.
 ///
 /// The parser bounds what it recurses into, but builds chains like `a + b + c` in a loop; all that comes after it
 /// recurses into them. Each operator or keyword adds at most one level inside its parentheses, list item or `CASE` arm.
-pub(crate) fn depth<'a>(tokens: impl Iterator<Item = &'a Token>, most: usize) -> Result<(), String> {
+pub(crate) fn depth<'a>(
+    tokens: impl Iterator<Item = &'a Token>,
+    nesting: usize,
+    most: usize,
+) -> Result<(), String> {
     let mut open = vec![Level::default()];
     for token in tokens {
+        if open.len() > nesting {
+            return Err("it nests too deep; name a part of it in a step before".to_owned());
+        }
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => open.push(Level::default()),
-            Token::RParen | Token::RBracket | Token::RBrace => close(&mut open),
+            Token::RParen | Token::RBrace => close(&mut open),
+            Token::RBracket => {
+                close(&mut open);
+                // `a[1]` is an operation on `a`.
+                top(&mut open).chain += 1;
+            }
             Token::Word(word) => match word.keyword {
                 Keyword::CASE => open.push(Level::default()),
                 Keyword::END => close(&mut open),
@@ -38,7 +54,9 @@ pub(crate) fn depth<'a>(tokens: impl Iterator<Item = &'a Token>, most: usize) ->
         close(&mut open);
     }
     if top(&mut open).depth() > most {
-        return Err(format!("it nests or chains more than {most} operations; name a part of it in a step before"));
+        return Err(format!(
+            "it nests or chains more than {most} operations; name a part of it in a step before"
+        ));
     }
     Ok(())
 }

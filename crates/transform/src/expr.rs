@@ -7,7 +7,7 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, ArrayRef, BooleanArray, RecordBatch, cast::AsArray},
+    array::{ArrayRef, BooleanArray, RecordBatch, cast::AsArray},
     compute::cast,
     datatypes::{DataType, Field, Fields, Schema},
     error::ArrowError,
@@ -17,12 +17,12 @@ use datafusion_common::{
     tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion},
 };
 use datafusion_expr::{
-    Expr as LogicalExpr, Operator, execution_props::ExecutionProps, physical_planning_context::PhysicalPlanningContext,
-    simplify::SimplifyContext,
+    Expr as LogicalExpr, Operator, execution_props::ExecutionProps,
+    physical_planning_context::PhysicalPlanningContext, simplify::SimplifyContext,
 };
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_physical_expr::{
-    PhysicalExpr, create_physical_expr,
+    PhysicalExpr, ScalarFunctionExpr, create_physical_expr,
     expressions::{BinaryExpr, Column},
 };
 use datafusion_sql::{
@@ -39,6 +39,7 @@ use millstream_graph::{SchemaError, StepError};
 
 use crate::{
     check,
+    deep::deep,
     functions::{functions, refuse_count},
 };
 
@@ -77,17 +78,24 @@ impl Expr {
     /// # Errors
     /// When the text is not an expression, is longer than [`MAX_LENGTH`], or nests too deep.
     pub fn parse(text: &str) -> Result<Self, SchemaError> {
+        deep(|| Self::read(text))
+    }
+
+    fn read(text: &str) -> Result<Self, SchemaError> {
         let problem = |problem: String| SchemaError::new(format!("in `{}`: {problem}", shown(text)));
         if text.trim().is_empty() {
             return Err(SchemaError::new("an expression is empty"));
         }
         if text.len() > MAX_LENGTH {
-            return Err(problem(format!("{} bytes are more than the {MAX_LENGTH} an expression may have", text.len())));
+            return Err(problem(format!(
+                "{} bytes are more than the {MAX_LENGTH} an expression may have",
+                text.len()
+            )));
         }
         let tokens = Tokenizer::new(&DIALECT, text)
             .tokenize_with_location()
             .map_err(|error| problem(said(&error.to_string())))?;
-        check::depth(tokens.iter().map(|token| &token.token), MAX_CHAIN).map_err(problem)?;
+        check::depth(tokens.iter().map(|token| &token.token), MAX_NESTING, MAX_CHAIN).map_err(problem)?;
 
         let mut parser =
             Parser::new(&DIALECT).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens);
@@ -133,7 +141,18 @@ impl Expr {
     /// With everything that is wrong at once: unknown columns and functions with the closest names, types that do not
     /// fit, and what an expression over one row cannot be: a subquery, an aggregate, a window, a changing function.
     pub fn compile(&self, schema: &Schema) -> Result<CompiledExpr, SchemaError> {
-        Compiler::new(schema)?.compile(self)
+        deep(|| Compiler::new(schema)?.compile(self))
+    }
+}
+
+#[cfg(test)]
+impl Expr {
+    /// What `compile` would answer if it left the expression as it was written.
+    pub(crate) fn compile_without_simplifying(&self, schema: &Schema) -> Result<CompiledExpr, String> {
+        let compiler = Compiler::new(schema).map_err(|error| error.to_string())?;
+        let logical = compiler.logical(&self.tree)?;
+        let logical = compiler.simplifier.coerce(logical, &compiler.columns).map_err(complaint)?;
+        compiler.finish(self, compiler.physical(&logical)?)
     }
 }
 
@@ -146,8 +165,9 @@ pub(crate) struct Compiler<'a> {
 
 impl<'a> Compiler<'a> {
     pub(crate) fn new(schema: &'a Schema) -> Result<Self, SchemaError> {
-        let columns = DFSchema::try_from(schema.clone())
-            .map_err(|error| SchemaError::new(format!("the columns that come in: {}", said(&error.strip_backtrace()))))?;
+        let columns = DFSchema::try_from(schema.clone()).map_err(|error| {
+            SchemaError::new(format!("the columns that come in: {}", said(&error.strip_backtrace())))
+        })?;
         let columns = Arc::new(columns);
         let context = SimplifyContext::builder()
             .with_schema(Arc::clone(&columns))
@@ -189,9 +209,10 @@ impl<'a> Compiler<'a> {
     fn physical(&self, logical: &LogicalExpr) -> Result<Arc<dyn PhysicalExpr>, String> {
         let mut props = ExecutionProps::new();
         props.config_options = Some(Arc::clone(functions().config()));
-        let physical = create_physical_expr(logical, &self.columns, &props, &PhysicalPlanningContext::default())
-            .map_err(complaint)?;
-        checked(physical).map_err(complaint)
+        let physical =
+            create_physical_expr(logical, &self.columns, &props, &PhysicalPlanningContext::default())
+                .map_err(complaint)?;
+        strict(physical, self.schema).map_err(complaint)
     }
 
     fn finish(&self, expr: &Expr, physical: Arc<dyn PhysicalExpr>) -> Result<CompiledExpr, String> {
@@ -291,9 +312,9 @@ impl CompiledExpr {
         let moved = Arc::clone(&self.physical)
             .transform_up(|node| match node.downcast_ref::<Column>() {
                 Some(column) => match places.get(column.index()) {
-                    Some(&place) => {
-                        Ok(Transformed::yes(Arc::new(Column::new(column.name(), place)) as Arc<dyn PhysicalExpr>))
-                    }
+                    Some(&place) => Ok(Transformed::yes(
+                        Arc::new(Column::new(column.name(), place)) as Arc<dyn PhysicalExpr>
+                    )),
                     None => datafusion_common::internal_err!("column {} of {}", column.index(), places.len()),
                 },
                 None => Ok(Transformed::no(node)),
@@ -320,13 +341,15 @@ impl CompiledExpr {
         let text = shown(&self.text);
         match error.find_root() {
             DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
-                ArrowError::DivideByZero => StepError::rows(format!("`{text}`: a whole number is divided by zero")),
+                ArrowError::DivideByZero => {
+                    StepError::rows(format!("`{text}`: a whole number is divided by zero"))
+                }
                 ArrowError::ArithmeticOverflow(what) => {
-                    StepError::rows(format!("`{text}`: {}", said(&format!("out of range: {what}"))))
+                    StepError::rows(format!("`{text}`: {} is out of range", said(what)))
                 }
-                ArrowError::CastError(what) | ArrowError::ComputeError(what) | ArrowError::ParseError(what) => {
-                    StepError::rows(format!("`{text}`: {}", said(what)))
-                }
+                ArrowError::CastError(what)
+                | ArrowError::ComputeError(what)
+                | ArrowError::ParseError(what) => StepError::rows(format!("`{text}`: {}", said(what))),
                 other => StepError::internal(format!("`{text}`: {}", said(&other.to_string()))),
             },
             DataFusionError::Execution(what) => StepError::rows(format!("`{text}`: {}", said(what))),
@@ -361,17 +384,90 @@ fn refuse(expr: &LogicalExpr) -> Result<(), String> {
     problem.map_or(Ok(()), Err)
 }
 
-/// Whole numbers that leave their range are errors of their row, not other numbers.
-fn checked(expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
-    expr.transform_up(|node| match node.downcast_ref::<BinaryExpr>() {
-        Some(binary) if matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply) => {
+/// Functions whose answer is null only when an argument is; most functions claim that theirs may always be.
+const NULL_ONLY_FROM_NULL: &[&str] = &[
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "ceil",
+    "character_length",
+    "cos",
+    "cosh",
+    "date_part",
+    "degrees",
+    "exp",
+    "expm1",
+    "floor",
+    "greatest",
+    "isnan",
+    "iszero",
+    "least",
+    "ln",
+    "log10",
+    "log1p",
+    "log2",
+    "lower",
+    "make_array",
+    "named_struct",
+    "power",
+    "radians",
+    "round",
+    "signum",
+    "sin",
+    "sinh",
+    "sqrt",
+    "starts_with",
+    "struct",
+    "tan",
+    "tanh",
+    "to_timestamp_micros",
+    "to_timestamp_millis",
+    "to_timestamp_seconds",
+    "trunc",
+    "upper",
+];
+
+/// Makes errors of whole numbers that leave their range, and says what is never null.
+fn strict(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    expr.transform_up(|node| {
+        if let Some(binary) = node.downcast_ref::<BinaryExpr>()
+            && matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply)
+        {
             let (left, right) = (Arc::clone(binary.left()), Arc::clone(binary.right()));
             let checked = BinaryExpr::new(left, *binary.op(), right).with_fail_on_overflow(true);
-            Ok(Transformed::yes(Arc::new(checked) as Arc<dyn PhysicalExpr>))
+            return Ok(Transformed::yes(Arc::new(checked) as Arc<dyn PhysicalExpr>));
         }
-        _ => Ok(Transformed::no(node)),
+        if let Some(call) = node.downcast_ref::<ScalarFunctionExpr>()
+            && call.nullable()
+            && NULL_ONLY_FROM_NULL.contains(&call.name())
+        {
+            for arg in call.args() {
+                if arg.nullable(schema)? {
+                    return Ok(Transformed::no(node));
+                }
+            }
+            return Ok(Transformed::yes(Arc::new(never_null(call)) as Arc<dyn PhysicalExpr>));
+        }
+        Ok(Transformed::no(node))
     })
     .data()
+}
+
+fn never_null(call: &ScalarFunctionExpr) -> ScalarFunctionExpr {
+    let field = call.return_type().clone();
+    ScalarFunctionExpr::new(
+        call.name(),
+        Arc::new(call.fun().clone()),
+        call.args().iter().map(Arc::clone).collect(),
+        Arc::new(Field::new(call.name(), field, false)),
+        Arc::clone(functions().config()),
+    )
 }
 
 /// The type without string views, which some functions answer and few readers of Arrow know.
@@ -415,6 +511,7 @@ fn said(message: &str) -> String {
         "Execution error: ",
         "Arrow error: ",
         "Cast error: ",
+        "Overflow happened on: ",
         "Compute error: ",
         "Parser error: ",
         "Invalid argument error: ",
@@ -425,7 +522,14 @@ fn said(message: &str) -> String {
         "caused by",
     ];
     const LONGEST: usize = 300;
+    if message.contains("recursion limit exceeded") {
+        return "it nests too deep; name a part of it in a step before".to_owned();
+    }
     let mut text = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A function says what is wrong with its arguments behind the words of those who asked it.
+    if let Some((_, rest)) = text.rsplit_once("failed with: ") {
+        text = rest.to_owned();
+    }
     while let Some(rest) = TITLES.iter().find_map(|title| text.strip_prefix(title)) {
         text = rest.trim_start().to_owned();
     }
@@ -449,3 +553,7 @@ pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 120;
     crate::shorten(&text.split_whitespace().collect::<Vec<_>>().join(" "), LONGEST)
 }
+
+#[cfg(test)]
+#[path = "expr_tests.rs"]
+mod tests;

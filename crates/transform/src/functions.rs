@@ -9,14 +9,14 @@ use arrow::{
     array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray},
     datatypes::{
         DataType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
-        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-        UInt16Type, UInt32Type, UInt64Type,
+        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+        UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
 use datafusion_common::{Result, TableReference, config::ConfigOptions, exec_err, plan_err};
 use datafusion_expr::{
-    AggregateUDF, ColumnarValue, Expr, HigherOrderUDF, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, TableSource, Volatility, WindowUDF,
+    AggregateUDF, ColumnarValue, Expr, HigherOrderUDF, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, TableSource, Volatility, WindowUDF,
     planner::{ContextProvider, ExprPlanner},
     type_coercion::binary::type_union_resolution,
 };
@@ -61,10 +61,41 @@ const LEFT_OUT: &[&str] = &[
 
 /// Names that people expect from SQL and that see more than one row.
 const AGGREGATES: &[&str] = &[
-    "any_value", "approx_distinct", "array_agg", "avg", "bool_and", "bool_or", "corr", "count", "covar_pop",
-    "covar_samp", "cume_dist", "dense_rank", "first_value", "lag", "last_value", "lead", "max", "mean", "median", "min",
-    "ntile", "percent_rank", "percentile_cont", "quantile", "rank", "row_number", "stddev", "stddev_pop",
-    "stddev_samp", "string_agg", "sum", "var", "var_pop", "var_samp", "variance",
+    "any_value",
+    "approx_distinct",
+    "array_agg",
+    "avg",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "cume_dist",
+    "dense_rank",
+    "first_value",
+    "lag",
+    "last_value",
+    "lead",
+    "max",
+    "mean",
+    "median",
+    "min",
+    "ntile",
+    "percent_rank",
+    "percentile_cont",
+    "quantile",
+    "rank",
+    "row_number",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "string_agg",
+    "sum",
+    "var",
+    "var_pop",
+    "var_samp",
+    "variance",
 ];
 
 impl Functions {
@@ -292,7 +323,12 @@ impl ScalarUDFImpl for Clamp {
         let common = type_union_resolution(types);
         match common {
             Some(common) if clamped(&common) => Ok(vec![common; 3]),
-            _ => plan_err!("clamp takes numbers or points in time, not {}, {} and {}", types[0], types[1], types[2]),
+            _ => plan_err!(
+                "clamp takes numbers or points in time, not {}, {} and {}",
+                types[0],
+                types[1],
+                types[2]
+            ),
         }
     }
 
@@ -353,14 +389,22 @@ where
             }
         })
         .collect();
-    let out = PrimitiveArray::<T>::new(values.into(), x.nulls().cloned()).with_data_type(x.data_type().clone());
+    let out =
+        PrimitiveArray::<T>::new(values.into(), x.nulls().cloned()).with_data_type(x.data_type().clone());
     Ok(Arc::new(out))
 }
 
 /// For functions that repeat a value: the argument that counts, which must be a plain number so that no row can ask
 /// for gigabytes.
-const COUNTED: &[(&str, usize)] =
-    &[("array_repeat", 1), ("array_resize", 1), ("list_repeat", 1), ("list_resize", 1), ("lpad", 1), ("repeat", 1), ("rpad", 1)];
+const COUNTED: &[(&str, usize)] = &[
+    ("array_repeat", 1),
+    ("array_resize", 1),
+    ("list_repeat", 1),
+    ("list_resize", 1),
+    ("lpad", 1),
+    ("repeat", 1),
+    ("rpad", 1),
+];
 
 /// How often such a function may repeat.
 const MAX_COUNT: i64 = 65_536;

@@ -4,17 +4,55 @@
 //! mistake of its settings then: an unknown column with the closest name, an expression whose types do not fit, two
 //! columns of one name. A row that a step cannot answer leaves on the step's error port with a message, beside the
 //! rows that it can.
+//!
+//! | step | kind in spec files | what it does |
+//! |---|---|---|
+//! | [`Select`] | `select` | answers the listed columns and expressions |
+//! | [`With`] | `with` | adds or replaces columns by expression |
+//! | [`Filter`] | `filter` | lets rows through for which a condition holds |
+//! | [`When`] | `when` | sends each row out on the port of the first condition that holds |
+//! | [`OneHot`], [`Ordinal`] | `one_hot`, `ordinal` | categories as numbers |
+//! | [`Impute`] | `impute` | fills in what is missing |
+//! | [`Map`], [`Bucketize`] | `map`, `bucketize` | values, ranges and buckets become other values |
+//! | [`DateParts`] | `date_parts` | the hour, the day of the week and other parts of points in time |
+//! | [`Cast`], [`Drop`], [`Rename`] | `cast`, `drop`, `rename` | other types, fewer columns, other names |
+//! | [`Pack`] | `pack` | numeric columns as one tensor column |
+//! | [`Validate`] | `validate` | rows that break a rule leave on the error port |
 
 mod check;
+mod codes;
+mod columns;
+mod dates;
+mod deep;
+mod encode;
 mod expr;
 mod functions;
+mod impute;
+mod kinds;
 mod literal;
+mod map;
+mod pack;
 mod prepared;
 mod select;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod when;
 
+pub use columns::{Cast, ColumnType, Drop, Invalid, Rename};
+pub use dates::{DatePart, DateParts, Epoch};
+pub use encode::{NumberType, OneHot, Ordinal, UnknownCategory, UnknownPlace};
 pub use expr::{CompiledExpr, Expr, MAX_LENGTH};
+pub use impute::{Fill, Impute};
+pub use kinds::kinds;
 pub use literal::Literal;
+pub use map::{Bucketize, Buckets, Map, MapColumn, MapRange, Unmapped};
+pub use pack::{Pack, TensorNull, TensorType};
 pub use select::{Filter, Select, With};
+pub use validate::{Rule, Validate};
+pub use when::When;
 
 /// At most `longest` characters of a text; what is cut is marked.
 pub(crate) fn shorten(text: &str, longest: usize) -> String {

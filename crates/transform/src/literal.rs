@@ -39,13 +39,17 @@ impl Literal {
     pub(crate) fn to_array(&self, data_type: &DataType) -> Result<ArrayRef, String> {
         let refused = || format!("{data_type} cannot hold {self}");
         let array: ArrayRef = match self {
-            Self::Bool(value) if *data_type == DataType::Boolean => Arc::new(BooleanArray::from(vec![*value])),
+            Self::Bool(value) if *data_type == DataType::Boolean => {
+                Arc::new(BooleanArray::from(vec![*value]))
+            }
             Self::Text(value) if text_like(data_type) => Arc::new(StringArray::from(vec![value.as_str()])),
-            Self::Int(value) if data_type.is_numeric() => match (i64::try_from(*value), u64::try_from(*value)) {
-                (Ok(value), _) => Arc::new(Int64Array::from(vec![value])),
-                (_, Ok(value)) => Arc::new(UInt64Array::from(vec![value])),
-                _ => return Err(refused()),
-            },
+            Self::Int(value) if data_type.is_numeric() => {
+                match (i64::try_from(*value), u64::try_from(*value)) {
+                    (Ok(value), _) => Arc::new(Int64Array::from(vec![value])),
+                    (_, Ok(value)) => Arc::new(UInt64Array::from(vec![value])),
+                    _ => return Err(refused()),
+                }
+            }
             Self::Float(value) if data_type.is_floating() => Arc::new(Float64Array::from(vec![*value])),
             _ => return Err(refused()),
         };

@@ -54,7 +54,9 @@ impl<K: Kernel> Prepared<K> {
         let signature = kernel.signature();
         let made = self.made.get_or_init(|| Made { schema: Arc::clone(schema), kernel: Arc::new(kernel) });
         if made.schema != *schema {
-            return Err(SchemaError::new("this step is in use with another schema; make one step for each place"));
+            return Err(SchemaError::new(
+                "this step is in use with another schema; make one step for each place",
+            ));
         }
         Ok(signature)
     }
@@ -142,7 +144,9 @@ impl Layout {
         };
         let mut columns = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
-            columns.push(column(slot).ok_or_else(|| StepError::internal("a column that goes out was not made"))?);
+            columns.push(
+                column(slot).ok_or_else(|| StepError::internal("a column that goes out was not made"))?,
+            );
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
@@ -170,6 +174,12 @@ impl<'a> LayoutBuilder<'a> {
 
     /// Puts the next new columns where input column `at` stood.
     pub(crate) fn replace(&mut self, at: usize, fields: impl IntoIterator<Item = FieldRef>) {
+        self.drop(at);
+        self.insert_after(at, fields);
+    }
+
+    /// Puts the next new columns behind input column `at`.
+    pub(crate) fn insert_after(&mut self, at: usize, fields: impl IntoIterator<Item = FieldRef>) {
         let mut made = self.made;
         let columns: Vec<_> = fields
             .into_iter()
@@ -180,7 +190,7 @@ impl<'a> LayoutBuilder<'a> {
             .collect();
         self.made = made;
         if let Some(place) = self.places.get_mut(at) {
-            *place = columns;
+            place.extend(columns);
         }
     }
 
@@ -204,11 +214,9 @@ impl<'a> LayoutBuilder<'a> {
 
 /// The place of a column.
 pub(crate) fn find(schema: &Schema, name: &str) -> Result<usize, SchemaError> {
-    schema
-        .fields()
-        .iter()
-        .position(|field| field.name() == name)
-        .ok_or_else(|| SchemaError::unknown_column(name, schema.fields().iter().map(|field| field.name().as_str())))
+    schema.fields().iter().position(|field| field.name() == name).ok_or_else(|| {
+        SchemaError::unknown_column(name, schema.fields().iter().map(|field| field.name().as_str()))
+    })
 }
 
 /// Prepares every column that the settings name; all problems at once.

@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use crate::{
     CompiledExpr, Expr,
+    deep::deep,
     expr::{Compiler, shown},
     prepared::{Kernel, Layout, Prepared, Slot, isolate, split},
 };
@@ -55,7 +56,7 @@ impl From<SelectSettings> for Select {
 
 impl Step for Select {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| Program::select(&self.items, schema))
+        self.prepared.sign(inputs, |schema| deep(|| Program::select(&self.items, schema)))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -104,7 +105,7 @@ impl From<WithSettings> for With {
 
 impl Step for With {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| Program::with(&self.columns, schema))
+        self.prepared.sign(inputs, |schema| deep(|| Program::with(&self.columns, schema)))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -144,7 +145,7 @@ impl From<FilterSettings> for Filter {
 impl Step for Filter {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
         self.prepared.sign(inputs, |schema| {
-            let condition = unnamed(&self.condition)?.compile(schema)?;
+            let condition = deep(|| unnamed(&self.condition)?.compile(schema))?;
             condition.check_condition()?;
             Ok(FilterKernel { condition, schema: Arc::clone(schema) })
         })
@@ -271,7 +272,11 @@ impl Program {
     }
 
     /// Sorts what is made into waves, and points every expression at the columns of its wave.
-    fn in_waves(made: &[MadeColumn], columns: Vec<(FieldRef, Slot)>, schema: &SchemaRef) -> Result<Self, SchemaError> {
+    fn in_waves(
+        made: &[MadeColumn],
+        columns: Vec<(FieldRef, Slot)>,
+        schema: &SchemaRef,
+    ) -> Result<Self, SchemaError> {
         let mut order: Vec<usize> = (0..made.len()).collect();
         order.sort_by_key(|&at| made[at].wave);
         let mut place = vec![0; made.len()];

@@ -4,14 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::{
     array::RecordBatch,
-    compute::interleave_record_batch,
     datatypes::{Field, SchemaRef},
 };
 
 use smallvec::SmallVec;
 
 use crate::{
-    Input, Origin, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step, StepError, Token, Work,
+    Input, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step, StepError, Token, Work,
     graph::schema_of,
 };
 
@@ -73,21 +72,7 @@ impl Layout {
                 Some(columns) => rows.replace(pick(rows.batch(), columns, &self.schema)?)?,
             });
         }
-        if parts.len() == 1 {
-            return parts.pop().ok_or_else(|| StepError::internal("no rows"));
-        }
-        let mut order: Vec<(u32, usize, usize)> = Vec::new();
-        for (part, rows) in parts.iter().enumerate() {
-            for row in 0..rows.len() {
-                let place = rows.origin().place(row).ok_or_else(|| StepError::internal("rows lost their place"))?;
-                order.push((place, part, row));
-            }
-        }
-        order.sort_unstable();
-        let batches: Vec<&RecordBatch> = parts.iter().map(Rows::batch).collect();
-        let indices: Vec<_> = order.iter().map(|&(_, part, row)| (part, row)).collect();
-        let batch = interleave_record_batch(&batches, &indices)?;
-        Ok(Rows::with_origin(batch, Origin::Picked(order.iter().map(|&(place, ..)| place).collect())))
+        Rows::merge(parts, &self.schema)
     }
 }
 

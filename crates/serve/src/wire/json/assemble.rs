@@ -208,7 +208,7 @@ impl Arena<'_> {
     }
 
     fn scalars<T: ArrowNativeType>(&self, at: usize, len: usize) -> ScalarBuffer<T> {
-        ScalarBuffer::new(self.buffer.clone(), at / size_of::<T>(), len)
+        self.buffer.slice_with_length(at, len * size_of::<T>()).into()
     }
 
     fn nulls(&self, slot: &Slot) -> Option<NullBuffer> {

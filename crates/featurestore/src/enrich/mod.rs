@@ -1,0 +1,267 @@
+//! The `enrich` step: stored features beside the columns that came in.
+
+mod names;
+mod prepare;
+mod settings;
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::{
+    array::{ArrayRef, BooleanArray, RecordBatch},
+    datatypes::SchemaRef,
+};
+use indexmap::IndexMap;
+use millstream_graph::{
+    ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    Fault, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
+    key,
+};
+use names::{Name, parse};
+pub use settings::kinds;
+
+/// Batches up to this many rows are answered at once; bigger ones are handed to the engine as a job.
+const INLINE_ROWS: usize = 1024;
+
+/// What happens where a stored feature is not there.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Policy {
+    /// The row leaves on the error port.
+    Fail,
+    /// The feature is null.
+    Null,
+    /// The mean of the feature over all rows of its set, as it was when the graph was compiled. Rounded for integers.
+    Mean,
+    /// This value.
+    Default(serde_json::Value),
+}
+
+/// Adds stored features to each row, found by the keys that the row carries.
+///
+/// A key that has no row in the set (a null key has none) is a gap that [`Enrich::missing`] decides on; a row whose
+/// feature is null is one that [`Enrich::nulls`] decides on. A row of zeros is a row.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::datatypes::DataType;
+/// use millstream_featurestore::{Enrich, FeatureSet, MemoryStore, MemoryTable, Policy};
+/// use millstream_graph::{Step, fields, rows};
+///
+/// let cards = FeatureSet::builder("cards")
+///     .key("card_id", DataType::Int64)
+///     .feature("avg_amount", DataType::Float64)
+///     .build()?;
+/// let mut store = MemoryStore::new();
+/// store.insert(MemoryTable::from_batches(cards, &[rows! { card_id: [7_i64], avg_amount: [12.5] }])?);
+///
+/// let step = Enrich::new(Arc::new(store), "cards")
+///     .by(["card"])
+///     .features(["avg_amount AS usual"])
+///     .missing(Policy::Default(0.into()));
+/// let signature = step.signature(&[fields! { card: Int32, amount: Float64 }])?;
+/// assert_eq!(signature.outputs[0].schema.field(2).name(), "usual");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Enrich {
+    store: Arc<dyn OnlineStore>,
+    set: String,
+    by: By,
+    features: Vec<Result<Name, String>>,
+    prefix: String,
+    missing: Policy,
+    nulls: Policy,
+    policies: IndexMap<String, Policies>,
+    bound: OnceLock<(SchemaRef, Arc<Bound>)>,
+}
+
+/// Which columns carry the keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum By {
+    /// Those named like the keys.
+    #[default]
+    Keys,
+    /// These, in the order of the keys.
+    Columns(Vec<String>),
+    /// Column by key.
+    Named(IndexMap<String, String>),
+}
+
+/// One feature's own policies.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Policies {
+    pub(crate) missing: Option<Policy>,
+    pub(crate) nulls: Option<Policy>,
+}
+
+/// The step once it is typed: numbers and values, no names but those that messages need.
+struct Bound {
+    table: Arc<dyn OnlineTable>,
+    selection: Selection,
+    schema: SchemaRef,
+    keys: SmallVec<[usize; 2]>,
+    /// The feature of each pick.
+    picks: Vec<String>,
+}
+
+impl Enrich {
+    /// Adds every feature of set `set`, by columns named like its keys. Keys without a row fail; nulls stay null.
+    pub fn new(store: Arc<dyn OnlineStore>, set: impl Into<String>) -> Self {
+        Self {
+            store,
+            set: set.into(),
+            by: By::Keys,
+            features: Vec::new(),
+            prefix: String::new(),
+            missing: Policy::Fail,
+            nulls: Policy::Null,
+            policies: IndexMap::new(),
+            bound: OnceLock::new(),
+        }
+    }
+
+    /// Takes the keys from these columns, in the order of the set's keys.
+    #[must_use]
+    pub fn by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.by = By::Columns(columns.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Takes keys from columns, as pairs of key and column.
+    #[must_use]
+    pub fn by_key<K: Into<String>, C: Into<String>>(mut self, keys: impl IntoIterator<Item = (K, C)>) -> Self {
+        self.by = By::Named(keys.into_iter().map(|(key, column)| (key.into(), column.into())).collect());
+        self
+    }
+
+    /// Adds these features only: `avg_amount`, `avg_amount AS usual`, or `*` for all.
+    #[must_use]
+    pub fn features<S: AsRef<str>>(mut self, features: impl IntoIterator<Item = S>) -> Self {
+        self.features.extend(features.into_iter().map(|feature| parse(feature.as_ref())));
+        self
+    }
+
+    /// Puts this before the name of every feature that has no name of its own by `AS`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// What happens where a key has no row.
+    #[must_use]
+    pub fn missing(mut self, policy: Policy) -> Self {
+        self.missing = policy;
+        self
+    }
+
+    /// What happens where a row has null.
+    #[must_use]
+    pub fn nulls(mut self, policy: Policy) -> Self {
+        self.nulls = policy;
+        self
+    }
+
+    /// What happens for feature `feature` where a key has no row, in place of the step's policy.
+    #[must_use]
+    pub fn missing_of(mut self, feature: impl Into<String>, policy: Policy) -> Self {
+        self.policies.entry(feature.into()).or_default().missing = Some(policy);
+        self
+    }
+
+    /// What happens for feature `feature` where a row has null, in place of the step's policy.
+    #[must_use]
+    pub fn nulls_of(mut self, feature: impl Into<String>, policy: Policy) -> Self {
+        self.policies.entry(feature.into()).or_default().nulls = Some(policy);
+        self
+    }
+}
+
+impl std::fmt::Debug for Enrich {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrich").field("set", &self.set).field("by", &self.by).finish_non_exhaustive()
+    }
+}
+
+impl Step for Enrich {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        let [schema] = inputs else {
+            return Err(SchemaError::new(format!("it takes one input, not {}", inputs.len())));
+        };
+        let made = Arc::new(prepare::bind(self, schema)?);
+        let (known, bound) = self.bound.get_or_init(|| (Arc::clone(schema), made));
+        if known != schema {
+            return Err(SchemaError::new("this step is in use with another schema; make one step for each place"));
+        }
+        Ok(Signature::row_wise(Arc::clone(&bound.schema)))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
+        let (Some((_, bound)), Ok(rows)) = (self.bound.get(), input.rows(0)) else {
+            return Work::Done(Err(StepError::internal("called without rows or before it was typed")));
+        };
+        if !bound.table.is_local() {
+            return Work::Io(Box::pin(async move {
+                let found = match bound.table.read(rows.batch(), &bound.selection) {
+                    Read::Ready(found) => found,
+                    Read::Waits(found) => found.await,
+                };
+                bound.answer(&rows, found)
+            }));
+        }
+        if rows.len() <= INLINE_ROWS {
+            return Work::Done(bound.read(&rows));
+        }
+        let bound = Arc::clone(bound);
+        Work::Compute(Box::new(move || bound.read(&rows)))
+    }
+}
+
+impl Bound {
+    /// Reads from a local table.
+    fn read(&self, rows: &Rows) -> StepResult {
+        match self.table.read(rows.batch(), &self.selection) {
+            Read::Ready(found) => self.answer(rows, found),
+            Read::Waits(_) => Err(StepError::internal("a local store kept a lookup waiting")),
+        }
+    }
+
+    fn answer(&self, rows: &Rows, found: Result<Found, LookupError>) -> StepResult {
+        let found = found.map_err(|error| match error {
+            LookupError::Unavailable(_) => {
+                StepError::new(ErrorKind::Unavailable, format!("feature set `{}`", self.name())).with_source(error)
+            }
+            _ => StepError::internal(format!("feature set `{}`: {error}", self.name())).with_source(error),
+        })?;
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        columns.extend_from_slice(rows.batch().columns());
+        columns.extend(found.columns);
+        let all = rows.replace(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)?;
+        if found.faults.is_empty() {
+            return Ok(Output::one(all));
+        }
+        let mut good = vec![true; rows.len()];
+        found.faults.iter().for_each(|fault| good[fault.row as usize] = false);
+        let bad = BooleanArray::from(good.iter().map(|good| !good).collect::<Vec<_>>());
+        let messages = found.faults.iter().map(|fault| self.message(rows.batch(), *fault)).collect();
+        let failed = FailedRows { rows: rows.filter(&bad)?, messages };
+        Ok(Output::one(all.filter(&BooleanArray::from(good))?).with_failed(failed))
+    }
+
+    fn message(&self, batch: &RecordBatch, fault: Fault) -> String {
+        let set = self.table.set();
+        let columns: SmallVec<[&ArrayRef; 2]> = self.keys.iter().map(|&key| batch.column(key)).collect();
+        let keys = key::display(set.keys().iter().map(|key| key.name.as_str()), &columns, fault.row as usize);
+        match fault.null.and_then(|pick| self.picks.get(pick)) {
+            None => format!("no row for {keys} in feature set `{}`", set.name()),
+            Some(feature) => format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name()),
+        }
+    }
+
+    fn name(&self) -> &str {
+        self.table.set().name()
+    }
+}

@@ -1,0 +1,193 @@
+//! Typing the step: every name becomes a number, every mistake is named.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use millstream_graph::{SchemaError, suggest};
+use smallvec::SmallVec;
+
+use super::{Bound, By, Enrich, Name, Policy};
+use crate::{Cell, FeatureSet, Gap, OnlineTable, Pick, Selection, key::KeyKind};
+
+/// A feature to add, and the name of its column.
+struct Added {
+    feature: usize,
+    column: String,
+}
+
+pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaError> {
+    let Some(table) = step.store.table(&step.set) else {
+        let names = step.store.names();
+        let problem = suggest::unknown("feature set", &step.set, names.iter().map(String::as_str));
+        return Err(SchemaError::new(problem));
+    };
+    let set = Arc::clone(table.set());
+    let mut problems = Vec::new();
+    let keys = keys(step, &set, schema, &mut problems);
+    let added = added(step, &set, schema, &mut problems);
+    let picks = picks(step, table.as_ref(), &added, &mut problems);
+    SchemaError::collect(problems)?;
+
+    let mut fields = schema.fields().to_vec();
+    for (Added { feature, column }, pick) in added.iter().zip(&picks) {
+        let nullable = pick.missing == Gap::Null || pick.null == Gap::Null;
+        fields.push(Arc::new(Field::new(column, set.features()[*feature].data_type.clone(), nullable)));
+    }
+    let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    let selection = Selection::new(&set, &keys, picks).map_err(|error| SchemaError::new(error.to_string()))?;
+    let picks = added.iter().map(|added| set.features()[added.feature].name.clone()).collect();
+    Ok(Bound { table, selection, schema, keys, picks })
+}
+
+/// The column of each key. Of no meaning when there are problems.
+fn keys(
+    step: &Enrich,
+    set: &FeatureSet,
+    schema: &SchemaRef,
+    problems: &mut Vec<SchemaError>,
+) -> SmallVec<[usize; 2]> {
+    let names = || set.keys().iter().map(|key| key.name.as_str());
+    let listed = || names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let mut columns: Vec<&str> = Vec::new();
+    match &step.by {
+        By::Keys => columns.extend(names()),
+        By::Columns(by) => {
+            if by.len() != set.keys().len() {
+                let problem = format!(
+                    "`by` names {} columns, but feature set `{}` has {} keys: {}",
+                    by.len(),
+                    set.name(),
+                    set.keys().len(),
+                    listed()
+                );
+                problems.push(SchemaError::new(problem));
+            }
+            columns.extend(by.iter().map(String::as_str));
+        }
+        By::Named(by) => {
+            for unknown in by.keys().filter(|key| names().all(|name| name != *key)) {
+                problems.push(SchemaError::new(suggest::unknown("key", unknown, names())));
+            }
+            for key in names() {
+                match by.get(key) {
+                    Some(column) => columns.push(column),
+                    None => problems.push(SchemaError::new(format!("`by` names no column for key `{key}`"))),
+                }
+            }
+        }
+    }
+    let mut found = SmallVec::new();
+    for (at, name) in columns.iter().enumerate() {
+        let Ok(column) = schema.index_of(name) else {
+            let known = schema.fields().iter().map(|field| field.name().as_str());
+            problems.push(SchemaError::unknown_column(name, known));
+            continue;
+        };
+        found.push(column);
+        let have = schema.field(column).data_type();
+        // Which key a column is for is known only as long as none is left out.
+        let key = if columns.len() == set.keys().len() { set.keys().get(at) } else { None };
+        if let Some(key) = key.filter(|key| !KeyKind::accepts(&key.data_type, have)) {
+            problems.push(SchemaError::new(format!(
+                "key `{}` of feature set `{}` is {}, but column `{name}` is {have}",
+                key.name,
+                set.name(),
+                key.data_type
+            )));
+        }
+    }
+    found
+}
+
+fn added(step: &Enrich, set: &FeatureSet, schema: &SchemaRef, problems: &mut Vec<SchemaError>) -> Vec<Added> {
+    let names = || set.features().iter().map(|feature| feature.name.as_str());
+    let plain = |feature: usize| Added {
+        feature,
+        column: format!("{}{}", step.prefix, set.features()[feature].name),
+    };
+    let mut added = Vec::new();
+    if step.features.is_empty() {
+        added.extend((0..set.features().len()).map(plain));
+    }
+    for feature in &step.features {
+        match feature {
+            Err(problem) => problems.push(SchemaError::new(problem)),
+            Ok(Name::All) => added.extend((0..set.features().len()).map(plain)),
+            Ok(Name::One { feature, alias }) => match (set.feature(feature), alias) {
+                (None, _) => problems.push(unknown_feature(set, feature)),
+                (Some(feature), Some(alias)) => added.push(Added { feature, column: alias.clone() }),
+                (Some(feature), None) => added.push(plain(feature)),
+            },
+        }
+    }
+    for feature in step.policies.keys() {
+        if !names().any(|name| name == feature) {
+            problems.push(unknown_feature(set, feature));
+        } else if !added.iter().any(|added| set.features()[added.feature].name == *feature) {
+            problems.push(SchemaError::new(format!("`policies` names feature `{feature}`, which is not read")));
+        }
+    }
+    let mut taken: HashMap<&str, bool> = HashMap::new();
+    taken.extend(schema.fields().iter().map(|field| (field.name().as_str(), true)));
+    for Added { feature, column } in &added {
+        let name = &set.features()[*feature].name;
+        match taken.insert(column, false) {
+            Some(true) => problems.push(SchemaError::new(format!(
+                "a column `{column}` comes in already; name the feature otherwise: `{name} AS {}_{name}`",
+                set.name()
+            ))),
+            Some(false) => problems.push(SchemaError::new(format!("two features are named `{column}`"))),
+            None => {}
+        }
+    }
+    added
+}
+
+fn unknown_feature(set: &FeatureSet, name: &str) -> SchemaError {
+    let names = set.features().iter().map(|feature| feature.name.as_str());
+    SchemaError::new(format!("feature set `{}` has {}", set.name(), suggest::unknown("feature", name, names)))
+}
+
+fn picks(
+    step: &Enrich,
+    table: &dyn OnlineTable,
+    added: &[Added],
+    problems: &mut Vec<SchemaError>,
+) -> Vec<Pick> {
+    let mut pick = |added: &Added| {
+        let own = step.policies.get(&table.set().features()[added.feature].name);
+        let missing = own.and_then(|own| own.missing.as_ref()).unwrap_or(&step.missing);
+        let nulls = own.and_then(|own| own.nulls.as_ref()).unwrap_or(&step.nulls);
+        let mut gap = |policy: &Policy| {
+            gap(table, added.feature, policy).unwrap_or_else(|problem| {
+                let problem = SchemaError::new(problem);
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
+                Gap::Null
+            })
+        };
+        Pick { feature: added.feature, missing: gap(missing), null: gap(nulls) }
+    };
+    added.iter().map(|added| pick(added)).collect()
+}
+
+fn gap(table: &dyn OnlineTable, number: usize, policy: &Policy) -> Result<Gap, String> {
+    let feature = &table.set().features()[number];
+    let (name, data_type) = (&feature.name, &feature.data_type);
+    match policy {
+        Policy::Fail => Ok(Gap::Fail),
+        Policy::Null => Ok(Gap::Null),
+        Policy::Default(value) => Cell::from_json(value, data_type)
+            .map(Gap::Fill)
+            .ok_or_else(|| format!("default {value} for feature `{name}` is no {data_type}")),
+        Policy::Mean if !data_type.is_numeric() => {
+            Err(format!("feature `{name}` is {data_type} and has no mean; give it a policy of its own"))
+        }
+        Policy::Mean => {
+            let mean = table.statistics(number).and_then(|statistics| statistics.mean);
+            let cell = mean.and_then(|mean| Cell::from_f64(mean, data_type));
+            cell.map(Gap::Fill).ok_or_else(|| format!("feature `{name}` has no mean: no row has a value"))
+        }
+    }
+}

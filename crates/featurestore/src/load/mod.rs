@@ -1,0 +1,253 @@
+//! Feature sets from files: Parquet, CSV and JSON Lines.
+//!
+//! ```
+//! use arrow::datatypes::DataType;
+//! use millstream_featurestore::{FeatureSet, LoadOptions, load};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let project = dir.path();
+//! std::fs::write(project.join("cards.csv"), "card_id,avg_amount\n7,12.5\n")?;
+//! let cards = FeatureSet::builder("cards")
+//!     .key("card_id", DataType::Int64)
+//!     .feature("avg_amount", DataType::Float32)
+//!     .build()?;
+//! let table = load::file(cards, project, "cards.csv", &LoadOptions::default())?;
+//! assert_eq!(table.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod columnar;
+mod infer;
+mod lines;
+mod separated;
+mod source;
+mod text;
+
+use std::{collections::HashSet, path::Path};
+
+use arrow::{array::RecordBatch, datatypes::DataType};
+use millstream_graph::suggest;
+
+use crate::{
+    AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, RowProblem, TableBuilder,
+    cell::held_as, set::Column,
+};
+use source::Source;
+
+/// Bounds on loading a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// How much memory the rows of one set may take; more is refused. 4 GiB by default.
+    pub max_bytes: usize,
+    /// How many rows of a CSV or JSON Lines file are looked at to tell the types of its columns; a million by default.
+    pub infer_rows: u64,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { max_bytes: 4 << 30, infer_rows: 1_000_000 }
+    }
+}
+
+/// Why a file does not become a feature set.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The path leads out of the project's folder.
+    #[error("`{file}` lies outside the project's folder")]
+    Outside {
+        /// The path as given.
+        file: String,
+    },
+    /// The file cannot be read.
+    #[error("`{file}` cannot be read")]
+    Open {
+        /// The path as given.
+        file: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file's name does not say what is in it.
+    #[error("`{file}` has none of the endings .parquet, .csv, .jsonl, .ndjson")]
+    Format {
+        /// The path as given.
+        file: String,
+    },
+    /// The file is not what its name says.
+    #[error("{place}: {problem}")]
+    Malformed {
+        /// Where.
+        place: Place,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// The file's columns are not those of the set; every problem at once.
+    #[error("`{file}`: {}", problems.join("; "))]
+    Columns {
+        /// The path as given.
+        file: String,
+        /// The problems, one sentence each.
+        problems: Vec<String>,
+    },
+    /// The definition is not sound with the columns of the file.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// A row is at fault.
+    #[error("{place}: {problem}")]
+    Row {
+        /// Where it stands.
+        place: Place,
+        /// What is wrong with it.
+        problem: RowProblem,
+    },
+    /// The rows take more memory than allowed.
+    #[error("`{file}`: the rows take more than {limit}")]
+    TooLarge {
+        /// The path as given.
+        file: String,
+        /// What was allowed.
+        limit: String,
+    },
+    /// The keys could not be read.
+    #[error(transparent)]
+    Lookup(LookupError),
+}
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The path as given.
+    pub file: String,
+    /// Where in it.
+    pub at: At,
+}
+
+/// Where in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Anywhere.
+    File,
+    /// A line of a text file, counted from 1.
+    Line(u64),
+    /// A row of a file without lines, counted from 1.
+    Row(u64),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.at {
+            At::File => write!(f, "`{}`", self.file),
+            At::Line(line) => write!(f, "{}:{line}", self.file),
+            At::Row(row) => write!(f, "{}: row {row}", self.file),
+        }
+    }
+}
+
+/// Loads a file into memory. `root` is the folder that `file` must lie in, symbolic links followed.
+///
+/// # Errors
+/// When the file lies outside `root`, cannot be read, or does not hold what the definition says.
+pub fn file(
+    set: FeatureSet,
+    root: &Path,
+    file: &str,
+    options: &LoadOptions,
+) -> Result<MemoryTable, LoadError> {
+    table(set, &Source::open(root, file)?, options)
+}
+
+/// Completes a definition by what is found in its file, and loads it.
+pub(crate) fn spec(
+    name: &str,
+    spec: &FeatureSetSpec,
+    root: &Path,
+    options: &LoadOptions,
+) -> Result<MemoryTable, LoadError> {
+    let source = Source::open(root, &spec.source)?;
+    let named: HashSet<&str> = spec.keys.iter().chain(&spec.timestamp).map(String::as_str).collect();
+    let typed = spec.features.is_some() && named.iter().all(|name| spec.types.contains_key(*name));
+    let found = if typed { Vec::new() } else { source.columns(options)? };
+
+    let mut problems = Vec::new();
+    let mut type_of = |column: &str| {
+        let declared = spec.types.get(column).map(|name| name.data_type());
+        let as_found = || found.iter().find(|(found, _)| found == column).map(|(_, data_type)| data_type.clone());
+        match declared.map(Some).or_else(as_found) {
+            Some(Some(data_type)) => held_as(&data_type),
+            Some(None) => {
+                problems.push(format!("column `{column}` has no value that tells its type; name it under `types`"));
+                DataType::Null
+            }
+            None => {
+                let names = found.iter().map(|(name, _)| name.as_str());
+                problems.push(suggest::unknown("column", column, names));
+                DataType::Null
+            }
+        }
+    };
+    let mut set = FeatureSet::builder(name).tags(spec.tags.iter().cloned());
+    for key in &spec.keys {
+        set = set.key(key, type_of(key));
+    }
+    if let Some(timestamp) = &spec.timestamp {
+        set = set.timestamp(timestamp, type_of(timestamp));
+    }
+    match &spec.features {
+        Some(features) => {
+            for (feature, data_type) in features {
+                set = set.feature(feature, data_type.data_type());
+            }
+        }
+        None => {
+            for (feature, _) in found.iter().filter(|(column, _)| !named.contains(column.as_str())) {
+                set = set.feature(feature, type_of(feature));
+            }
+        }
+    }
+    if let Some(text) = &spec.description {
+        set = set.description(text);
+    }
+    if !found.is_empty() {
+        for column in spec.types.keys().filter(|column| found.iter().all(|(found, _)| found != *column)) {
+            problems.push(suggest::unknown("column", column, found.iter().map(|(name, _)| name.as_str())));
+        }
+    }
+    if !problems.is_empty() {
+        problems.dedup();
+        return Err(LoadError::Columns { file: source.name().to_owned(), problems });
+    }
+    table(set.build()?, &source, options)
+}
+
+fn table(set: FeatureSet, source: &Source, options: &LoadOptions) -> Result<MemoryTable, LoadError> {
+    let wanted = wanted(&set);
+    let mut builder = TableBuilder::new(set).max_bytes(options.max_bytes);
+    let mut appended = 0;
+    source.read(&wanted, &mut |batch, place| {
+        builder.append(batch).map_err(|error| match error {
+            AppendError::Row { row, problem } => {
+                LoadError::Row { place: source.place(place((row - appended) as usize)), problem }
+            }
+            AppendError::Columns { problems } => LoadError::Columns { file: source.name().to_owned(), problems },
+            AppendError::TooLarge { limit } => LoadError::TooLarge { file: source.name().to_owned(), limit },
+            AppendError::Lookup(error) => LoadError::Lookup(error),
+        })?;
+        appended += batch.num_rows() as u64;
+        Ok(())
+    })?;
+    Ok(builder.finish())
+}
+
+/// The columns to read: each once, though the timestamp may be a feature too.
+fn wanted(set: &FeatureSet) -> Vec<Column> {
+    let mut seen = HashSet::new();
+    let columns = set.keys().iter().chain(set.features()).chain(set.timestamp());
+    columns.filter(|column| seen.insert(column.name.clone())).cloned().collect()
+}
+
+/// Takes one batch of rows, and what tells where each of them stands in the file.
+type Sink<'a> = dyn FnMut(&RecordBatch, &dyn Fn(usize) -> At) -> Result<(), LoadError> + 'a;
+
+/// Rows per batch: enough to make the work per batch small, few enough to bound the memory of a batch.
+const BATCH: usize = 8192;

@@ -1,0 +1,103 @@
+//! A file of a project: where it lies, what is in it.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use arrow::datatypes::DataType;
+use millstream_graph::suggest;
+
+use super::{At, LoadError, LoadOptions, Place, Sink, columnar, lines, separated};
+use crate::set::Column;
+
+/// A readable file inside the project's folder.
+#[derive(Debug)]
+pub(super) struct Source {
+    name: String,
+    path: PathBuf,
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Format {
+    Parquet,
+    Csv,
+    JsonLines,
+}
+
+/// The columns of a file and their types; `None` where no value tells it.
+pub(super) type Columns = Vec<(String, Option<DataType>)>;
+
+impl Source {
+    /// Finds the file. What counts is where it lies after all symbolic links are followed.
+    pub(super) fn open(root: &Path, file: &str) -> Result<Self, LoadError> {
+        let name = file.to_owned();
+        let open = |source| LoadError::Open { file: file.to_owned(), source };
+        let root = root.canonicalize().map_err(open)?;
+        let path = root.join(file).canonicalize().map_err(open)?;
+        if !path.starts_with(&root) {
+            return Err(LoadError::Outside { file: name });
+        }
+        if !path.is_file() {
+            return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
+        }
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+        let format = match ending.as_deref() {
+            Some("parquet") => Format::Parquet,
+            Some("csv") => Format::Csv,
+            Some("jsonl" | "ndjson") => Format::JsonLines,
+            _ => return Err(LoadError::Format { file: name }),
+        };
+        Ok(Self { name, path, format })
+    }
+
+    /// The path as given.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn place(&self, at: At) -> Place {
+        Place { file: self.name.clone(), at }
+    }
+
+    pub(super) fn malformed(&self, at: At, problem: impl ToString) -> LoadError {
+        LoadError::Malformed { place: self.place(at), problem: problem.to_string() }
+    }
+
+    pub(super) fn file(&self) -> Result<File, LoadError> {
+        File::open(&self.path).map_err(|source| LoadError::Open { file: self.name.clone(), source })
+    }
+
+    /// The columns of the file, typed as found.
+    pub(super) fn columns(&self, options: &LoadOptions) -> Result<Columns, LoadError> {
+        match self.format {
+            Format::Parquet => columnar::columns(self),
+            Format::Csv => separated::columns(self, options.infer_rows),
+            Format::JsonLines => lines::columns(self, options.infer_rows),
+        }
+    }
+
+    /// Reads the wanted columns, batch by batch.
+    pub(super) fn read(&self, wanted: &[Column], sink: &mut Sink<'_>) -> Result<(), LoadError> {
+        match self.format {
+            Format::Parquet => columnar::read(self, wanted, sink),
+            Format::Csv => separated::read(self, wanted, sink),
+            Format::JsonLines => lines::read(self, wanted, sink),
+        }
+    }
+
+    /// Where each wanted column stands among those of the file; every missing one is named.
+    pub(super) fn locate(&self, wanted: &[Column], names: &[String]) -> Result<Vec<usize>, LoadError> {
+        let mut problems = Vec::new();
+        let mut found = Vec::with_capacity(wanted.len());
+        for Column { name, .. } in wanted {
+            match names.iter().position(|found| found == name) {
+                Some(at) => found.push(at),
+                None => problems.push(suggest::unknown("column", name, names.iter().map(String::as_str))),
+            }
+        }
+        if problems.is_empty() { Ok(found) } else { Err(LoadError::Columns { file: self.name.clone(), problems }) }
+    }
+}

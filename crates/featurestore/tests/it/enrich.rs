@@ -1,0 +1,213 @@
+//! The `enrich` step: what comes out, what fails, and what is refused before anything runs.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, AsArray, Int64Array, RecordBatch},
+    datatypes::{DataType, Float32Type},
+};
+use expect_test::{Expect, expect};
+use millstream_featurestore::{Enrich, FeatureSet, MemoryStore, Policy, kinds};
+use millstream_graph::{Origin, Step, Work, fields, rows, spec::Kinds};
+use serde_json::json;
+
+use crate::{call, columns, run, shown, store};
+
+/// Three cards: one ordinary, one of zeros, one whose average is null.
+fn cards() -> Arc<MemoryStore> {
+    let set = FeatureSet::builder("cards")
+        .key("card_id", DataType::Int64)
+        .feature("avg", DataType::Float32)
+        .feature("n", DataType::Int32)
+        .feature("tier", DataType::Utf8)
+        .feature("vip", DataType::Boolean);
+    let rows = rows! {
+        card_id: [1_i64, 2, 3],
+        avg: [Some(1.5_f32), Some(0.0), None],
+        n: [4, 0, 9],
+        tier: [Some("gold"), Some(""), None],
+        vip: [true, false, true],
+    };
+    store(set, &[rows])
+}
+
+fn step(settings: serde_json::Value) -> Result<Arc<dyn Step>, String> {
+    let kinds = Kinds::default().with(kinds(cards()));
+    kinds.get("enrich").unwrap().build(&settings).map_err(|error| format!("{}: {}", error.path.join("."), error.problems.join("; ")))
+}
+
+fn request() -> RecordBatch {
+    rows! { card_id: [2_i64, 7, 3, 2], amount: [10.0, 20.0, 30.0, 40.0] }
+}
+
+fn check(settings: serde_json::Value, batch: RecordBatch, expected: Expect) {
+    let text = match step(settings) {
+        Err(problem) => problem,
+        Ok(step) => match step.signature(&[batch.schema()]) {
+            Err(error) => error.to_string(),
+            Ok(signature) => {
+                let answer = call(step.as_ref(), batch).unwrap();
+                if let Some(rows) = &answer.0 {
+                    assert_eq!(rows.schema(), &signature.outputs[0].schema);
+                }
+                format!("{}\n{}", columns(&signature.outputs[0].schema), shown(&answer))
+            }
+        },
+    };
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn by_default_all_features_come_and_a_key_without_row_fails() {
+    check(json!({"set": "cards"}), request(), expect![[""]]);
+}
+
+#[test]
+fn gaps_are_null_a_default_or_the_mean_of_the_set() {
+    check(json!({"set": "cards", "by": "card_id", "missing": null, "features": ["avg", "tier", "vip"]}), request(), expect![[""]]);
+    check(
+        json!({"set": "cards", "features": ["avg", "n"], "missing": "mean", "nulls": {"default": -1}}),
+        request(),
+        expect![[""]],
+    );
+    check(
+        json!({"set": "cards", "missing": {"default": 0}, "nulls": "fail", "policies": {
+            "tier": {"missing": {"default": "none"}, "nulls": null}, "vip": {"missing": {"default": true}}}}),
+        request(),
+        expect![[""]],
+    );
+}
+
+#[test]
+fn features_are_chosen_and_named() {
+    check(
+        json!({"set": "cards", "by": ["card"], "features": ["avg AS usual", "n"], "prefix": "card_", "missing": {"default": 0}}),
+        rows! { card: [1_i32], n: [0] },
+        expect![[""]],
+    );
+    check(
+        json!({"set": "cards", "by": {"card_id": "card"}, "features": ["*", "avg AS again"], "missing": "null"}),
+        rows! { card: [1_u64] },
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_null_key_is_a_key_without_row() {
+    check(json!({"set": "cards", "features": "n"}), rows! { card_id: [Some(1_i64), None] }, expect![[""]]);
+}
+
+#[test]
+fn when_every_row_fails_nothing_comes_out() {
+    check(json!({"set": "cards", "features": "n"}), rows! { card_id: [8_i64, 9] }, expect![[""]]);
+}
+
+#[test]
+fn every_mistake_is_named_at_once() {
+    check(json!({"set": "crads"}), request(), expect![[""]]);
+    check(
+        json!({"set": "cards", "by": "crad_id", "features": ["agv", "n AS amount", "tier", "tier", "a b"], "missing": "mean",
+               "nulls": {"default": "x"}, "policies": {"vpi": {"nulls": "fail"}, "avg": {"nulls": "fail"}}}),
+        request(),
+        expect![[""]],
+    );
+    check(json!({"set": "cards", "by": ["card_id", "amount"]}), request(), expect![[""]]);
+    check(json!({"set": "cards", "by": {"card": "card_id"}}), request(), expect![[""]]);
+    check(json!({"set": "cards"}), rows! { card_id: ["1"] }, expect![[""]]);
+    check(json!({"set": "cards", "features": "n", "missing": {"default": 1.5}}), request(), expect![[""]]);
+}
+
+#[test]
+fn settings_that_have_no_meaning_are_refused() {
+    check(json!({"set": "cards", "featurs": "n"}), request(), expect![[""]]);
+    check(json!({"set": "cards", "missing": "fial"}), request(), expect![[""]]);
+    check(json!({"set": "cards", "missing": "default"}), request(), expect![[""]]);
+    check(json!({"set": "cards", "missing": 0}), request(), expect![[""]]);
+    check(json!({"set": "cards", "policies": {"n": {"nulls": {"default": 0, "mean": 1}}}}), request(), expect![[""]]);
+    check(json!({"set": "cards", "by": 7}), request(), expect![[""]]);
+    check(json!({"set": "cards", "features": []}), request(), expect![[""]]);
+    check(json!({"set": "cards", "policies": {"n": {"null": "fail"}}}), request(), expect![[""]]);
+}
+
+#[test]
+fn rows_keep_their_place_when_others_fail() {
+    let (good, failed) = run(&Enrich::new(cards(), "cards").features(["n"]), request()).unwrap();
+    assert_eq!(good.unwrap().origin(), &Origin::Picked([0, 2, 3].into()));
+    let failed = failed.unwrap();
+    assert_eq!(failed.rows.origin(), &Origin::Picked([1].into()));
+    assert_eq!(failed.rows.batch(), &request().slice(1, 1));
+}
+
+#[test]
+fn one_buffer_holds_all_columns_of_one_width() {
+    let set = (0..12).fold(FeatureSet::builder("wide").key("id", DataType::Int64), |set, i| {
+        set.feature(format!("f{i}"), DataType::Float32)
+    });
+    let columns = (0..12).map(|i| (format!("f{i}"), Arc::new(arrow::array::Float32Array::from(vec![i as f32])) as _));
+    let id = Arc::new(Int64Array::from(vec![1])) as arrow::array::ArrayRef;
+    let batch = RecordBatch::try_from_iter([("id".to_owned(), id)].into_iter().chain(columns)).unwrap();
+    let (out, _) = run(&Enrich::new(store(set, &[batch]), "wide"), rows! { id: [1_i64] }).unwrap();
+    let out = out.unwrap().into_batch();
+    let first = out.column(1).as_primitive::<Float32Type>().values().inner().as_ptr();
+    for i in 0..12 {
+        let column = out.column(i + 1).as_primitive::<Float32Type>();
+        assert_eq!(column.values().inner().as_ptr(), first.wrapping_add(4 * i));
+        assert_eq!((column.value(0), column.nulls()), (i as f32, None));
+    }
+}
+
+#[test]
+fn many_rows_are_a_job_and_few_are_answered_at_once() {
+    let step = Enrich::new(cards(), "cards").missing(Policy::Null);
+    let batch = |rows: usize| rows! { card_id: (0..rows as i64).map(|i| i % 5).collect::<Vec<_>>() };
+    step.signature(&[batch(1).schema()]).unwrap();
+    let cx = |n| millstream_graph::RunCx::new(millstream_graph::RunId(0), Default::default(), n, std::time::Instant::now);
+    for (rows, at_once) in [(1, true), (1024, true), (1025, false)] {
+        let input = millstream_graph::Input::new(smallvec::smallvec![millstream_graph::Token::Rows(
+            millstream_graph::Rows::whole(batch(rows))
+        )]);
+        assert_eq!(matches!(step.call(input, &cx(rows)), Work::Done(_)), at_once, "{rows} rows");
+    }
+    // The job answers as the single rows do.
+    let (many, _) = call(&step, batch(2000)).unwrap();
+    for row in [0, 1, 1999] {
+        let (one, _) = call(&step, batch(2000).slice(row, 1)).unwrap();
+        assert_eq!(one.unwrap().batch(), &many.as_ref().unwrap().batch().slice(row, 1));
+    }
+}
+
+#[test]
+fn a_step_is_typed_for_one_schema() {
+    let step = Enrich::new(cards(), "cards");
+    assert!(step.signature(&[fields! { card_id: Int64 }]).is_ok());
+    assert!(step.signature(&[fields! { card_id: Int64 }]).is_ok());
+    assert!(step.signature(&[fields! { card_id: Int32 }]).is_err());
+    assert!(step.signature(&[]).is_err());
+}
+
+#[test]
+fn several_keys_are_given_in_order_or_by_name() {
+    let set = FeatureSet::builder("limits")
+        .key("country", DataType::Utf8)
+        .key("tier", DataType::Int8)
+        .feature("limit", DataType::Float64);
+    let limits = rows! { country: ["US", "US", "DE"], tier: [1, 2, 1], limit: [100.0, 200.0, 300.0] };
+    let store = store(set, &[limits]);
+    let request = || rows! { t: [2_i64, 1, 300], c: ["US", "DE", "US"] };
+    let show = |step: Enrich| shown(&run(&step, request()).unwrap());
+    let in_order = show(Enrich::new(store.clone(), "limits").by(["c", "t"]));
+    let by_name = show(Enrich::new(store, "limits").by_key([("tier", "t"), ("country", "c")]));
+    assert_eq!(in_order, by_name);
+    expect![[""]].assert_eq(&in_order);
+}
+
+#[test]
+fn the_settings_have_a_schema() {
+    let kinds = kinds(cards());
+    let mut generator = schemars::SchemaGenerator::default();
+    kinds[0].schema(&mut generator);
+    let definitions = serde_json::to_value(generator.definitions()).unwrap();
+    let properties = definitions["EnrichSettings"]["properties"].as_object().unwrap();
+    assert_eq!(properties.keys().collect::<Vec<_>>(), ["set", "by", "features", "prefix", "missing", "nulls", "policies"]);
+    assert!(properties.values().all(|property| property["description"].is_string()));
+}

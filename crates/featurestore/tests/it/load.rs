@@ -1,0 +1,230 @@
+//! Files into feature sets.
+
+use std::{fs, path::Path, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::DataType,
+};
+use expect_test::{Expect, expect};
+use millstream_featurestore::{Enrich, FeatureSet, FeatureSetSpec, LoadOptions, MemoryStore, MemoryTable, OnlineTable, Policy, load};
+use millstream_graph::rows;
+use parquet::arrow::ArrowWriter;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{run, shown};
+
+fn project(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    dir
+}
+
+fn write_parquet(path: &Path, batch: &RecordBatch) {
+    let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn load_spec(dir: &Path, spec: Value) -> Result<MemoryTable, String> {
+    let spec: FeatureSetSpec = serde_json::from_value(spec).unwrap();
+    spec.load("cards", dir, &LoadOptions::default()).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        format!("{error}{}", cause.unwrap_or_default())
+    })
+}
+
+/// The rows of a table for some keys, as text, beneath its columns.
+fn show(table: MemoryTable, request: RecordBatch) -> String {
+    let columns = table.set().features().iter().map(|feature| format!("{} {}", feature.name, feature.data_type));
+    let header = format!("{} rows: {}", table.len(), columns.collect::<Vec<_>>().join(", "));
+    let mut store = MemoryStore::new();
+    let by: Vec<_> = request.schema().fields().iter().map(|field| field.name().clone()).collect();
+    store.insert(table);
+    let step = Enrich::new(Arc::new(store), "cards").by(by).prefix("_").missing(Policy::Null);
+    format!("{header}\n{}", shown(&run(&step, request).unwrap()))
+}
+
+fn check(files: &[(&str, &str)], spec: Value, request: RecordBatch, expected: Expect) {
+    let dir = project(files);
+    let text = load_spec(dir.path(), spec).map_or_else(|error| error, |table| show(table, request));
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn types_are_found_in_the_whole_file() {
+    check(
+        &[("a.csv", "id,n,x,day,at,name,ok,zip\n1,1,1,2024-05-06,2024-05-06T07:08:09.5Z,ann,true,007\n2,-3,2.5,,,\"b,\"\"c\"\"\nd\",FALSE,42\n")],
+        json!({"keys": ["id"], "source": "a.csv", "types": {"at": "timestamp"}, "features":
+               {"n": "int64", "x": "float64", "day": "date", "name": "string", "ok": "bool", "zip": "string"}}),
+        rows! { id: [1_i64, 2, 3] },
+        expect![[""]],
+    );
+    check(
+        &[("a.jsonl", "{\"id\": \"a\", \"n\": 1, \"big\": 18446744073709551615}\n\n{\"n\": 2.5, \"id\": \"\\u00fc\", \"t\": true, \"d\": \"2024-05-06\"}\n")],
+        json!({"keys": ["id"], "source": "a.jsonl"}),
+        rows! { id: ["a", "ü"] },
+        expect![[""]],
+    );
+}
+
+#[test]
+fn the_latest_row_counts_and_of_equally_late_ones_the_last() {
+    let rows = "id,at,x\n1,2024-01-02,10\n1,2024-01-03,20\n1,2024-01-01,30\n2,2024-01-01,40\n2,2024-01-01,50\n";
+    check(
+        &[("a.csv", rows)],
+        json!({"keys": ["id"], "source": "a.csv", "timestamp": "at"}),
+        rows! { id: [1_i64, 2] },
+        expect![[""]],
+    );
+    check(
+        &[("a.csv", rows)],
+        json!({"keys": ["id"], "source": "a.csv", "timestamp": "at", "features": {"at": "date"}}),
+        rows! { id: [1_i64, 2] },
+        expect![[""]],
+    );
+}
+
+#[test]
+fn a_row_of_nulls_and_a_row_of_zeros_are_rows() {
+    check(
+        &[("a.csv", "id,x,y\n1,,\n2,0,0\n")],
+        json!({"keys": ["id"], "source": "a.csv", "features": {"x": "float32", "y": "int8"}}),
+        rows! { id: [1_i64, 2] },
+        expect![[""]],
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_named_with_its_place() {
+    let csv = |text: &str, spec: Value, expected: Expect| check(&[("a.csv", text)], spec, rows! { id: [1_i64] }, expected);
+    let typed = |data_type: &str| json!({"keys": ["id"], "source": "a.csv", "features": {"x": data_type}});
+    csv("id,x\n1,2\n2,abc\n", typed("float32"), expect![[""]]);
+    csv("id,x\r\n1,2\r\n2,300\r\n", typed("int8"), expect![[""]]);
+    csv("id,x,note\n1,2,\"two\nlines\"\n2,1.5,\n", typed("int64"), expect![[""]]);
+    csv("id,x\n1,1e39\n", typed("float32"), expect![[""]]);
+    csv("id,x\n1,yes\n", typed("bool"), expect![[""]]);
+    csv("id,x\n1,2\n,3\n", typed("int64"), expect![[""]]);
+    csv("id,x\n1,2\n2,3\n1,4\n", typed("int64"), expect![[""]]);
+    csv("id,x\n1,2\n2\n", typed("int64"), expect![[""]]);
+    csv("id,x,x\n1,2,3\n", typed("int64"), expect![[""]]);
+    csv("id,y,z\n1,2,3\n", typed("int64"), expect![[""]]);
+    csv("id,x\n1,\n", json!({"keys": ["id"], "source": "a.csv"}), expect![[""]]);
+    csv("id,x\n1,2\n", json!({"keys": ["di"], "source": "a.csv", "types": {"xx": "int8"}}), expect![[""]]);
+    csv("id,x\n1.5,2\n", json!({"keys": ["id"], "source": "a.csv"}), expect![[""]]);
+    csv("id,x,at\n1,2,\n", json!({"keys": ["id"], "source": "a.csv", "timestamp": "at", "types": {"at": "date"}}), expect![[""]]);
+    csv("id\n1\n", json!({"keys": ["id"], "source": "a.csv"}), expect![[""]]);
+    csv("", json!({"keys": ["id"], "source": "a.csv"}), expect![[""]]);
+
+    let json = |text: &str, expected: Expect| {
+        let spec = json!({"keys": ["id"], "source": "a.jsonl", "features": {"x": "int64"}});
+        check(&[("a.jsonl", text)], spec, rows! { id: [1_i64] }, expected);
+    };
+    json("{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": \"3\"}\n", expect![[""]]);
+    json("{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": [3]}\n", expect![[""]]);
+    json("{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": }\n", expect![[""]]);
+    json("[1, 2]\n", expect![[""]]);
+    json("{\"id\": 1, \"x\": 2, \"x\": 3}\n", expect![[""]]);
+    json("{\"id\": 1, \"y\": 2}\n", expect![[""]]);
+}
+
+#[test]
+fn what_does_not_fit_in_parquet_is_named_with_its_row() {
+    let check = |batch: RecordBatch, spec: Value, expected: Expect| {
+        let dir = project(&[]);
+        write_parquet(&dir.path().join("a.parquet"), &batch);
+        let text = load_spec(dir.path(), spec).map_or_else(|error| error, |table| show(table, rows! { id: [1_i64] }));
+        expected.assert_eq(&text);
+    };
+    let typed = |data_type: &str| json!({"keys": ["id"], "source": "a.parquet", "features": {"x": data_type}});
+    check(rows! { id: [1_i64, 2], x: [1.0, 2.5] }, typed("int64"), expect![[""]]);
+    check(rows! { id: [1_i64, 2], x: [1.0, 1e300] }, typed("float32"), expect![[""]]);
+    check(rows! { id: [1_i64, 2], x: [7_i64, 300] }, typed("int8"), expect![[""]]);
+    check(rows! { id: [1_i64, 2], x: ["1", "b"] }, typed("int8"), expect![[""]]);
+    check(rows! { id: [1_i64, 2], x: [1, 2] }, typed("string"), expect![[""]]);
+    check(rows! { id: [Some(1_i64), None], x: [1, 2] }, typed("int32"), expect![[""]]);
+    check(rows! { id: [1_i64, 2], x: ["2024-01-01", "2024-05-06T01:02:03+01:00"] }, typed("timestamp"), expect![[""]]);
+    check(rows! { id: [1_i64, 2], y: [1, 2] }, typed("int32"), expect![[""]]);
+    let lists: ArrayRef = Arc::new(arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>([Some([Some(1)])]));
+    let ids: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![1]));
+    check(
+        RecordBatch::try_from_iter([("id", ids), ("parts", lists)]).unwrap(),
+        json!({"keys": ["id"], "source": "a.parquet"}),
+        expect![[""]],
+    );
+    let dir = project(&[("a.parquet", "this is no Parquet")]);
+    expect![[""]].assert_eq(&load_spec(dir.path(), typed("int8")).unwrap_err());
+}
+
+#[test]
+fn all_formats_give_equal_sets() {
+    let batch = rows! {
+        id: [3_i64, 1, 2],
+        x: [Some(0.1), None, Some(-2.5e300)],
+        f: [Some(0.3_f32), Some(16_777_216.0), None],
+        n: [Some(9_007_199_254_740_993_i64), Some(-1), None],
+        s: [Some("a,\"b\""), Some("ü\n"), None],
+        t: [true, false, true],
+    };
+    let dir = project(&[]);
+    let path = |name: &str| dir.path().join(name);
+    write_parquet(&path("a.parquet"), &batch);
+    let mut csv = arrow::csv::Writer::new(fs::File::create(path("a.csv")).unwrap());
+    csv.write(&batch).unwrap();
+    drop(csv);
+    let mut lines = arrow::json::LineDelimitedWriter::new(fs::File::create(path("a.jsonl")).unwrap());
+    lines.write(&batch).unwrap();
+    lines.finish().unwrap();
+    drop(lines);
+    let features = json!({"x": "float64", "f": "float32", "n": "int64", "s": "string", "t": "bool"});
+    let texts = ["a.parquet", "a.csv", "a.jsonl"].map(|source| {
+        let declared = json!({"keys": ["id"], "source": source, "features": features});
+        let table = load_spec(dir.path(), declared).unwrap();
+        let statistics: Vec<_> = (0..5).map(|feature| table.statistics(feature)).collect();
+        format!("{}{statistics:?}", show(table, rows! { id: [1_i64, 2, 3, 4] }))
+    });
+    assert_eq!(texts[0], texts[1]);
+    assert_eq!(texts[0], texts[2]);
+    assert!(texts[0].contains("9007199254740993"), "{}", texts[0]);
+}
+
+#[test]
+fn a_file_outside_the_project_is_refused() {
+    let outside = project(&[("secret.csv", "id,x\n1,2\n")]);
+    let dir = project(&[("a.txt", "")]);
+    let secret = outside.path().join("secret.csv");
+    std::os::unix::fs::symlink(&secret, dir.path().join("link.csv")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), dir.path().join("folder")).unwrap();
+    fs::create_dir(dir.path().join("sub")).unwrap();
+    let relative = format!("../{}/secret.csv", outside.path().file_name().unwrap().to_str().unwrap());
+    for source in [secret.to_str().unwrap(), "link.csv", "folder/secret.csv", &relative] {
+        let error = load_spec(dir.path(), json!({"keys": ["id"], "source": source})).unwrap_err();
+        assert_eq!(error, format!("`{source}` lies outside the project's folder"));
+    }
+    let error = |source: &str| load_spec(dir.path(), json!({"keys": ["id"], "source": source})).unwrap_err();
+    expect!["`a.txt` has none of the endings .parquet, .csv, .jsonl, .ndjson"].assert_eq(&error("a.txt"));
+    expect!["`b.csv` cannot be read: No such file or directory (os error 2)"].assert_eq(&error("b.csv"));
+    expect!["`sub` cannot be read: not a file"].assert_eq(&error("sub"));
+}
+
+#[test]
+fn more_than_the_memory_allowed_is_refused() {
+    let text: String = (0..20_000).fold("id,x\n".into(), |text, i| format!("{text}{i},1\n"));
+    let dir = project(&[("a.csv", &text)]);
+    let set = || FeatureSet::builder("cards").key("id", DataType::Int64).feature("x", DataType::Float32).build().unwrap();
+    let bounded = |max_bytes| load::file(set(), dir.path(), "a.csv", &LoadOptions { max_bytes, ..LoadOptions::default() });
+    let error = bounded(100_000).unwrap_err();
+    expect!["`a.csv`: the rows take more than 100000 bytes"].assert_eq(&error.to_string());
+    assert_eq!(bounded(10_000_000).unwrap().len(), 20_000);
+}
+
+#[test]
+fn inference_looks_at_no_more_rows_than_allowed() {
+    let dir = project(&[("a.csv", "id,x\n1,2\n2,2.5\n")]);
+    let spec: FeatureSetSpec = serde_json::from_value(json!({"keys": ["id"], "source": "a.csv"})).unwrap();
+    let error = spec.load("cards", dir.path(), &LoadOptions { infer_rows: 1, ..LoadOptions::default() }).unwrap_err();
+    expect!["a.csv:3: column `x`: `2.5` is no Int64"].assert_eq(&error.to_string());
+}

@@ -1,0 +1,213 @@
+//! The step that runs a model over its rows.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, RecordBatchOptions},
+    datatypes::{Schema, SchemaRef},
+};
+use indexmap::IndexMap;
+use millstream_graph::{
+    ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    Columns, Keep, Model, ModelError, Nulls, Pick, Tensor,
+    columns::only,
+    inputs::{self, Faults, InputPlan},
+    outputs::{self, OutputPlan},
+};
+
+/// Runs a model over its rows and adds the model's outputs as columns.
+///
+/// Which columns make up an input is declared with [`input`](Self::input), or found by name. Numbers are turned into
+/// the type that the model takes: whole numbers must fit, floats are rounded to the nearest, and a row with a value
+/// that fits neither way fails alone, as does a row with a null (see [`nulls`](Self::nulls)).
+///
+/// A model takes any number of rows per call, or a fixed number, which its inputs' first dimension says; rows are cut
+/// into calls of that size, and the last row is repeated to fill up the last call. Rows of lists of different lengths
+/// go in one call per length.
+pub struct ModelStep {
+    model: Arc<dyn Model>,
+    inputs: IndexMap<String, Columns>,
+    outputs: IndexMap<String, Pick>,
+    keep: Keep,
+    nulls: Nulls,
+    problems: Vec<SchemaError>,
+    plan: OnceLock<Arc<Plan>>,
+}
+
+impl ModelStep {
+    /// A step that takes each input from the column of the same name, and adds every output under its own name.
+    pub fn new(model: Arc<dyn Model>) -> Self {
+        Self {
+            model,
+            inputs: IndexMap::new(),
+            outputs: IndexMap::new(),
+            keep: Keep::All,
+            nulls: Nulls::Error,
+            problems: Vec::new(),
+            plan: OnceLock::new(),
+        }
+    }
+
+    /// Makes input `input` of the model out of `columns`: one column, or several side by side.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<String>, columns: impl Into<Columns>) -> Self {
+        self.inputs.insert(input.into(), columns.into());
+        self
+    }
+
+    /// Adds a column `column` that is the output, or the part of an output, that `pick` says: `probabilities[1]`.
+    /// With it, only the declared outputs become columns.
+    #[must_use]
+    pub fn output(mut self, column: impl Into<String>, pick: &str) -> Self {
+        match pick.parse() {
+            Ok(pick) => {
+                self.outputs.insert(column.into(), pick);
+            }
+            Err(error) => self.problems.push(SchemaError::new(error.to_string())),
+        }
+        self
+    }
+
+    /// Which of the columns that come in are passed on; all, unless this says otherwise.
+    #[must_use]
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.keep = keep;
+        self
+    }
+
+    /// What happens to a row with a null in a column that the model takes.
+    #[must_use]
+    pub fn nulls(mut self, nulls: Nulls) -> Self {
+        self.nulls = nulls;
+        self
+    }
+
+    pub(crate) fn with_settings(
+        mut self,
+        inputs: IndexMap<String, Columns>,
+        outputs: IndexMap<String, Pick>,
+    ) -> Self {
+        (self.inputs, self.outputs) = (inputs, outputs);
+        self
+    }
+}
+
+impl Step for ModelStep {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        let schema = only(inputs)?;
+        let info = self.model.info();
+        let mut errors = self.problems.clone();
+        let inputs = inputs::compile(info, &self.inputs, self.nulls, schema).map_err(|error| errors.push(error)).ok();
+        let outputs = outputs::compile(info, &self.outputs).map_err(|error| errors.push(error)).ok();
+        let kept = self.keep.indices(schema).map_err(|error| errors.push(error)).ok();
+        let (Some(inputs), Some(outputs), Some(kept)) = (inputs, outputs, kept) else {
+            return SchemaError::collect(errors).and(Err(SchemaError::new("the step cannot be typed")));
+        };
+        let mut fields: Vec<_> = kept.iter().map(|&column| Arc::clone(&schema.fields()[column])).collect();
+        for field in outputs.fields() {
+            if fields.iter().any(|known| known.name() == field.name()) {
+                errors.push(SchemaError::new(format!(
+                    "output column `{0}` is there already; name it otherwise in `outputs`, or leave `{0}` out with `keep`",
+                    field.name()
+                )));
+            }
+            fields.push(Arc::new(field));
+        }
+        SchemaError::collect(errors)?;
+        let output = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+        let plan = Plan { model: Arc::clone(&self.model), inputs, outputs, kept, schema: Arc::clone(&output) };
+        // Typed once; a second time gives the same plan.
+        let _ = self.plan.set(Arc::new(plan));
+        Ok(Signature::row_wise(output))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
+        let (rows, plan) = match (input.rows(0), self.plan.get()) {
+            (Ok(rows), Some(plan)) => (rows, Arc::clone(plan)),
+            (Err(error), _) => return Work::Done(Err(error)),
+            (_, None) => return Work::Done(Err(StepError::internal("the step has not been typed"))),
+        };
+        Work::Compute(Box::new(move || plan.run(&rows)))
+    }
+}
+
+/// Everything that is known once the schema is.
+struct Plan {
+    model: Arc<dyn Model>,
+    inputs: InputPlan,
+    outputs: OutputPlan,
+    kept: Vec<usize>,
+    schema: SchemaRef,
+}
+
+/// Why a batch could not be run as it is.
+enum Failure {
+    /// Some of its rows cannot be turned into tensors.
+    Rows(Faults),
+    Whole(StepError),
+}
+
+impl Plan {
+    fn run(&self, rows: &Rows) -> StepResult {
+        match self.try_run(rows.batch()) {
+            Ok(batch) => rows.replace(batch).map(Output::one),
+            Err(Failure::Whole(error)) => Err(error),
+            Err(Failure::Rows(faults)) => self.run_without(rows, faults),
+        }
+    }
+
+    /// Runs the good rows, and sends the others to the error port.
+    fn run_without(&self, rows: &Rows, faults: Faults) -> StepResult {
+        let (bad, messages): (Vec<u32>, Vec<String>) =
+            faults.into_rows().into_iter().map(|(row, reason)| (row as u32, reason)).unzip();
+        let mut at = bad.iter().copied().peekable();
+        let good: Vec<u32> = (0..rows.len() as u32).filter(|row| at.next_if_eq(row).is_none()).collect();
+        let failed = FailedRows { rows: rows.take(&bad)?, messages };
+        if good.is_empty() {
+            return Ok(Output::none().with_failed(failed));
+        }
+        let rows = rows.take(&good)?;
+        match self.try_run(rows.batch()) {
+            Ok(batch) => Ok(Output::one(rows.replace(batch)?).with_failed(failed)),
+            Err(Failure::Whole(error)) => Err(error),
+            Err(Failure::Rows(_)) => Err(StepError::internal("good rows became bad rows")),
+        }
+    }
+
+    fn try_run(&self, batch: &RecordBatch) -> Result<RecordBatch, Failure> {
+        let rows = batch.num_rows();
+        let whole = |error: ModelError| Failure::Whole(self.failed(error));
+        let columns = self.inputs.columns(batch.columns()).map_err(|error| whole(error.into()))?;
+        let mut faults = Faults::default();
+        let calls = self.inputs.calls(&columns, rows, &mut faults);
+        let mut made = SmallVec::<[_; 1]>::new();
+        if faults.is_empty() {
+            made.extend(calls.iter().map(|rows| self.inputs.make(&columns, rows, &mut faults)));
+        }
+        if !faults.is_empty() {
+            return Err(Failure::Rows(faults));
+        }
+        let mut answer = self.outputs.start(rows);
+        for (rows, made) in calls.iter().zip(&made) {
+            let tensors: SmallVec<[Tensor<'_>; 2]> =
+                made.iter().map(|made| Tensor { shape: &made.shape, data: made.values.data() }).collect();
+            let called = made.first().and_then(|made| made.shape.first()).copied().unwrap_or(rows.len());
+            let mut read = |values: &[crate::Value<'_>]| answer.append(values, rows.len(), called);
+            self.model.run(&tensors, self.outputs.wanted(), &mut read).map_err(whole)?;
+        }
+        let kept = self.kept.iter().map(|&column| Ok(Arc::clone(batch.column(column))));
+        let columns: Result<Vec<ArrayRef>, _> = kept.chain(answer.finish()).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        columns
+            .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options))
+            .map_err(|error| whole(error.into()))
+    }
+
+    fn failed(&self, error: ModelError) -> StepError {
+        StepError::new(ErrorKind::Internal, format!("model `{}` failed", self.model.info().name)).with_source(error)
+    }
+}

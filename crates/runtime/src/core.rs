@@ -1,0 +1,46 @@
+//! What every run of an engine shares.
+
+use std::sync::Arc;
+
+use millstream_graph::{Phase, Plan, PlanStep, RunCx, StepError, StepId};
+
+use crate::{RunError, cost::Cost, metrics::GraphMetrics, pool::Pool, state::keeps_input};
+
+/// A compute job expected to take longer goes to the pool: a hop to another thread and back costs 15 to 26 us, and an
+/// async worker that computes for longer delays every other request on its thread. In nanoseconds.
+const INLINE_BUDGET: u64 = 50_000;
+
+/// A plan and what its runs need besides their own state.
+pub(crate) struct Core {
+    pub(crate) plan: Arc<Plan>,
+    /// The first step of the tail.
+    pub(crate) main_end: usize,
+    /// Per step, the number of its in-ports.
+    pub(crate) in_ports: Vec<u32>,
+    /// Per step, whether its failure can need the rows it was given.
+    pub(crate) keeps_input: Vec<bool>,
+    pub(crate) costs: Vec<Cost>,
+    /// Without a pool every compute job runs inline.
+    pub(crate) pool: Option<Pool>,
+    pub(crate) metrics: GraphMetrics,
+}
+
+impl Core {
+    pub(crate) fn new(plan: Arc<Plan>, pool: Option<Pool>, metrics: GraphMetrics) -> Self {
+        let in_ports = plan.steps().iter().map(|step| step.in_edges().len() as u32).collect();
+        let keeps_input = plan.steps().iter().map(keeps_input).collect();
+        let costs = plan.steps().iter().map(|_| Cost::default()).collect();
+        let tail = |step: &PlanStep| step.phase() == Phase::Tail;
+        let main_end = plan.steps().iter().position(tail).unwrap_or(plan.steps().len());
+        Self { plan, main_end, in_ports, keeps_input, costs, pool, metrics }
+    }
+
+    /// The pool, when a job over `rows` is worth a hop to it. A step whose cost is unknown is measured there first.
+    pub(crate) fn pool_for(&self, cost: &Cost, rows: usize) -> Option<&Pool> {
+        self.pool.as_ref().filter(|_| cost.estimate(rows).is_none_or(|nanos| nanos > INLINE_BUDGET))
+    }
+
+    pub(crate) fn failed(&self, cx: &RunCx, id: StepId, source: StepError) -> RunError {
+        RunError::Failed { run: cx.run(), step: Arc::clone(self.plan.steps()[id.index()].name()), source }
+    }
+}

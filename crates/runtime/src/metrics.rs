@@ -1,0 +1,121 @@
+//! What engines count, as Prometheus metrics.
+
+use millstream_graph::{ErrorKind, PlanStep, StepError};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Seconds; a run of a few small models takes 10 to 100 us.
+const BUCKETS: [f64; 16] = [
+    10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 1.0, 5.0,
+];
+
+/// The metrics of all engines of a process. Labels are graphs, steps and kinds of error: their number is bounded.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    runs: IntCounterVec,
+    rows: IntCounterVec,
+    seconds: HistogramVec,
+    in_flight: IntGaugeVec,
+    step_errors: IntCounterVec,
+    step_failed_rows: IntCounterVec,
+    step_degraded: IntCounterVec,
+    tap_panics: IntCounterVec,
+}
+
+impl Metrics {
+    /// Metrics in a registry of their own.
+    ///
+    /// # Errors
+    /// Never in practice: the names are valid and distinct.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("millstream_run_seconds", "Time from a run's admission to its reply")
+                .buckets(BUCKETS.to_vec()),
+            &["graph"],
+        )?;
+        registry.register(Box::new(seconds.clone()))?;
+        let in_flight = IntGaugeVec::new(Opts::new("millstream_runs_in_flight", "Runs under way"), &["graph"])?;
+        registry.register(Box::new(in_flight.clone()))?;
+        Ok(Self {
+            runs: counter("millstream_runs_total", "Runs by outcome", &["graph", "outcome"])?,
+            rows: counter("millstream_rows_total", "Rows of requests that were run", &["graph"])?,
+            step_errors: counter("millstream_step_errors_total", "Failures of steps", &["graph", "step", "kind"])?,
+            step_failed_rows: counter(
+                "millstream_step_failed_rows_total",
+                "Rows that a step could not accept",
+                &["graph", "step"],
+            )?,
+            step_degraded: counter(
+                "millstream_step_degraded_total",
+                "Answers of steps that were replaced, left out or incomplete",
+                &["graph", "step"],
+            )?,
+            tap_panics: counter("millstream_tap_panics_total", "Panics of taps", &["graph"])?,
+            seconds,
+            in_flight,
+            registry,
+        })
+    }
+
+    /// The registry that holds them, to gather from and to register more in.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn graph(&self, graph: &str) -> GraphMetrics {
+        let runs = |outcome: &str| self.runs.with_label_values(&[graph, outcome]);
+        GraphMetrics {
+            ok: runs("ok"),
+            failed: runs("failed"),
+            refused: runs("refused"),
+            cancelled: runs("cancelled"),
+            rows: self.rows.with_label_values(&[graph]),
+            seconds: self.seconds.with_label_values(&[graph]),
+            in_flight: self.in_flight.with_label_values(&[graph]),
+            tap_panics: self.tap_panics.with_label_values(&[graph]),
+            graph: graph.to_owned(),
+            step_errors: self.step_errors.clone(),
+            step_failed_rows: self.step_failed_rows.clone(),
+            step_degraded: self.step_degraded.clone(),
+        }
+    }
+}
+
+/// One graph's share: what every run touches is resolved, what only failures touch is looked up then.
+pub(crate) struct GraphMetrics {
+    pub(crate) ok: IntCounter,
+    pub(crate) failed: IntCounter,
+    pub(crate) refused: IntCounter,
+    pub(crate) cancelled: IntCounter,
+    pub(crate) rows: IntCounter,
+    pub(crate) seconds: Histogram,
+    pub(crate) in_flight: IntGauge,
+    pub(crate) tap_panics: IntCounter,
+    graph: String,
+    step_errors: IntCounterVec,
+    step_failed_rows: IntCounterVec,
+    step_degraded: IntCounterVec,
+}
+
+impl GraphMetrics {
+    pub(crate) fn step_failed(&self, step: &PlanStep, error: &StepError) {
+        let kind: ErrorKind = error.kind();
+        self.step_errors.with_label_values(&[&self.graph, &**step.name(), kind.name()]).inc();
+    }
+
+    pub(crate) fn rows_failed(&self, step: &PlanStep, rows: usize) {
+        self.step_failed_rows.with_label_values(&[&self.graph, &**step.name()]).inc_by(rows as u64);
+    }
+
+    pub(crate) fn degraded(&self, step: &PlanStep) {
+        self.step_degraded.with_label_values(&[&self.graph, &**step.name()]).inc();
+    }
+}

@@ -1,0 +1,54 @@
+//! Where compute jobs go that are too expensive for an async worker: a bounded, work-stealing pool of threads.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use millstream_graph::{Job, StepError, StepResult};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::panics;
+
+/// Threads for compute jobs. Confined to this file, so that another pool is a change in one place.
+pub(crate) struct Pool {
+    threads: rayon::ThreadPool,
+    /// Jobs running or queued. When full, runs wait: a run holds at most as many jobs as it has steps.
+    slots: Arc<Semaphore>,
+}
+
+impl Pool {
+    pub(crate) fn new(threads: usize, queue: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let name = |thread| format!("millstream-compute-{thread}");
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()?;
+        let slots = Arc::new(Semaphore::new(threads.current_num_threads() + queue));
+        Ok(Self { threads, slots })
+    }
+
+    /// Runs `job` on the pool and answers its result and what it took.
+    ///
+    /// Dropping the future abandons the job: one that has not started never does, one that has finishes unread.
+    pub(crate) async fn run(&self, job: Job) -> (StepResult, Duration) {
+        let closed = || (Err(StepError::internal("the compute pool is closed")), Duration::ZERO);
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return closed() };
+        let (done, result) = oneshot::channel();
+        self.threads.spawn(move || {
+            // The slot is released by the job, not by this future: a cancelled run must not let
+            // a second job onto a thread that is still busy with the first.
+            let _slot = slot;
+            if !done.is_closed() {
+                // Nobody reads the answer of a run that was dropped meanwhile.
+                let _ = done.send(timed(job));
+            }
+        });
+        result.await.unwrap_or_else(|_| closed())
+    }
+}
+
+/// Runs a job here and now; a panic is its error.
+pub(crate) fn timed(job: Job) -> (StepResult, Duration) {
+    let start = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| Err(panics::error(&*panic)));
+    (result, start.elapsed())
+}

@@ -1,0 +1,204 @@
+//! The execution model: one run of one plan.
+//!
+//! A run is a dense array of tokens, a countdown per step, and the set of steps whose tokens have all arrived. Steps are
+//! taken from that set in topological order. A step that answers at once is settled at once: its tokens go to its
+//! readers, and the loop goes on. What waits or computes elsewhere stands in one `FuturesUnordered`, owned by the run and
+//! dropped with it. Nothing is spawned, and in steady state a chain of inline steps allocates nothing.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use millstream_graph::{
+    EdgeId, ErrorKind, Phase, Rows, RunCx, StepError, StepFuture, StepId, StepResult, Work,
+};
+use tokio::time::timeout_at;
+
+use crate::{
+    RunError,
+    core::Core,
+    panics,
+    pool::timed,
+    state::{Settled, State},
+};
+
+/// Inline work after which a run lets others have the thread.
+const STRETCH: Duration = Duration::from_micros(200);
+/// What a step that answered at once counts for: reading the clock for each would cost as much as the step.
+const STEP: Duration = Duration::from_nanos(100);
+
+/// Runs every step before `end` whose tokens arrive, until nothing is left to do.
+pub(crate) async fn drive(core: &Core, cx: &RunCx, state: &mut State, end: usize) -> Result<(), RunError> {
+    let mut in_flight = InFlight::default();
+    let mut stretch = Duration::ZERO;
+    loop {
+        while let Some(id) = state.ready.pop_before(end) {
+            if !state.live.contains(id) {
+                state.skip(core, cx, id);
+                continue;
+            }
+            if cx.expired() {
+                return Err(core.failed(cx, id, deadline()));
+            }
+            let (result, took) = match start(core, cx, state, id, &mut in_flight) {
+                Some(answer) => answer,
+                None => continue,
+            };
+            if settle(core, cx, state, id, result)? == Settled::Abandoned {
+                in_flight.drop_all();
+            }
+            stretch += took;
+            if stretch > STRETCH {
+                stretch = Duration::ZERO;
+                tokio::task::yield_now().await;
+            }
+        }
+        if in_flight.is_empty() {
+            // Only now is it known that no step failed, which is what the error handler waits for.
+            if !state.tell_handler(core, cx, None) {
+                return Ok(());
+            }
+            continue;
+        }
+        let (id, result) = in_flight.next(cx).await.map_err(|id| core.failed(cx, id, deadline()))?;
+        if settle(core, cx, state, id, result)? == Settled::Abandoned {
+            in_flight.drop_all();
+        }
+        stretch = Duration::ZERO;
+    }
+}
+
+/// Calls a step. Answers its result and its cost when it is done; otherwise the rest of it is in flight.
+fn start<'r>(
+    core: &'r Core,
+    cx: &'r RunCx,
+    state: &mut State,
+    id: StepId,
+    in_flight: &mut InFlight<'r>,
+) -> Option<(StepResult, Duration)> {
+    let step = &core.plan.steps()[id.index()];
+    let (input, rows) = state.take_input(core, id);
+    match catch_unwind(AssertUnwindSafe(|| step.step().call(input, cx))) {
+        Err(panic) => Some((Err(panics::error(&*panic)), STEP)),
+        Ok(Work::Done(result)) => Some((result, STEP)),
+        Ok(Work::Io(future)) => {
+            in_flight.push(id, future);
+            None
+        }
+        Ok(Work::Compute(job)) => {
+            let cost = &core.costs[id.index()];
+            let Some(pool) = core.pool_for(cost, rows) else {
+                let (result, took) = timed(job);
+                cost.learn(rows, took);
+                return Some((result, took));
+            };
+            let elsewhere = async move {
+                let (result, took) = pool.run(job).await;
+                cost.learn(rows, took);
+                result
+            };
+            in_flight.push(id, Box::pin(elsewhere));
+            None
+        }
+    }
+}
+
+/// Hands a step's answer to its readers, or its failure to whoever takes care of it.
+fn settle(core: &Core, cx: &RunCx, state: &mut State, id: StepId, result: StepResult) -> Result<Settled, RunError> {
+    let error = match result {
+        Ok(output) => match state.deliver_output(core, cx, id, output) {
+            Ok(()) => return Ok(Settled::Delivered),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    };
+    core.metrics.step_failed(&core.plan.steps()[id.index()], &error);
+    let Some(error) = state.route(core, cx, id, error) else { return Ok(Settled::Delivered) };
+    let step = &core.plan.steps()[id.index()];
+    if step.phase() == Phase::Tail && state.replied {
+        tracing::warn!(graph = core.plan.name(), step = %step.name(), run = %cx.run(), %error, "a step of the tail failed");
+        state.skip(core, cx, id);
+        return Ok(Settled::Delivered);
+    }
+    let failure = core.failed(cx, id, error.clone());
+    if step.behind_handler() || core.plan.handler_edges().is_empty() {
+        return Err(state.failure.take().unwrap_or(failure));
+    }
+    state.failure = Some(failure);
+    state.abandon(core, cx);
+    state.tell_handler(core, cx, Some((step.name(), &error)));
+    Ok(Settled::Abandoned)
+}
+
+fn deadline() -> StepError {
+    StepError::new(ErrorKind::DeadlineExceeded, "the deadline passed")
+}
+
+/// What waits or computes elsewhere. Most runs have nothing in flight, so the set is made when it is first needed.
+#[derive(Default)]
+struct InFlight<'r> {
+    set: Option<FuturesUnordered<Pending<'r>>>,
+}
+
+struct Pending<'r> {
+    id: StepId,
+    future: StepFuture<'r>,
+}
+
+impl Future for Pending<'_> {
+    type Output = (StepId, StepResult);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = self.id;
+        let future = &mut self.future;
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(|result| (id, result)),
+            Err(panic) => Poll::Ready((id, Err(panics::error(&*panic)))),
+        }
+    }
+}
+
+impl<'r> InFlight<'r> {
+    fn push(&mut self, id: StepId, future: StepFuture<'r>) {
+        self.set.get_or_insert_with(FuturesUnordered::new).push(Pending { id, future });
+    }
+
+    fn is_empty(&self) -> bool {
+        self.set.as_ref().is_none_or(FuturesUnordered::is_empty)
+    }
+
+    fn drop_all(&mut self) {
+        self.set = None;
+    }
+
+    /// The next answer, or the first of the steps that were still in flight when the deadline passed.
+    async fn next(&mut self, cx: &RunCx) -> Result<(StepId, StepResult), StepId> {
+        let Some(set) = &mut self.set else { return std::future::pending().await };
+        let answer = match cx.deadline() {
+            None => set.next().await,
+            Some(deadline) => timeout_at(deadline.into(), set.next()).await.ok().flatten(),
+        };
+        match answer {
+            Some(answer) => Ok(answer),
+            None => Err(set.iter().map(|pending| pending.id).min().unwrap_or(StepId(0))),
+        }
+    }
+}
+
+/// The engine's clock; it follows a paused clock in tests.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Lets the taps of an edge see its rows. A tap that panics is counted and otherwise ignored.
+pub(crate) fn observe(core: &Core, cx: &RunCx, edge: EdgeId, rows: &Rows) {
+    for tap in core.plan.edges()[edge.index()].taps() {
+        if catch_unwind(AssertUnwindSafe(|| tap.observe(rows.batch(), edge, cx.run()))).is_err() {
+            core.metrics.tap_panics.inc();
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What one run has in hand: its tokens, which steps wait for how many, and what it will reply.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use millstream_graph::{
+    EdgeId, Fallback, Input, Output, Rows, RunCx, StepError, StepId, Token, failed_rows,
+};
+use smallvec::{SmallVec, smallvec};
+
+use crate::{Degraded, RunError, core::Core, ready::StepSet, run::observe};
+
+/// The state of a run, kept by the engine between runs so that a run allocates nothing for it.
+#[derive(Default)]
+pub(crate) struct State {
+    /// One token per in-port of the plan.
+    tokens: Vec<Token>,
+    /// Per step, how many of its tokens have not arrived.
+    waiting: Vec<u32>,
+    /// Per step, the rows of in-port 0, where its failure would need them.
+    kept: Vec<Option<Rows>>,
+    /// Steps with rows on at least one in-port.
+    pub(crate) live: StepSet,
+    /// Steps whose tokens have all arrived and that have not started.
+    pub(crate) ready: StepSet,
+    /// Steps whose answer was delivered or skipped.
+    settled: StepSet,
+    handler_told: bool,
+    request: Option<Rows>,
+    pub(crate) replied: bool,
+    pub(crate) reply: Option<Rows>,
+    pub(crate) degraded: Vec<Degraded>,
+    /// Why the error handler runs.
+    pub(crate) failure: Option<RunError>,
+}
+
+/// What became of a step's answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Its readers have their tokens.
+    Delivered,
+    /// The run failed and its error handler took over: whatever is in flight is no longer wanted.
+    Abandoned,
+}
+
+impl State {
+    /// Makes ready for a run of `batch`, and delivers it.
+    pub(crate) fn begin(&mut self, core: &Core, cx: &RunCx, batch: RecordBatch) {
+        let plan = &core.plan;
+        self.tokens.clear();
+        self.tokens.resize(plan.slots(), Token::Skip);
+        self.waiting.clear();
+        self.waiting.extend_from_slice(&core.in_ports);
+        self.kept.clear();
+        self.kept.resize(plan.steps().len(), None);
+        for set in [&mut self.live, &mut self.ready, &mut self.settled] {
+            set.reset(plan.steps().len());
+        }
+        self.handler_told = plan.handler_edges().is_empty();
+        self.replied = false;
+        self.reply = None;
+        self.failure = None;
+        self.degraded.clear();
+        let token = if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(batch)) };
+        self.request = match &token {
+            Token::Rows(rows) if !self.handler_told => Some(rows.clone()),
+            _ => None,
+        };
+        self.send(core, cx, plan.input_edges(), token);
+    }
+
+    /// Forgets everything that a finished or cancelled run still holds.
+    pub(crate) fn clear(&mut self) {
+        self.tokens.clear();
+        self.kept.clear();
+        self.request = None;
+        self.reply = None;
+        self.failure = None;
+        self.degraded.clear();
+    }
+
+    /// Takes the tokens of a step's in-ports and counts their rows, keeping those that its failure would need.
+    pub(crate) fn take_input(&mut self, core: &Core, id: StepId) -> (Input, usize) {
+        let step = &core.plan.steps()[id.index()];
+        let first = step.first_slot();
+        let slots = &mut self.tokens[first..first + step.in_edges().len()];
+        let count = |token: &Token| if let Token::Rows(rows) = token { rows.len() } else { 0 };
+        let rows = slots.iter().map(count).max().unwrap_or(0);
+        if let (true, Some(Token::Rows(rows))) = (core.keeps_input[id.index()], slots.first()) {
+            self.kept[id.index()] = Some(rows.clone());
+        }
+        let tokens: SmallVec<[Token; 1]> = match slots {
+            [one] => smallvec![std::mem::replace(one, Token::Skip)],
+            many => many.iter_mut().map(|token| std::mem::replace(token, Token::Skip)).collect(),
+        };
+        (Input::new(tokens), rows)
+    }
+
+    /// Every out-port of `id` is skipped.
+    pub(crate) fn skip(&mut self, core: &Core, cx: &RunCx, id: StepId) {
+        self.settled.insert(id);
+        let step = &core.plan.steps()[id.index()];
+        for port in step.outputs().iter().chain([step.error()]) {
+            self.send(core, cx, port.edges(), Token::Skip);
+        }
+    }
+
+    /// Hands a step's answer to its readers. An error is one that nobody has taken care of yet.
+    pub(crate) fn deliver_output(
+        &mut self,
+        core: &Core,
+        cx: &RunCx,
+        id: StepId,
+        output: Output,
+    ) -> Result<(), StepError> {
+        let step = &core.plan.steps()[id.index()];
+        let (mut ports, failed, degraded) = output.into_parts();
+        for (port, rows) in &ports {
+            let Some(declared) = step.outputs().get(*port) else {
+                return Err(StepError::internal(format!("answered on out-port {port}, which it did not declare")));
+            };
+            if !Arc::ptr_eq(declared.schema(), rows.schema()) && declared.schema() != rows.schema() {
+                let port = declared.name();
+                return Err(StepError::internal(format!("answered other columns on port `{port}` than it declared")));
+            }
+        }
+        let error_rows = match failed {
+            None => Token::Skip,
+            Some(failed) if !step.error().edges().is_empty() => {
+                let (schema, kind) = (step.error().schema(), millstream_graph::ErrorKind::Rows);
+                core.metrics.rows_failed(step, failed.rows.len());
+                Token::Rows(failed_rows(&failed.rows, schema, step.name(), kind, &failed.messages)?)
+            }
+            Some(failed) => {
+                core.metrics.rows_failed(step, failed.rows.len());
+                match step.fallback() {
+                    Fallback::None => return Err(first_of(&failed.messages)),
+                    Fallback::Skip => {}
+                    Fallback::Fill(fill) => {
+                        let filled = fill.apply(&failed.rows)?;
+                        let mut parts: SmallVec<[Rows; 2]> = smallvec![filled];
+                        parts.extend(ports.pop().map(|(_, good)| good));
+                        ports.push((0, Rows::merge(parts, step.outputs()[0].schema())?));
+                    }
+                }
+                self.degrade(core, id, first_of(&failed.messages).message());
+                Token::Skip
+            }
+        };
+        if let Some(reason) = degraded {
+            self.degrade(core, id, &reason);
+        }
+        self.settled.insert(id);
+        self.kept[id.index()] = None;
+        self.send(core, cx, step.error().edges(), error_rows);
+        for (at, port) in step.outputs().iter().enumerate() {
+            let rows = ports.iter().position(|(port, _)| *port == at).map(|found| ports.swap_remove(found).1);
+            if id == core.plan.respond() && at == 0 {
+                self.reply.clone_from(&rows);
+            }
+            self.send(core, cx, port.edges(), rows.map_or(Token::Skip, Token::Rows));
+        }
+        Ok(())
+    }
+
+    /// Takes care of a failed step as the graph declares. Answers the error when it declares nothing.
+    pub(crate) fn route(&mut self, core: &Core, cx: &RunCx, id: StepId, error: StepError) -> Option<StepError> {
+        let step = &core.plan.steps()[id.index()];
+        let kept = self.kept[id.index()].take();
+        if let (false, Some(rows)) = (step.error().edges().is_empty(), &kept) {
+            let messages = vec![error.message(); rows.len()];
+            let Ok(failed) = failed_rows(rows, step.error().schema(), step.name(), error.kind(), &messages) else {
+                return Some(error);
+            };
+            self.settled.insert(id);
+            for port in step.outputs() {
+                self.send(core, cx, port.edges(), Token::Skip);
+            }
+            self.send(core, cx, step.error().edges(), Token::Rows(failed));
+            return None;
+        }
+        let output = match (step.fallback(), &kept) {
+            (Fallback::Skip, _) => Output::none(),
+            (Fallback::Fill(fill), Some(rows)) => match fill.apply(rows) {
+                Ok(rows) => Output::one(rows),
+                Err(_) => return Some(error),
+            },
+            _ => return Some(error),
+        };
+        self.degrade(core, id, error.message());
+        self.deliver_output(core, cx, id, output).err()
+    }
+
+    /// The run has failed: nothing that has not run will, unless it stands behind the error handler.
+    pub(crate) fn abandon(&mut self, core: &Core, cx: &RunCx) {
+        self.tokens.fill(Token::Skip);
+        self.ready.reset(core.plan.steps().len());
+        self.live.reset(core.plan.steps().len());
+        for id in (0..core.plan.steps().len()).map(|id| StepId(id as u32)) {
+            let behind = core.plan.steps()[id.index()].behind_handler();
+            if behind && self.waiting[id.index()] == 0 && !self.settled.contains(id) {
+                self.ready.insert(id);
+            }
+            if !behind && !self.settled.contains(id) {
+                self.ready.remove(id);
+                self.skip(core, cx, id);
+            }
+        }
+    }
+
+    /// Lets the error handler know how the run went, once: that nothing failed, or which step did and why.
+    /// Answers whether there was anybody to tell.
+    pub(crate) fn tell_handler(&mut self, core: &Core, cx: &RunCx, failure: Option<(&Arc<str>, &StepError)>) -> bool {
+        if std::mem::replace(&mut self.handler_told, true) {
+            return false;
+        }
+        let token = match (failure, self.request.take()) {
+            (Some((step, error)), Some(rows)) => {
+                let messages = vec![error.message(); rows.len()];
+                failed_rows(&rows, core.plan.handler_schema(), step, error.kind(), &messages)
+                    .map_or(Token::Skip, Token::Rows)
+            }
+            _ => Token::Skip,
+        };
+        self.send(core, cx, core.plan.handler_edges(), token);
+        true
+    }
+
+    fn degrade(&mut self, core: &Core, id: StepId, reason: &str) {
+        let step = &core.plan.steps()[id.index()];
+        core.metrics.degraded(step);
+        self.degraded.push(Degraded { step: Arc::clone(step.name()), reason: reason.into() });
+    }
+
+    /// Puts a token on every edge of a port; the last edge takes it, the others share its columns.
+    fn send(&mut self, core: &Core, cx: &RunCx, edges: &[EdgeId], token: Token) {
+        let Some((last, others)) = edges.split_last() else { return };
+        for edge in others {
+            self.deliver(core, cx, *edge, token.clone());
+        }
+        self.deliver(core, cx, *last, token);
+    }
+
+    fn deliver(&mut self, core: &Core, cx: &RunCx, edge: EdgeId, token: Token) {
+        let place = &core.plan.edges()[edge.index()];
+        let to = place.to();
+        if self.settled.contains(to) {
+            // The run was abandoned, and this reader with it.
+            return;
+        }
+        if let Token::Rows(rows) = &token {
+            if !place.taps().is_empty() {
+                observe(core, cx, edge, rows);
+            }
+            self.live.insert(to);
+        }
+        self.tokens[place.slot()] = token;
+        let waiting = &mut self.waiting[to.index()];
+        debug_assert!(*waiting > 0, "an edge carries one token per run");
+        *waiting -= 1;
+        if *waiting == 0 {
+            self.ready.insert(to);
+        }
+    }
+}
+
+/// Rows failed and nobody takes them: what the first one's message is, and how many more there are.
+pub(crate) fn first_of(messages: &[String]) -> StepError {
+    match messages {
+        [] => StepError::rows("rows failed"),
+        [one] => StepError::rows(one.clone()),
+        [first, rest @ ..] => StepError::rows(format!("{first} (and {} more rows)", rest.len())),
+    }
+}
+
+/// Whether a step's failure can need the rows it was given.
+pub(crate) fn keeps_input(step: &millstream_graph::PlanStep) -> bool {
+    !step.error().edges().is_empty() || matches!(step.fallback(), Fallback::Fill(_))
+}

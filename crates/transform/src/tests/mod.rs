@@ -1,0 +1,46 @@
+//! What the steps do, by the settings of a spec file, and properties that hold for all of them.
+
+mod columns;
+mod encode;
+mod expressions;
+mod impute;
+mod map;
+mod properties;
+mod routing;
+mod validate;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use expect_test::Expect;
+use millstream_graph::Step;
+use serde_json::Value;
+
+use crate::testing::report;
+
+/// The step of a kind, or what is wrong with its settings.
+fn step(kind: &str, settings: &Value) -> Result<Arc<dyn Step>, String> {
+    let kinds = crate::kinds();
+    let kind = kinds.iter().find(|known| known.name() == kind).expect("a kind of this crate");
+    kind.build(settings)
+        .map_err(|error| format!("settings {:?}: {}\n", error.path, error.problems.join("\n")))
+}
+
+/// What a step of these settings does with a batch.
+fn told(kind: &str, settings: &Value, batch: &RecordBatch) -> String {
+    match step(kind, settings) {
+        Ok(step) => report(step.as_ref(), batch),
+        Err(problem) => problem,
+    }
+}
+
+fn check(kind: &str, settings: &Value, batch: &RecordBatch, expect: &Expect) {
+    expect.assert_eq(&told(kind, settings, batch));
+}
+
+/// Several settings on one batch, told one after the other.
+fn check_all(kind: &str, settings: &[Value], batch: &RecordBatch, expect: &Expect) {
+    let told: Vec<_> =
+        settings.iter().map(|settings| format!("{settings}\n{}\n", told(kind, settings, batch))).collect();
+    expect.assert_eq(&told.concat());
+}
