@@ -57,6 +57,11 @@ pub(crate) struct Node {
     pub(crate) step: Arc<dyn Step>,
     pub(crate) on_error: OnError,
     pub(crate) respond: bool,
+    /// The kind and settings that a file would hold; `None` for a step made in Rust.
+    pub(crate) written: Option<Value>,
+    pub(crate) description: Option<String>,
+    /// Whether an embedded graph brought it.
+    pub(crate) embedded: bool,
 }
 
 /// Where rows come out: a step's out-port, by name.
@@ -178,8 +183,17 @@ impl Graph {
 
     /// Adds a step that is shared or was made elsewhere; `kind` is the word that `explain` shows for it.
     pub fn add(&mut self, name: &str, kind: &'static str, inputs: Ports, step: Arc<dyn Step>) -> PortRef {
-        let on_error = OnError::Fail;
-        self.nodes.push(Node { name: name.to_owned(), kind, inputs: inputs.0, step, on_error, respond: false });
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            kind,
+            inputs: inputs.0,
+            step,
+            on_error: OnError::Fail,
+            respond: false,
+            written: None,
+            description: None,
+            embedded: false,
+        });
         PortRef::of(name)
     }
 

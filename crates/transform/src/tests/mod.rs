@@ -1,6 +1,7 @@
 //! What the steps do, by the settings of a spec file, and properties that hold for all of them.
 
 mod columns;
+mod cost;
 mod encode;
 mod expressions;
 mod impute;

@@ -198,8 +198,14 @@ fn row_wise(step: &dyn Step, batch: &RecordBatch) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Fewer cases than proptest's own default, unless `PROPTEST_CASES` says otherwise: each one compiles SQL.
+fn few() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(few())]
 
     #[test]
     fn an_expression_is_computed_row_by_row(

@@ -43,8 +43,10 @@ impl<'a> Frames<'a> {
             return self.check_end();
         }
         let metadata = self.take(length as usize)?;
-        let message = root_as_message(metadata).map_err(|error| malformed(format!("bad metadata: {error}")))?;
-        let length = usize::try_from(message.bodyLength()).map_err(|_| malformed("a body has a negative length"))?;
+        let message =
+            root_as_message(metadata).map_err(|error| malformed(format!("bad metadata: {error}")))?;
+        let length =
+            usize::try_from(message.bodyLength()).map_err(|_| malformed("a body has a negative length"))?;
         let start = self.at;
         self.take(length)?;
         Ok(Some(Frame { message, body: self.body.slice_with_length(start, length) }))
@@ -54,7 +56,10 @@ impl<'a> Frames<'a> {
         if self.at == self.body.len() {
             return Ok(None);
         }
-        Err(DecodeError::new(DecodeCode::Trailing, format!("something follows the end of the stream at byte {}", self.at)))
+        Err(DecodeError::new(
+            DecodeCode::Trailing,
+            format!("something follows the end of the stream at byte {}", self.at),
+        ))
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {

@@ -28,7 +28,13 @@ pub(super) fn is_readable(data_type: &DataType) -> bool {
         | DataType::Date32
         | DataType::Timestamp(_, _)
         | DataType::Decimal128(_, _) => true,
-        other => other.is_numeric() && !matches!(other, DataType::Decimal32(_, _) | DataType::Decimal64(_, _) | DataType::Decimal256(_, _)),
+        other => {
+            other.is_numeric()
+                && !matches!(
+                    other,
+                    DataType::Decimal32(_, _) | DataType::Decimal64(_, _) | DataType::Decimal256(_, _)
+                )
+        }
     }
 }
 
@@ -82,9 +88,9 @@ fn is_same(sent: ipc::Field<'_>, wanted: &DataType) -> Result<bool, String> {
         DataType::Float32 => is_float(sent, Precision::SINGLE),
         DataType::Float64 => is_float(sent, Precision::DOUBLE),
         DataType::Date32 => sent.type_as_date().is_some_and(|date| date.unit() == DateUnit::DAY),
-        DataType::Timestamp(unit, zone) => sent
-            .type_as_timestamp()
-            .is_some_and(|sent| sent.unit() == sent_unit(*unit) && sent.timezone().is_some() == zone.is_some()),
+        DataType::Timestamp(unit, zone) => sent.type_as_timestamp().is_some_and(|sent| {
+            sent.unit() == sent_unit(*unit) && sent.timezone().is_some() == zone.is_some()
+        }),
         &DataType::Decimal128(precision, scale) => sent.type_as_decimal().is_some_and(|decimal| {
             (decimal.bitWidth(), decimal.precision(), decimal.scale())
                 == (128, i32::from(precision), i32::from(scale))
@@ -100,7 +106,9 @@ fn is_same(sent: ipc::Field<'_>, wanted: &DataType) -> Result<bool, String> {
         }
         DataType::Struct(fields) => {
             let named = fields.iter().zip(&children).all(|(field, child)| child.name() == Some(field.name()));
-            sent.type_type() == Type::Struct_ && named && all_same(&children, &fields.iter().collect::<Vec<_>>())?
+            sent.type_type() == Type::Struct_
+                && named
+                && all_same(&children, &fields.iter().collect::<Vec<_>>())?
         }
         integer => sent.type_as_int().is_some_and(|int| {
             integer.is_integer()
@@ -154,7 +162,9 @@ pub(super) fn check(batch: &RecordBatch<'_>, body: &Buffer, schema: &Schema) -> 
         body: body.len(),
     };
     for field in schema.fields() {
-        let length = walk.column(field.data_type()).map_err(|problem| format!("field `{}`: {problem}", field.name()))?;
+        let length = walk
+            .column(field.data_type())
+            .map_err(|problem| format!("field `{}`: {problem}", field.name()))?;
         if i64::try_from(length) != Ok(batch.length()) {
             return Err(format!("field `{}`: has {length} rows of {}", field.name(), batch.length()));
         }
@@ -233,7 +243,9 @@ where
         let buffer = self.buffers.next().ok_or("has no buffer")?;
         let (start, length) = (usize::try_from(buffer.offset()), usize::try_from(buffer.length()));
         match (start, length) {
-            (Ok(start), Ok(length)) if start.checked_add(length).is_some_and(|end| end <= self.body) => Ok(length),
+            (Ok(start), Ok(length)) if start.checked_add(length).is_some_and(|end| end <= self.body) => {
+                Ok(length)
+            }
             _ => Err("has a buffer outside of the body".to_owned()),
         }
     }

@@ -26,12 +26,14 @@ use arrow::{
 use millstream_graph::{SchemaError, suggest};
 
 use self::frames::{Frame, Frames};
-use super::{DecodeCode, DecodeError, DecodeLimits, UnknownFields};
+use super::{DecodeCode, DecodeError, DecodeLimits};
 
 /// Reads Arrow IPC streams into record batches of one schema. Built once per graph and shared by `Arc`.
 ///
 /// The stream has the fields of the schema by name, in any order, of the same types; text and binary may come in
-/// any of Arrow's layouts except dictionaries. Bodies are uncompressed. Several batches become one.
+/// any of Arrow's layouts except dictionaries, and fields that may be null may be left out. Unknown fields are refused
+/// whatever the limits say, because their types are not known to be readable. Bodies are uncompressed. Several batches
+/// become one.
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,
@@ -44,12 +46,12 @@ impl Decoder {
     /// # Errors
     /// When a type cannot be read; all such fields at once.
     pub fn new(schema: SchemaRef, limits: DecodeLimits) -> Result<Self, SchemaError> {
-        SchemaError::collect(schema.fields().iter().filter(|field| !layout::is_readable(field.data_type())).map(
-            |field| {
+        SchemaError::collect(
+            schema.fields().iter().filter(|field| !layout::is_readable(field.data_type())).map(|field| {
                 let (name, data_type) = (field.name(), field.data_type());
                 SchemaError::new(format!("field `{name}`: type {data_type} cannot be read from Arrow IPC"))
-            },
-        ))?;
+            }),
+        )?;
         Ok(Self { schema, limits })
     }
 
@@ -67,7 +69,8 @@ impl Decoder {
         self.limits.check_length(&body)?;
         // What is known to make Arrow panic was refused before Arrow sees it. Should there be more, it is still the
         // body that is at fault.
-        catch_unwind(AssertUnwindSafe(|| self.read(&body))).unwrap_or_else(|_| Err(malformed("body cannot be read")))
+        catch_unwind(AssertUnwindSafe(|| self.read(&body)))
+            .unwrap_or_else(|_| Err(malformed("body cannot be read")))
     }
 
     fn read(&self, body: &Buffer) -> Result<RecordBatch, DecodeError> {
@@ -92,10 +95,12 @@ impl Decoder {
     /// Refuses nulls where none may be. `before` is the number of rows in earlier batches.
     fn check_nulls(&self, batch: &RecordBatch, sent: &Sent, before: usize) -> Result<(), DecodeError> {
         for (column, &position) in batch.columns().iter().zip(&sent.positions) {
-            let Some(field) = position.map(|position| self.schema.field(position)) else { continue };
-            if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0 && !field.is_nullable()) {
+            let field = self.schema.field(position);
+            if let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0 && !field.is_nullable())
+            {
                 let row = (0..nulls.len()).find(|&row| nulls.is_null(row));
-                let mut error = DecodeError::new(DecodeCode::WrongType, "must not be null").at_field(field.name());
+                let mut error =
+                    DecodeError::new(DecodeCode::WrongType, "must not be null").at_field(field.name());
                 error.row = row.map(|row| before + row);
                 return Err(error);
             }
@@ -107,13 +112,13 @@ impl Decoder {
     fn reorder(&self, batch: &RecordBatch, sent: &Sent) -> Result<RecordBatch, DecodeError> {
         let mut columns: Vec<Option<ArrayRef>> = vec![None; self.schema.fields().len()];
         for (column, &position) in batch.columns().iter().zip(&sent.positions) {
-            let Some(position) = position else { continue };
             let wanted = self.schema.field(position);
             columns[position] = Some(self.convert(column, wanted)?);
         }
-        let columns = columns.into_iter().zip(self.schema.fields()).map(|(column, field)| {
-            column.map_or_else(|| self.absent(field, batch.num_rows()), Ok)
-        });
+        let columns = columns
+            .into_iter()
+            .zip(self.schema.fields())
+            .map(|(column, field)| column.map_or_else(|| self.absent(field, batch.num_rows()), Ok));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
@@ -134,8 +139,9 @@ impl Decoder {
             let message = format!("text is longer than {} bytes", self.limits.body_bytes);
             return Err(DecodeError::new(DecodeCode::TooLarge, message).at_field(wanted.name()));
         }
-        arrow::compute::cast(column, wanted.data_type())
-            .map_err(|error| DecodeError::new(DecodeCode::OutOfRange, error.to_string()).at_field(wanted.name()))
+        arrow::compute::cast(column, wanted.data_type()).map_err(|error| {
+            DecodeError::new(DecodeCode::OutOfRange, error.to_string()).at_field(wanted.name())
+        })
     }
 
     fn absent(&self, field: &Field, rows: usize) -> Result<ArrayRef, DecodeError> {
@@ -149,19 +155,24 @@ impl Decoder {
 
 fn viewed_bytes<T: ByteViewType>(column: &ArrayRef) -> u64 {
     // The low 32 bits of a view are its length.
-    column.as_byte_view_opt::<T>().map_or(0, |views| views.views().iter().map(|view| u64::from(*view as u32)).sum())
+    column
+        .as_byte_view_opt::<T>()
+        .map_or(0, |views| views.views().iter().map(|view| u64::from(*view as u32)).sum())
 }
 
 /// What a stream says that it holds, and where that goes.
 struct Sent {
     schema: SchemaRef,
-    /// For each field of the stream, its place in the decoder's schema, unless it is ignored.
-    positions: Vec<Option<usize>>,
+    /// For each field of the stream, its place in the decoder's schema.
+    positions: Vec<usize>,
 }
 
 impl Sent {
     fn new(frame: &Frame<'_>, decoder: &Decoder) -> Result<Self, DecodeError> {
-        let schema = frame.message.header_as_schema().ok_or_else(|| malformed("the stream must begin with a schema"))?;
+        let schema = frame
+            .message
+            .header_as_schema()
+            .ok_or_else(|| malformed("the stream must begin with a schema"))?;
         if schema.endianness() != ipc::Endianness::Little {
             return Err(malformed("only little-endian streams can be read"));
         }
@@ -171,17 +182,16 @@ impl Sent {
         for sent in schema.fields().into_iter().flatten() {
             let name = sent.name().unwrap_or_default();
             let Some((position, field)) = wanted.find(name) else {
-                return Err(unknown_field(name, wanted, decoder.limits.unknown_fields));
+                return Err(unknown_field(name, wanted));
             };
             if std::mem::replace(&mut seen[position], true) {
                 return Err(DecodeError::new(DecodeCode::DuplicateField, "is there twice").at_field(name));
             }
-            let data_type = layout::sent_type(sent, field.data_type()).map_err(|message| {
-                DecodeError::new(DecodeCode::WrongType, message).at_field(name)
-            })?;
+            let data_type = layout::sent_type(sent, field.data_type())
+                .map_err(|message| DecodeError::new(DecodeCode::WrongType, message).at_field(name))?;
             // Whether nulls are allowed is the input schema's word, checked once the column is there.
             fields.push(Field::new(name, data_type, true));
-            positions.push(Some(position));
+            positions.push(position);
         }
         match wanted.iter().zip(seen).find(|(field, seen)| !seen && !field.is_nullable()) {
             Some((field, _)) => {
@@ -214,7 +224,7 @@ impl Sent {
     }
 }
 
-fn unknown_field(name: &str, wanted: &Fields, _: UnknownFields) -> DecodeError {
+fn unknown_field(name: &str, wanted: &Fields) -> DecodeError {
     let shown: String = name.chars().take(100).collect();
     let names = wanted.iter().map(|field| field.name().as_str());
     DecodeError::new(DecodeCode::UnknownField, suggest::unknown("field", &shown, names)).at_field(shown)
@@ -227,7 +237,11 @@ fn malformed(message: impl Into<String>) -> DecodeError {
 /// An error of Arrow's own validation.
 fn unreadable(error: &ArrowError) -> DecodeError {
     let message = error.to_string();
-    let code = if message.contains("UTF-8") || message.contains("UTF8") { DecodeCode::BadUtf8 } else { DecodeCode::Malformed };
+    let code = if message.contains("UTF-8") || message.contains("UTF8") {
+        DecodeCode::BadUtf8
+    } else {
+        DecodeCode::Malformed
+    };
     DecodeError::new(code, message)
 }
 

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use arrow::{
     array::{
         ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, LargeBinaryArray,
-        LargeListArray, LargeStringArray, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
-        StructArray,
+        LargeListArray, LargeStringArray, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
+        StringArray, StructArray,
     },
     buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer},
     datatypes::{
         ArrowNativeType, ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float16Type, Float32Type,
-        Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType,
-        TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-        UInt64Type,
+        Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
+        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+        UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
     error::ArrowError,
 };
@@ -41,7 +41,13 @@ pub(super) fn batch(
 /// Copies every slot into one buffer, each at an address that suits its type, and notes where.
 fn gather(slots: &mut [Slot], layouts: &[Layout]) -> Buffer {
     let room = slots.iter().map(Slot::room).sum();
-    let mut arena = MutableBuffer::with_capacity(room);
+    // Arrow's own alignment of a whole buffer asks for more than the allocator gives for nothing; a small body is
+    // not worth that.
+    let mut arena = if room <= SMALL {
+        MutableBuffer::from(Vec::<i128>::with_capacity(room / size_of::<i128>() + 1))
+    } else {
+        MutableBuffer::with_capacity(room)
+    };
     for (slot, layout) in slots.iter_mut().zip(layouts) {
         if !slot.nulls.is_empty() {
             slot.nulls_at = align(&mut arena, slot.len / 8);
@@ -50,28 +56,31 @@ fn gather(slots: &mut [Slot], layouts: &[Layout]) -> Buffer {
             slot.nulls.iter().for_each(|&row| bits[row / 8] &= !(1 << (row % 8)));
         }
         match layout {
-            Layout::Plain => {}
+            Layout::Plain if slot.values.is_empty() => {}
+            Layout::Plain => {
+                slot.values_at = align(&mut arena, slot.values.len());
+                arena.extend_from_slice(&slot.values);
+            }
             Layout::Bits => {
                 slot.values_at = align(&mut arena, slot.len / 8);
                 arena.resize(slot.values_at + slot.len.div_ceil(8), 0);
                 let bits = &mut arena.as_slice_mut()[slot.values_at..];
                 slot.values.iter().enumerate().for_each(|(row, value)| bits[row / 8] |= value << (row % 8));
-                continue;
             }
             Layout::Offsets32 => {
                 slot.ends_at = align(&mut arena, slot.ends.len() * 4);
                 arena.push(0_i32);
                 arena.extend_from_slice(&slot.ends);
+                slot.values_at = arena.len();
+                arena.extend_from_slice(&slot.values);
             }
             Layout::Offsets64 => {
                 slot.ends_at = align(&mut arena, slot.ends.len() * 8);
                 arena.push(0_i64);
                 slot.ends.iter().for_each(|&end| arena.push(i64::from(end)));
+                slot.values_at = arena.len();
+                arena.extend_from_slice(&slot.values);
             }
-        }
-        if !slot.values.is_empty() {
-            slot.values_at = align(&mut arena, slot.values.len());
-            arena.extend_from_slice(&slot.values);
         }
     }
     arena.into()
@@ -80,18 +89,24 @@ fn gather(slots: &mut [Slot], layouts: &[Layout]) -> Buffer {
 /// The next address for `bytes` of values: a cache line's start for what fills one, else what any type needs.
 fn align(arena: &mut MutableBuffer, bytes: usize) -> usize {
     let at = arena.len().next_multiple_of(if bytes < LINE { WIDEST } else { LINE });
-    arena.resize(at, 0);
+    arena.extend_from_slice(&[0_u8; LINE][..at - arena.len()]);
     at
 }
 
+/// The alignment of the widest type, and that of vectorised code.
+const WIDEST: usize = size_of::<i128>();
 const LINE: usize = 64;
-const WIDEST: usize = 16;
+
+/// Up to here, in bytes, a body is small.
+const SMALL: usize = 4096;
 
 impl Slot {
     /// An upper bound of the bytes that this slot takes in the arena.
     fn room(&self) -> usize {
-        let parts = [self.values.len(), (self.ends.len() + 1) * 8, self.nulls.len().min(1) * (self.len / 8 + 1)];
-        parts.into_iter().map(|bytes| bytes + if bytes < LINE { WIDEST } else { LINE }).sum()
+        let offsets = if self.ends.is_empty() { 0 } else { 8 * (self.ends.len() + 1) };
+        let nulls = if self.nulls.is_empty() { 0 } else { self.len / 8 + WIDEST };
+        let bytes = self.values.len() + offsets + nulls;
+        bytes + if bytes < LINE { 2 * WIDEST } else { 3 * LINE }
     }
 }
 
@@ -113,9 +128,12 @@ impl Arena<'_> {
         let slot = &self.slots[node.slot];
         let nulls = self.nulls(slot);
         Ok(match (&node.kind, &node.data_type) {
-            (Kind::List(item), DataType::LargeList(field)) => {
-                Arc::new(LargeListArray::try_new(Arc::clone(field), self.offsets(slot), self.array(item)?, nulls)?)
-            }
+            (Kind::List(item), DataType::LargeList(field)) => Arc::new(LargeListArray::try_new(
+                Arc::clone(field),
+                self.offsets(slot),
+                self.array(item)?,
+                nulls,
+            )?),
             (Kind::List(item), DataType::List(field)) => {
                 Arc::new(ListArray::try_new(Arc::clone(field), self.offsets(slot), self.array(item)?, nulls)?)
             }
@@ -135,28 +153,47 @@ impl Arena<'_> {
         })
     }
 
-    fn text(&self, slot: &Slot, nulls: Option<NullBuffer>, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
-        if *wanted == DataType::LargeUtf8 {
+    fn text(
+        &self,
+        slot: &Slot,
+        nulls: Option<NullBuffer>,
+        wanted: &DataType,
+    ) -> Result<ArrayRef, ArrowError> {
+        if matches!(wanted, DataType::LargeUtf8) {
             return Ok(Arc::new(LargeStringArray::try_new(self.offsets(slot), self.values(slot), nulls)?));
         }
         let text: ArrayRef = Arc::new(StringArray::try_new(self.offsets(slot), self.values(slot), nulls)?);
-        if *wanted == DataType::Utf8 { Ok(text) } else { arrow::compute::cast(&text, wanted) }
+        if matches!(wanted, DataType::Utf8) { Ok(text) } else { arrow::compute::cast(&text, wanted) }
     }
 
-    fn binary(&self, slot: &Slot, nulls: Option<NullBuffer>, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    fn binary(
+        &self,
+        slot: &Slot,
+        nulls: Option<NullBuffer>,
+        wanted: &DataType,
+    ) -> Result<ArrayRef, ArrowError> {
         let bytes: ArrayRef = match wanted {
             DataType::LargeBinary => {
-                return Ok(Arc::new(LargeBinaryArray::try_new(self.offsets(slot), self.values(slot), nulls)?));
+                return Ok(Arc::new(LargeBinaryArray::try_new(
+                    self.offsets(slot),
+                    self.values(slot),
+                    nulls,
+                )?));
             }
             DataType::FixedSizeBinary(size) => {
                 return Ok(Arc::new(FixedSizeBinaryArray::try_new(*size, self.values(slot), nulls)?));
             }
             _ => Arc::new(BinaryArray::try_new(self.offsets(slot), self.values(slot), nulls)?),
         };
-        if *wanted == DataType::Binary { Ok(bytes) } else { arrow::compute::cast(&bytes, wanted) }
+        if matches!(wanted, DataType::Binary) { Ok(bytes) } else { arrow::compute::cast(&bytes, wanted) }
     }
 
-    fn primitive(&self, slot: &Slot, nulls: Option<NullBuffer>, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    fn primitive(
+        &self,
+        slot: &Slot,
+        nulls: Option<NullBuffer>,
+        wanted: &DataType,
+    ) -> Result<ArrayRef, ArrowError> {
         macro_rules! array {
             ($type:ty) => {
                 Arc::new(self.numbers::<$type>(slot, nulls)?)
@@ -184,9 +221,9 @@ impl Arena<'_> {
             DataType::Timestamp(TimeUnit::Millisecond, zone) => instants!(TimestampMillisecondType, zone),
             DataType::Timestamp(TimeUnit::Microsecond, zone) => instants!(TimestampMicrosecondType, zone),
             DataType::Timestamp(TimeUnit::Nanosecond, zone) => instants!(TimestampNanosecondType, zone),
-            &DataType::Decimal128(precision, scale) => {
-                Arc::new(self.numbers::<Decimal128Type>(slot, nulls)?.with_precision_and_scale(precision, scale)?)
-            }
+            &DataType::Decimal128(precision, scale) => Arc::new(
+                self.numbers::<Decimal128Type>(slot, nulls)?.with_precision_and_scale(precision, scale)?,
+            ),
             other => return Err(ArrowError::NotYetImplemented(format!("columns of {other}"))),
         })
     }

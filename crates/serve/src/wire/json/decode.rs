@@ -106,9 +106,10 @@ impl Decoder {
             fault.row = row;
             fault
         })?;
-        let batch = assemble::batch(&self.schema, &self.record, &self.layouts, &mut cx.slots).map_err(|error| {
-            DecodeError::new(DecodeCode::Internal, format!("rows could not be put together: {error}"))
-        })?;
+        let batch =
+            assemble::batch(&self.schema, &self.record, &self.layouts, &mut cx.slots).map_err(|error| {
+                DecodeError::new(DecodeCode::Internal, format!("rows could not be put together: {error}"))
+            })?;
         Ok(Decoded { batch, form })
     }
 }
@@ -117,7 +118,9 @@ fn not_utf8(error: &std::str::Utf8Error) -> DecodeError {
     let at = error.valid_up_to();
     match error.error_len() {
         Some(_) => DecodeError::new(DecodeCode::BadUtf8, format!("body is not UTF-8 at byte {at}")),
-        None => DecodeError::new(DecodeCode::Truncated, format!("body ends within a character, at byte {at}")),
+        None => {
+            DecodeError::new(DecodeCode::Truncated, format!("body ends within a character, at byte {at}"))
+        }
     }
 }
 
@@ -135,7 +138,9 @@ fn explain(error: &serde_json::Error, body: &str) -> DecodeError {
                 "number out of range" => DecodeCode::OutOfRange,
                 "trailing characters" => DecodeCode::Trailing,
                 "recursion limit exceeded" => DecodeCode::TooDeep,
-                "lone leading surrogate in hex escape" | "unexpected end of hex escape" => DecodeCode::BadUtf8,
+                "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
+                    DecodeCode::BadUtf8
+                }
                 _ => DecodeCode::Malformed,
             };
             (code, format!("{text}, at line {} column {}", error.line(), error.column()))

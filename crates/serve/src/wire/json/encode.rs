@@ -97,7 +97,10 @@ impl Encoder {
             self.record.write(batch.columns(), row, out);
             if self.free_form {
                 // Only free-form text can hold line breaks, and in JSON those are never part of a value.
-                out[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+                out[start..]
+                    .iter_mut()
+                    .filter(|byte| matches!(byte, b'\n' | b'\r'))
+                    .for_each(|byte| *byte = b' ');
             }
             out.push(b'\n');
         }
@@ -115,7 +118,8 @@ impl Encoder {
             return Ok(());
         }
         let list = |schema: &SchemaRef| {
-            let fields = schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type()));
+            let fields =
+                schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type()));
             format!("({})", fields.collect::<Vec<_>>().join(", "))
         };
         Err(EncodeError { wanted: list(&self.schema), got: list(got) })

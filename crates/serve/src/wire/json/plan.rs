@@ -114,7 +114,8 @@ impl Planner {
         let mut index = HashMap::with_capacity(fields.len());
         let mut nodes = Vec::with_capacity(fields.len());
         for (position, field) in fields.iter().enumerate() {
-            let path = if path.is_empty() { field.name().clone() } else { format!("{path}.{}", field.name()) };
+            let path =
+                if path.is_empty() { field.name().clone() } else { format!("{path}.{}", field.name()) };
             if index.insert(field.name().as_str().into(), position).is_some() {
                 self.problem(&path, "there are two fields of this name");
             }
@@ -154,8 +155,12 @@ impl Planner {
             }
             DataType::Utf8 | DataType::Utf8View => self.text(field, Layout::Offsets32),
             DataType::LargeUtf8 => self.text(field, Layout::Offsets64),
-            DataType::Dictionary(_, value) if **value == DataType::Utf8 => self.text(field, Layout::Offsets32),
-            DataType::Binary | DataType::BinaryView => self.leaf(field, Kind::Binary(None), Layout::Offsets32, 8),
+            DataType::Dictionary(_, value) if **value == DataType::Utf8 => {
+                self.text(field, Layout::Offsets32)
+            }
+            DataType::Binary | DataType::BinaryView => {
+                self.leaf(field, Kind::Binary(None), Layout::Offsets32, 8)
+            }
             DataType::LargeBinary => self.leaf(field, Kind::Binary(None), Layout::Offsets64, 8),
             &DataType::FixedSizeBinary(size) if size > 0 => {
                 self.leaf(field, Kind::Binary(Some(size)), Layout::Plain, size as usize)
@@ -205,7 +210,8 @@ impl Planner {
 
     fn nested(&mut self, field: &Field, fields: &Fields, path: &str, depth: usize) -> Node {
         let record = self.record(fields, path, depth);
-        let absent_bytes = record.nodes.iter().fold(0, |sum: usize, node| sum.saturating_add(node.absent_bytes));
+        let absent_bytes =
+            record.nodes.iter().fold(0, |sum: usize, node| sum.saturating_add(node.absent_bytes));
         Node {
             slot: record.slot,
             nullable: field.is_nullable(),

@@ -103,7 +103,11 @@ impl<'de> Visitor<'de> for RowSeed<'_, '_> {
 }
 
 /// Reads the fields of one object, in any order, each once.
-fn read_record<'de, A: MapAccess<'de>>(record: &Record, cx: &mut Reading<'_>, mut map: A) -> Result<(), A::Error> {
+fn read_record<'de, A: MapAccess<'de>>(
+    record: &Record,
+    cx: &mut Reading<'_>,
+    mut map: A,
+) -> Result<(), A::Error> {
     let row = cx.slots[record.slot].len;
     let (mut expected, mut found) = (0, 0);
     while let Some(key) = map.next_key_seed(KeySeed { record, expected, cx })? {
@@ -373,8 +377,12 @@ impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
         match self.node.kind {
             Kind::Float(float) => self.float(float, value),
             // An integer too long for 64 bits comes as a float.
-            Kind::Int(_) | Kind::Timestamp(_) | Kind::Date if value.abs() >= 9.2e18 => Err(self.out_of_range()),
-            Kind::Int(_) | Kind::Timestamp(_) | Kind::Date => Err(self.wrong("a number with a point or exponent")),
+            Kind::Int(_) | Kind::Timestamp(_) | Kind::Date if value.abs() >= 9.2e18 => {
+                Err(self.out_of_range())
+            }
+            Kind::Int(_) | Kind::Timestamp(_) | Kind::Date => {
+                Err(self.wrong("a number with a point or exponent"))
+            }
             _ => Err(self.wrong("a number")),
         }
     }
@@ -450,7 +458,9 @@ impl ValueSeed<'_, '_> {
     fn visit_i64_of<E: Error>(self, value: Option<i64>) -> Result<(), E> {
         match (value, &self.node.kind) {
             (Some(value), Kind::Timestamp(_)) => self.push(value.to_ne_bytes()),
-            (Some(value), Kind::Date) if i32::try_from(value).is_ok() => self.push((value as i32).to_ne_bytes()),
+            (Some(value), Kind::Date) if i32::try_from(value).is_ok() => {
+                self.push((value as i32).to_ne_bytes())
+            }
             _ => return Err(self.out_of_range()),
         }
         Ok(())

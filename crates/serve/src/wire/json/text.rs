@@ -42,7 +42,8 @@ pub(super) fn parse_instant(text: &str, unit: TimeUnit) -> Result<i64, Refused> 
     }
     // Before 1970 the seconds are negative but the fraction still counts upwards; adding it first would overflow
     // at the very first instants that a unit can hold, so the sum is made in 128 bits.
-    let units = i128::from(instant.and_utc().timestamp()) * i128::from(per_second) + i128::from(nanos / nanos_per_unit);
+    let units = i128::from(instant.and_utc().timestamp()) * i128::from(per_second)
+        + i128::from(nanos / nanos_per_unit);
     i64::try_from(units)
         .map_err(|_| (DecodeCode::OutOfRange, format!("lies outside of what {} can hold", unit_name(unit))))
 }
@@ -70,7 +71,9 @@ pub(super) fn parse_date(text: &str) -> Result<i32, Refused> {
 }
 
 fn number(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
+    digits
+        .iter()
+        .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
 }
 
 /// Reads a decimal of any notation that JSON has, such as `-12.50` or `1.25e2`, into its unscaled integer.
@@ -95,7 +98,10 @@ pub(super) fn parse_decimal(text: &str, precision: u8, scale: i8) -> Result<i128
     let unscaled = unscale(whole.bytes().chain(fraction.bytes()), whole.len() + fraction.len(), shift)
         .filter(|unscaled| *unscaled < 10_i128.pow(u32::from(precision)))
         .ok_or_else(|| {
-            (DecodeCode::OutOfRange, format!("does not fit {precision} digits of which {scale} follow the point"))
+            (
+                DecodeCode::OutOfRange,
+                format!("does not fit {precision} digits of which {scale} follow the point"),
+            )
         })?;
     Ok(if negative { -unscaled } else { unscaled })
 }

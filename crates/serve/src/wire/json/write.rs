@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, GenericByteViewArray, GenericListArray, GenericStringArray, OffsetSizeTrait,
-        PrimitiveArray,
+        Array, ArrayRef, AsArray, GenericByteViewArray, GenericListArray, GenericStringArray,
+        OffsetSizeTrait, PrimitiveArray,
     },
     datatypes::{
-        ArrowDictionaryKeyType, ArrowNativeType, ArrowPrimitiveType, ArrowTimestampType, BinaryViewType, DataType,
-        Date32Type, Decimal128Type, Field, Fields, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
-        Int32Type, Int64Type, StringViewType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-        TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+        ArrowDictionaryKeyType, ArrowNativeType, ArrowPrimitiveType, ArrowTimestampType, BinaryViewType,
+        DataType, Date32Type, Decimal128Type, Field, Fields, Float16Type, Float32Type, Float64Type, Int8Type,
+        Int16Type, Int32Type, Int64Type, StringViewType, TimeUnit, TimestampMicrosecondType,
+        TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
+        UInt32Type, UInt64Type,
     },
     util::display::{ArrayFormatter, FormatOptions},
 };
@@ -132,7 +133,8 @@ impl Resolver {
             let mut lead = vec![if position == 0 { b'{' } else { b',' }];
             string(field.name(), &mut lead);
             lead.push(b':');
-            let path = if path.is_empty() { field.name().clone() } else { format!("{path}.{}", field.name()) };
+            let path =
+                if path.is_empty() { field.name().clone() } else { format!("{path}.{}", field.name()) };
             members.push(Member { lead: lead.into(), writer: self.writer(field, &path) });
         }
         Record { members }
@@ -192,7 +194,8 @@ impl Resolver {
     }
 
     fn refuse(&mut self, data_type: &DataType, path: &str) -> Writer {
-        self.problems.push(SchemaError::new(format!("field `{path}`: type {data_type} cannot be written as JSON")));
+        self.problems
+            .push(SchemaError::new(format!("field `{path}`: type {data_type} cannot be written as JSON")));
         Writer::Value(|_, _, out| null(out))
     }
 }
@@ -214,7 +217,9 @@ fn leaf(data_type: &DataType) -> Option<WriteValue> {
         DataType::UInt16 => int::<UInt16Type>,
         DataType::UInt32 => int::<UInt32Type>,
         DataType::UInt64 => int::<UInt64Type>,
-        DataType::Float16 => |a, row, out| float(value::<Float16Type>(a, row).map(|value| value.to_f32()), out),
+        DataType::Float16 => {
+            |a, row, out| float(value::<Float16Type>(a, row).map(|value| value.to_f32()), out)
+        }
         DataType::Float32 => |a, row, out| float(value::<Float32Type>(a, row), out),
         DataType::Float64 => |a, row, out| float(value::<Float64Type>(a, row), out),
         DataType::Utf8 => |a, row, out| text(utf8::<i32>(a, row), out),
@@ -223,7 +228,10 @@ fn leaf(data_type: &DataType) -> Option<WriteValue> {
         DataType::Binary => |a, row, out| base64(a.as_binary_opt::<i32>().map(|a| a.value(row)), out),
         DataType::LargeBinary => |a, row, out| base64(a.as_binary_opt::<i64>().map(|a| a.value(row)), out),
         DataType::BinaryView => |a, row, out| {
-            base64(a.as_any().downcast_ref::<GenericByteViewArray<BinaryViewType>>().map(|a| a.value(row)), out);
+            base64(
+                a.as_any().downcast_ref::<GenericByteViewArray<BinaryViewType>>().map(|a| a.value(row)),
+                out,
+            );
         },
         DataType::FixedSizeBinary(_) => {
             |a, row, out| base64(a.as_fixed_size_binary_opt().map(|a| a.value(row)), out)
@@ -300,7 +308,9 @@ fn string(text: &str, out: &mut Vec<u8>) {
 /// Free-form text as it is; were it no JSON, the whole body would be none.
 fn raw(raw: Option<&str>, out: &mut Vec<u8>) {
     match raw {
-        Some(json) if serde_json::from_str::<IgnoredAny>(json).is_ok() => out.extend_from_slice(json.as_bytes()),
+        Some(json) if serde_json::from_str::<IgnoredAny>(json).is_ok() => {
+            out.extend_from_slice(json.as_bytes())
+        }
         other => text(other, out),
     }
 }

@@ -1,0 +1,67 @@
+//! The JSON Schema of a graph in a file, by which editors complete and check it.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Kinds,
+    graph_spec::{GRAPH_KIND, GraphSettings},
+};
+
+/// The JSON Schema of a graph whose steps are of these kinds.
+pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
+    let mut properties = Map::new();
+    for kind in kinds.iter() {
+        properties.insert(kind.name().to_owned(), optional(kind.schema(generator).to_value()));
+    }
+    properties.insert(GRAPH_KIND.to_owned(), generator.subschema_for::<GraphSettings>().to_value());
+    let one_kind: Vec<Value> = properties.keys().map(|kind| json!({ "required": [kind] })).collect();
+    properties.insert("description".to_owned(), json!({ "type": "string", "description": "What the step is for." }));
+    let from = json!({
+        "description": "The step or `step.port` that is read, or a list of them; without it, the step above.",
+        "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }],
+    });
+    properties.insert("from".to_owned(), from);
+    let on_error = json!({
+        "description": "What happens when the step fails and nobody reads its error port.",
+        "oneOf": [
+            { "enum": ["fail", "skip"] },
+            {
+                "type": "object",
+                "properties": { "default": { "type": "object", "description": "Values by output column." } },
+                "required": ["default"],
+                "additionalProperties": false,
+            },
+        ],
+    });
+    properties.insert("on_error".to_owned(), on_error);
+    json_schema!({
+        "type": "object",
+        "required": ["input", "steps", "respond"],
+        "additionalProperties": false,
+        "properties": {
+            "description": { "type": "string", "description": "What the graph is for." },
+            "input": {
+                "type": "object",
+                "description": "The columns of a request and their types, such as `int64`, `utf8?` or `tensor<float32, 28>`.",
+                "additionalProperties": { "type": "string" },
+            },
+            "steps": {
+                "type": "object",
+                "description": "The steps, by name.",
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": properties,
+                    "additionalProperties": false,
+                    "oneOf": one_kind,
+                },
+            },
+            "respond": { "type": "string", "description": "The step or `step.port` whose rows are the reply." },
+        },
+    })
+}
+
+/// A kind may stand there with nothing behind it, when it needs no settings.
+fn optional(settings: Value) -> Value {
+    json!({ "anyOf": [settings, { "type": "null" }] })
+}
