@@ -1,1 +1,21 @@
-//! Millstream.
+#![doc = include_str!("docs.md")]
+
+pub use millstream_featurestore as features;
+pub use millstream_graph::*;
+pub use millstream_models as models;
+pub use millstream_runtime::{Degraded, Engine, EngineError, Limits, Metrics, Reply, RunError, run_serially, testkit};
+pub use millstream_serve::{
+    ARROW_STREAM, GraphService, Project, ProjectError, ServeError, Server, cli, kinds, project_schema, wire,
+};
+pub use millstream_transform as transform;
+
+/// What most services need.
+pub mod prelude {
+    pub use crate::{
+        DecodeLimits, Engine, Graph, GraphService, JoinOn, Limits, OnError, PortRef, Project, Step, fields, rows,
+        models::{Ensemble, ModelStep},
+        transform::{Filter, OneHot, Select, Validate, When, With},
+    };
+}
+
+pub use millstream_serve::DecodeLimits;

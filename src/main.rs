@@ -1,1 +1,5 @@
-fn main() {}
+//! The `millstream` binary; everything it does is in `millstream-serve`.
+
+fn main() -> std::process::ExitCode {
+    millstream::cli::main()
+}

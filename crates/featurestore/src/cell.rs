@@ -16,22 +16,70 @@ macro_rules! with_primitive {
     ($data_type:expr, $T:ident => $body:expr, _ => $other:expr) => {{
         use arrow::datatypes::{DataType as D, TimeUnit as U, *};
         match $data_type {
-            D::Int8 => { type $T = Int8Type; $body }
-            D::Int16 => { type $T = Int16Type; $body }
-            D::Int32 => { type $T = Int32Type; $body }
-            D::Int64 => { type $T = Int64Type; $body }
-            D::UInt8 => { type $T = UInt8Type; $body }
-            D::UInt16 => { type $T = UInt16Type; $body }
-            D::UInt32 => { type $T = UInt32Type; $body }
-            D::UInt64 => { type $T = UInt64Type; $body }
-            D::Float16 => { type $T = Float16Type; $body }
-            D::Float32 => { type $T = Float32Type; $body }
-            D::Float64 => { type $T = Float64Type; $body }
-            D::Date32 => { type $T = Date32Type; $body }
-            D::Timestamp(U::Second, _) => { type $T = TimestampSecondType; $body }
-            D::Timestamp(U::Millisecond, _) => { type $T = TimestampMillisecondType; $body }
-            D::Timestamp(U::Microsecond, _) => { type $T = TimestampMicrosecondType; $body }
-            D::Timestamp(U::Nanosecond, _) => { type $T = TimestampNanosecondType; $body }
+            D::Int8 => {
+                type $T = Int8Type;
+                $body
+            }
+            D::Int16 => {
+                type $T = Int16Type;
+                $body
+            }
+            D::Int32 => {
+                type $T = Int32Type;
+                $body
+            }
+            D::Int64 => {
+                type $T = Int64Type;
+                $body
+            }
+            D::UInt8 => {
+                type $T = UInt8Type;
+                $body
+            }
+            D::UInt16 => {
+                type $T = UInt16Type;
+                $body
+            }
+            D::UInt32 => {
+                type $T = UInt32Type;
+                $body
+            }
+            D::UInt64 => {
+                type $T = UInt64Type;
+                $body
+            }
+            D::Float16 => {
+                type $T = Float16Type;
+                $body
+            }
+            D::Float32 => {
+                type $T = Float32Type;
+                $body
+            }
+            D::Float64 => {
+                type $T = Float64Type;
+                $body
+            }
+            D::Date32 => {
+                type $T = Date32Type;
+                $body
+            }
+            D::Timestamp(U::Second, _) => {
+                type $T = TimestampSecondType;
+                $body
+            }
+            D::Timestamp(U::Millisecond, _) => {
+                type $T = TimestampMillisecondType;
+                $body
+            }
+            D::Timestamp(U::Microsecond, _) => {
+                type $T = TimestampMicrosecondType;
+                $body
+            }
+            D::Timestamp(U::Nanosecond, _) => {
+                type $T = TimestampNanosecondType;
+                $body
+            }
             _ => $other,
         }
     }};
@@ -218,7 +266,8 @@ fn integer<N: Bits + std::str::FromStr + TryFrom<i64>>(text: &str) -> Option<u64
         return Some(value.to_cell());
     }
     // Beyond 2^53 a float may already have lost the integer that was meant.
-    let float = text.parse::<f64>().ok().filter(|f| f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_992.0)?;
+    let float =
+        text.parse::<f64>().ok().filter(|f| f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_992.0)?;
     N::try_from(float as i64).ok().map(Bits::to_cell)
 }
 

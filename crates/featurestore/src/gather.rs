@@ -60,6 +60,8 @@ struct Placed {
     pick: Pick,
     place: Place,
     data_type: DataType,
+    /// The number of the buffer, as in [`WIDTHS`].
+    width: usize,
     slot: usize,
 }
 
@@ -84,12 +86,11 @@ impl Selection {
                 return Err(LookupError::Feature { number: pick.feature, features: set.features().len() });
             };
             let place = layout.place(pick.feature);
-            let width = WIDTHS.iter().position(|&width| width == place.width);
-            let slot = width.map_or(0, |width| {
-                slots[width] += 1;
-                slots[width] - 1
-            });
-            placed.push(Placed { pick, place, data_type: feature.data_type.clone(), slot });
+            // Texts have no buffer of their width; their number is never used.
+            let width = WIDTHS.iter().position(|&width| width == place.width).unwrap_or_default();
+            let slot = slots[width];
+            slots[width] += usize::from(place.width != Width::Text);
+            placed.push(Placed { pick, place, data_type: feature.data_type.clone(), width, slot });
         }
         let of = |width: Width| {
             let picks = placed.iter().enumerate().filter(|(_, placed)| placed.place.width == width);
@@ -113,7 +114,10 @@ impl Selection {
     }
 
     /// The key columns of a batch, in the order of the set's keys.
-    pub(crate) fn key_columns<'a>(&self, batch: &'a RecordBatch) -> Result<SmallVec<[&'a ArrayRef; 2]>, LookupError> {
+    pub(crate) fn key_columns<'a>(
+        &self,
+        batch: &'a RecordBatch,
+    ) -> Result<SmallVec<[&'a ArrayRef; 2]>, LookupError> {
         let columns: SmallVec<_> = self.keys.iter().filter_map(|&key| batch.columns().get(key)).collect();
         if columns.len() == self.keys.len() {
             Ok(columns)
@@ -192,8 +196,11 @@ pub(crate) fn gather<'a>(
     selection: &'a Selection,
     rows: impl ExactSizeIterator<Item = Option<PackedRow<'a>>>,
 ) -> Found {
-    let mut found =
-        Found { columns: Vec::with_capacity(selection.picks.len()), missing: SmallVec::new(), faults: SmallVec::new() };
+    let mut found = Found {
+        columns: Vec::with_capacity(selection.picks.len()),
+        missing: SmallVec::new(),
+        faults: SmallVec::new(),
+    };
     let mut packed: SmallVec<[PackedRow<'a>; 32]> = SmallVec::with_capacity(rows.len());
     let mut with_null: SmallVec<[u32; 8]> = SmallVec::new();
     for (number, row) in rows.enumerate() {
@@ -305,7 +312,9 @@ impl Cells {
             Width::W4 => self.w4[at] = bits as u32,
             Width::W2 => self.w2[at] = bits as u16,
             Width::W1 => self.w1[at] = bits as u8,
-            Width::Bit => self.bits[placed.slot * self.rows.div_ceil(8) + row / 8] |= (bits as u8) << (row % 8),
+            Width::Bit => {
+                self.bits[placed.slot * self.rows.div_ceil(8) + row / 8] |= (bits as u8) << (row % 8)
+            }
             Width::Text => {}
         }
     }
@@ -323,14 +332,20 @@ impl Placed {
     /// This pick's part of the buffer of its width, as a column.
     #[inline]
     fn column(&self, buffers: &[Option<Buffer>; 5], rows: usize, nulls: Option<NullBuffer>) -> ArrayRef {
-        let width = WIDTHS.iter().position(|&width| width == self.place.width);
-        let buffer = width.and_then(|width| buffers[width].clone()).unwrap_or_default();
+        // Only a lookup of no rows has no buffer.
+        let part = |start: usize, bytes: usize| {
+            buffers[self.width]
+                .as_ref()
+                .map_or_else(Buffer::default, |all| all.slice_with_length(start, bytes))
+        };
         if self.data_type == DataType::Boolean {
-            let bits = BooleanBuffer::new(buffer, self.slot * rows.div_ceil(8) * 8, rows);
+            let bytes = rows.div_ceil(8);
+            let bits = BooleanBuffer::new(part(self.slot * bytes, bytes), 0, rows);
             return Arc::new(BooleanArray::new(bits, nulls));
         }
         with_primitive!(&self.data_type, T => {
-            let values = ScalarBuffer::<<T as ArrowPrimitiveType>::Native>::new(buffer, self.slot * rows, rows);
+            let bytes = rows * self.place.width.bytes();
+            let values = ScalarBuffer::<<T as ArrowPrimitiveType>::Native>::from(part(self.slot * bytes, bytes));
             let array = PrimitiveArray::<T>::new(values, nulls);
             match &self.data_type {
                 zoned @ DataType::Timestamp(_, Some(_)) => Arc::new(array.with_data_type(zoned.clone())),

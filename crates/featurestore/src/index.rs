@@ -74,9 +74,9 @@ impl Index {
             }),
             (Entries::Bytes { spans, arena }, columns) => encode(columns, &self.kinds, |_, given| {
                 let row = match given {
-                    Given::Key(key) => {
-                        spans.find(self.hasher.hash_one(key), |span| span.bytes(arena) == key).map(|span| span.row)
-                    }
+                    Given::Key(key) => spans
+                        .find(self.hasher.hash_one(key), |span| span.bytes(arena) == key)
+                        .map(|span| span.row),
                     Given::Null | Given::Never => None,
                 };
                 sink(row.unwrap_or(ABSENT));

@@ -97,7 +97,8 @@ pub(crate) fn each_int(
 ) -> Result<(), LookupError> {
     if let Some(column) = column.as_boolean_opt() {
         for row in 0..column.len() {
-            let given = if column.is_null(row) { Given::Null } else { Given::Key(u64::from(column.value(row))) };
+            let given =
+                if column.is_null(row) { Given::Null } else { Given::Key(u64::from(column.value(row))) };
             sink(row, given);
         }
         return Ok(());
@@ -190,7 +191,11 @@ pub(crate) fn encode(
 }
 
 /// The keys of row `row` for people: `card_id=42, country=US`.
-pub(crate) fn display<'a>(names: impl IntoIterator<Item = &'a str>, columns: &[&ArrayRef], row: usize) -> String {
+pub(crate) fn display<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    columns: &[&ArrayRef],
+    row: usize,
+) -> String {
     const LONGEST: usize = 64;
     let parts = names.into_iter().zip(columns).map(|(name, column)| {
         let mut value = if column.is_null(row) { "null".to_owned() } else { value_text(column, row) };
@@ -207,8 +212,13 @@ pub(crate) fn display<'a>(names: impl IntoIterator<Item = &'a str>, columns: &[&
 fn value_text(column: &ArrayRef, row: usize) -> String {
     arrow::util::display::array_value_to_string(column, row).unwrap_or_else(|_| {
         let integer = arrow::compute::cast(&column.slice(row, 1), &DataType::Int64);
-        integer.map_or_else(|_| "?".into(), |array: Arc<dyn Array>| {
-            array.as_primitive_opt::<arrow::datatypes::Int64Type>().map_or_else(|| "?".into(), |a| a.value(0).to_string())
-        })
+        integer.map_or_else(
+            |_| "?".into(),
+            |array: Arc<dyn Array>| {
+                array
+                    .as_primitive_opt::<arrow::datatypes::Int64Type>()
+                    .map_or_else(|| "?".into(), |a| a.value(0).to_string())
+            },
+        )
     })
 }

@@ -30,7 +30,11 @@ impl Layout {
             .iter()
             .enumerate()
             // A definition has only types with a width.
-            .map(|(null, feature)| Place { width: Width::of(&feature.data_type).unwrap_or(Width::W8), offset: 0, null })
+            .map(|(null, feature)| Place {
+                width: Width::of(&feature.data_type).unwrap_or(Width::W8),
+                offset: 0,
+                null,
+            })
             .collect();
         let mut offset = features.len().div_ceil(64) * 8;
         for bytes in [8, 4, 2, 1] {
@@ -134,14 +138,21 @@ mod tests {
     #[test]
     fn cells_do_not_overlap_and_keep_their_bits() {
         let types = [
-            DataType::Boolean, DataType::Float32, DataType::Int64, DataType::UInt8, DataType::Utf8, DataType::Int16,
+            DataType::Boolean,
+            DataType::Float32,
+            DataType::Int64,
+            DataType::UInt8,
+            DataType::Utf8,
+            DataType::Int16,
         ];
         let builder = (0..130).fold(FeatureSet::builder("wide").key("id", DataType::Int64), |builder, i| {
             builder.feature(format!("f{i}"), types[i % types.len()].clone())
         });
         let layout = Layout::of(&builder.build().unwrap());
         let mut row = vec![0_u8; layout.stride()];
-        let bits = |i: usize, place: &Place| (i as u64 * 0x0101_0101_0101_0101) & (u64::MAX >> (64 - 8 * place.width.bytes()));
+        let bits = |i: usize, place: &Place| {
+            (i as u64 * 0x0101_0101_0101_0101) & (u64::MAX >> (64 - 8 * place.width.bytes()))
+        };
         for (i, place) in layout.places().iter().enumerate() {
             place.set(&mut row, bits(i, place));
             place.set_null(&mut row, i % 3 == 0);

@@ -1,4 +1,26 @@
 //! Feature sets, the in-memory online store, and the enrich step.
+//!
+//! A [`FeatureSet`] says which features are written together and by which keys they are read. [`load`] fills a
+//! [`MemoryTable`] from a file of the project, a [`MemoryStore`] holds the tables, and [`Enrich`] puts their features
+//! beside the columns of a request.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use millstream_featurestore::{Enrich, FeatureSetSpec, LoadOptions, MemoryStore, Policy};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let project = dir.path();
+//! std::fs::write(project.join("cards.csv"), "card_id,avg_amount,tier\n7,12.5,gold\n8,,basic\n")?;
+//! let cards: FeatureSetSpec = serde_json::from_str(r#"{"keys": ["card_id"], "source": "cards.csv"}"#)?;
+//!
+//! let mut store = MemoryStore::new();
+//! store.insert(cards.load("cards", project, &LoadOptions::default())?);
+//! let step = Enrich::new(Arc::new(store), "cards").missing(Policy::Fail).nulls_of("avg_amount", Policy::Mean);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! How a lookup runs: the hash index turns keys into row numbers, the packed rows' cells are moved into one buffer per
+//! width, and the buffers are cut into columns. Nothing is looked up by name and no lock is taken.
 
 mod cell;
 mod enrich;

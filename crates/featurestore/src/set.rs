@@ -162,7 +162,8 @@ impl FeatureSetBuilder {
             }
         }
         if let Some(Column { name, data_type }) = &set.timestamp {
-            let time = data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32);
+            let time =
+                data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32);
             if !time {
                 problems.push(format!("timestamp `{name}` is {data_type}; {TIME_TYPES}"));
             }
@@ -207,9 +208,16 @@ mod tests {
                 .feature("card", DataType::Float32)
                 .feature("parts", DataType::new_list(DataType::Int8, true))
                 .timestamp("at", DataType::Utf8),
-            expect!["feature set `cards`: column `card` is named twice among keys and features; key `card` is Float64; a key is an integer, a string, a truth value, a date or a timestamp; feature `parts` is List(Int8); a feature is a number, a string, a truth value, a date or a timestamp; timestamp `at` is Utf8; an event timestamp is a timestamp, a date or an integer"],
+            expect![
+                "feature set `cards`: column `card` is named twice among keys and features; key `card` is Float64; a key is an integer, a string, a truth value, a date or a timestamp; feature `parts` is List(Int8); a feature is a number, a string, a truth value, a date or a timestamp; timestamp `at` is Utf8; an event timestamp is a timestamp, a date or an integer"
+            ],
         );
-        check(FeatureSet::builder("empty"), expect!["feature set `empty`: no key; a set has at least one; no feature; a set has at least one"]);
+        check(
+            FeatureSet::builder("empty"),
+            expect![
+                "feature set `empty`: no key; a set has at least one; no feature; a set has at least one"
+            ],
+        );
     }
 
     #[test]

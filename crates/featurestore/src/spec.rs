@@ -159,18 +159,31 @@ mod tests {
         check(
             json!({"keys": ["a", "b"], "source": "x.csv", "timestamp": "at", "features": {"avg": "float32", "n": "int8"},
                    "types": {"a": "string"}, "description": "d", "tags": ["t"]}),
-            expect![[r#"{"keys":["a","b"],"source":"x.csv","timestamp":"at","features":{"avg":"float32","n":"int8"},"types":{"a":"string"},"description":"d","tags":["t"]}"#]],
+            expect![[
+                r#"{"keys":["a","b"],"source":"x.csv","timestamp":"at","features":{"avg":"float32","n":"int8"},"types":{"a":"string"},"description":"d","tags":["t"]}"#
+            ]],
         );
-        check(json!({"keys": ["a"], "source": "x.csv", "sources": 1}), expect!["unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `features`, `types`, `description`, `tags`"]);
-        check(json!({"keys": ["a"], "source": "x.csv", "features": {"x": "flaot32"}}), expect!["no type `flaot32`; did you mean `float32`?"]);
-        check(json!({"keys": ["a"], "source": "x.csv", "features": {"x": 7}}), expect!["invalid type: integer `7`, expected the name of a type, such as `float32`"]);
+        check(
+            json!({"keys": ["a"], "source": "x.csv", "sources": 1}),
+            expect![
+                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `features`, `types`, `description`, `tags`"
+            ],
+        );
+        check(
+            json!({"keys": ["a"], "source": "x.csv", "features": {"x": "flaot32"}}),
+            expect!["no type `flaot32`; did you mean `float32`?"],
+        );
+        check(
+            json!({"keys": ["a"], "source": "x.csv", "features": {"x": 7}}),
+            expect!["invalid type: integer `7`, expected the name of a type, such as `float32`"],
+        );
     }
 
     #[test]
     fn every_type_name_is_its_own_and_can_be_a_feature() {
         for (name, _) in &TYPES {
             let parsed = TypeName::parse(name).unwrap();
-            assert_eq!(parsed.name(), name);
+            assert_eq!(parsed.name(), *name);
             assert!(crate::cell::Width::of(&parsed.data_type()).is_some(), "{name}");
         }
     }

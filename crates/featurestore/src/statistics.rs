@@ -67,7 +67,8 @@ impl Sums {
         let count = self.count as f64;
         self.running += value / count - self.running / count;
         let sum = self.sum + value;
-        self.lost += if self.sum.abs() >= value.abs() { (self.sum - sum) + value } else { (value - sum) + self.sum };
+        self.lost +=
+            if self.sum.abs() >= value.abs() { (self.sum - sum) + value } else { (value - sum) + self.sum };
         self.sum = sum;
     }
 
@@ -109,7 +110,10 @@ impl Deviations {
 #[cfg(test)]
 pub(crate) fn of(values: impl Iterator<Item = Option<f64>> + Clone) -> Statistics {
     let mut sums = Sums::new();
-    values.clone().for_each(|value| value.map_or_else(|| sums.null(), |value| sums.add(value)));
+    values.clone().for_each(|value| match value {
+        Some(value) => sums.add(value),
+        None => sums.null(),
+    });
     let mut deviations = sums.deviations();
     values.flatten().for_each(|value| deviations.add(value));
     deviations.finish()

@@ -88,7 +88,9 @@ impl MemoryTable {
         let columns = selection.key_columns(batch)?;
         let mut at: SmallVec<[u32; 64]> = SmallVec::with_capacity(batch.num_rows());
         self.index.find(&columns, |row| at.push(row))?;
-        let rows = at.iter().map(|&row| (row != ABSENT).then(|| PackedRow::new(self.rows.row(row), &self.rows.arena)));
+        let rows = at
+            .iter()
+            .map(|&row| (row != ABSENT).then(|| PackedRow::new(self.rows.row(row), &self.rows.arena)));
         Ok(gather(selection, rows))
     }
 }
@@ -195,7 +197,15 @@ impl TableBuilder {
         let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
         let rows = PackedRows { stride: layout.stride(), ..PackedRows::default() };
         let index = Index::new(kinds);
-        Self { set: Arc::new(set), layout, rows, index, times: Vec::new(), max_bytes: usize::MAX, appended: 0 }
+        Self {
+            set: Arc::new(set),
+            layout,
+            rows,
+            index,
+            times: Vec::new(),
+            max_bytes: usize::MAX,
+            appended: 0,
+        }
     }
 
     /// Refuses rows once the table takes more than `bytes` of memory.
@@ -240,53 +250,17 @@ impl TableBuilder {
         if !problems.is_empty() {
             return Err(AppendError::Columns { problems });
         }
-        let fitted = wanted().filter_map(|column| Some(self.fit(column, batch.column_by_name(&column.name)?)));
+        let fitted =
+            wanted().filter_map(|column| Some(self.fit(column, batch.column_by_name(&column.name)?)));
         fitted.collect()
     }
 
     /// The column in the type the set declares. A value that does not fit is an error that names its row.
     fn fit(&self, column: &Column, found: &ArrayRef) -> Result<ArrayRef, AppendError> {
-        let Column { name, data_type } = column;
-        if found.data_type() == data_type {
-            return Ok(Arc::clone(found));
-        }
-        let mismatch = || AppendError::Columns {
-            problems: vec![format!("column `{name}` is {}, not {data_type}", found.data_type())],
-        };
-        if !converts(found.data_type(), data_type) {
-            return Err(mismatch());
-        }
-        let options = CastOptions { safe: true, ..CastOptions::default() };
-        let cast = |array: &ArrayRef, to: &DataType| cast_with_options(array, to, &options).map_err(|_| mismatch());
-        let fitted = if held_as(found.data_type()) == DataType::Utf8 {
-            let held = cast(found, &DataType::Utf8)?;
-            if *data_type == DataType::Utf8 { held } else { parse(&held, data_type).ok_or_else(mismatch)? }
-        } else {
-            cast(found, data_type)?
-        };
-        // Casting drops fractions and overflows to infinity without a word; going back shows the first, looking the second.
-        let truncates = data_type.is_integer() && found.data_type().is_numeric() && !found.data_type().is_integer();
-        let back = if truncates { Some(cast(&fitted, found.data_type())?) } else { None };
-        let finite = |array: &ArrayRef, row: usize| {
-            cast(&array.slice(row, 1), &DataType::Float64).is_ok_and(|column| {
-                column.as_primitive_opt::<Float64Type>().is_some_and(|column| column.value(0).is_finite())
-            })
-        };
-        let narrows = data_type.is_floating() && found.data_type().is_numeric();
-        let bad = (0..found.len()).find(|&row| {
-            found.is_valid(row)
-                && (fitted.is_null(row)
-                    || back.as_ref().is_some_and(|back| back.slice(row, 1) != found.slice(row, 1))
-                    || narrows && !finite(&fitted, row) && finite(found, row))
-        });
-        match bad {
-            None => Ok(fitted),
-            Some(row) => Err(self.row_error(row, RowProblem::Value {
-                column: name.clone(),
-                value: arrow::util::display::array_value_to_string(found, row).unwrap_or_default(),
-                data_type: data_type.clone(),
-            })),
-        }
+        fit(column, found).map_err(|unfit| match unfit {
+            Unfit::Column(problem) => AppendError::Columns { problems: vec![problem] },
+            Unfit::Value { row, problem } => self.row_error(row, problem),
+        })
     }
 
     fn row_error(&self, row: usize, problem: RowProblem) -> AppendError {
@@ -300,7 +274,9 @@ impl TableBuilder {
         let rows = columns.first().map_or(0, |column| column.len());
         let too_many = || AppendError::TooLarge { limit: format!("{ABSENT} rows") };
         let next = u32::try_from(self.rows.len()).map_err(|_| too_many())?;
-        next.checked_add(u32::try_from(rows).map_err(|_| too_many())?).filter(|&last| last < ABSENT).ok_or_else(too_many)?;
+        next.checked_add(u32::try_from(rows).map_err(|_| too_many())?)
+            .filter(|&last| last < ABSENT)
+            .ok_or_else(too_many)?;
 
         if let Some((key, row)) = first_null(self.set.keys(), keys) {
             return Err(self.row_error(row, RowProblem::NullKey { key: key.to_owned() }));
@@ -355,11 +331,14 @@ impl TableBuilder {
                 let text = if texts.is_null(at) { "" } else { texts.value(at) };
                 let cell = TextAt { offset: self.rows.arena.len(), len: text.len() };
                 let Some(bits) = cell.pack() else {
-                    return Err(self.row_error(at, RowProblem::Value {
-                        column: self.set.features()[feature].name.clone(),
-                        value: format!("a text of {} bytes", text.len()),
-                        data_type: DataType::Utf8,
-                    }));
+                    return Err(self.row_error(
+                        at,
+                        RowProblem::Value {
+                            column: self.set.features()[feature].name.clone(),
+                            value: format!("a text of {} bytes", text.len()),
+                            data_type: DataType::Utf8,
+                        },
+                    ));
                 };
                 self.rows.arena.push_str(text);
                 place.set(self.rows.row_mut(slot), bits);
@@ -419,25 +398,4 @@ fn first_null<'a>(keys: &'a [Column], columns: &[ArrayRef]) -> Option<(&'a str, 
         Some((key.name.as_str(), (0..column.len()).find(|&row| column.is_null(row))?))
     });
     first.min_by_key(|&(_, row)| row)
-}
-
-/// Texts as the values they say, null where one says none.
-fn parse(column: &ArrayRef, data_type: &DataType) -> Option<ArrayRef> {
-    let bits: Vec<_> = texts(column)?.iter().map(|text| bits_of_text(text?, data_type)).collect();
-    column_of_bits(&bits, data_type)
-}
-
-/// Whether values of one type may become another's: numbers become numbers, anything becomes what its text says.
-fn converts(from: &DataType, to: &DataType) -> bool {
-    let text = |data_type: &DataType| held_as(data_type) == DataType::Utf8;
-    let time = |data_type: &DataType| data_type.is_temporal();
-    match (from, to) {
-        (DataType::Timestamp(_, a), DataType::Timestamp(_, b)) => a == b || b.is_some(),
-        (DataType::Dictionary(_, values), to) => converts(values, to) || held_as(values) == *to,
-        (from, to) if text(from) => text(to) || to.is_numeric() || time(to) || *to == DataType::Boolean,
-        (from, to) => {
-            (from.is_numeric() || *from == DataType::Boolean) && to.is_numeric()
-                || time(from) && (time(to) || *to == DataType::Int64)
-        }
-    }
 }

@@ -1,15 +1,15 @@
 //! From a graph to a plan: names resolved, steps ordered and typed, every mistake collected.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use arrow::datatypes::SchemaRef;
 
 use crate::{
-    CompileError, CompileErrors, Edge, EdgeId, Effect, Fallback, Phase, Plan, PlanPort, PlanStep, RowFlow, Signature,
-    Source, StepId, Tap,
+    CompileError, CompileErrors, Edge, EdgeId, Effect, Fallback, Phase, Plan, PlanPort, PlanStep, RowFlow,
+    Signature, Source, StepId, Tap,
     failure::{ERROR_COLUMN, failed_schema},
     fallback::fallback_of,
     graph::{ERROR_PORT, Graph, INPUT, Node, ON_ERROR, OnError, PortRef},
@@ -73,13 +73,18 @@ fn resolve(graph: &Graph, names: &HashMap<&str, usize>, errors: &mut Vec<Compile
             || {
                 let known = graph.nodes.iter().map(|n| n.name.as_str()).filter(|name| *name != node.name);
                 let message = suggest::unknown("step named", step, known.chain([INPUT]));
-                errors.push(CompileError::UnknownInput { step: node.name.clone(), wanted: step.into(), message });
+                errors.push(CompileError::UnknownInput {
+                    step: node.name.clone(),
+                    wanted: step.into(),
+                    message,
+                });
                 From::Unknown
             },
             |&at| From::Node(at),
         ),
     };
-    let links = graph.nodes.iter().map(|node| node.inputs.iter().map(|port| resolve_one(node, port)).collect());
+    let links =
+        graph.nodes.iter().map(|node| node.inputs.iter().map(|port| resolve_one(node, port)).collect());
     let links: Vec<Vec<From>> = links.collect();
     for node in graph.nodes.iter().filter(|node| node.inputs.is_empty()) {
         errors.push(CompileError::Unreachable { step: node.name.clone() });
@@ -100,7 +105,8 @@ fn order(graph: &Graph, links: &[Vec<From>], errors: &mut Vec<CompileError>) -> 
         }
     }
     let ready = |missing: &[usize]| (0..links.len()).filter(|&at| missing[at] == 0).collect::<Vec<_>>();
-    let mut heap: std::collections::BinaryHeap<_> = ready(&missing).into_iter().map(std::cmp::Reverse).collect();
+    let mut heap: std::collections::BinaryHeap<_> =
+        ready(&missing).into_iter().map(std::cmp::Reverse).collect();
     let mut order = Vec::with_capacity(links.len());
     while let Some(std::cmp::Reverse(at)) = heap.pop() {
         order.push(at);
@@ -126,14 +132,18 @@ fn cycle(graph: &Graph, links: &[Vec<From>], missing: &[usize]) -> Vec<String> {
         })
     };
     let mut walked: Vec<usize> = (0..links.len()).find(|&at| missing[at] > 0).into_iter().collect();
+    let mut place: HashMap<usize, usize> = walked.iter().map(|&at| (at, 0)).collect();
     while let Some(next) = walked.last().and_then(|&at| upstream_on_cycle(at)) {
-        if let Some(start) = walked.iter().position(|&at| at == next) {
+        if let Some(start) = place.insert(next, walked.len()) {
             walked.drain(..start);
             break;
         }
         walked.push(next);
     }
+    // In the direction of the rows, from the step that was written first.
     walked.reverse();
+    let first = (0..walked.len()).min_by_key(|&at| walked[at]).unwrap_or(0);
+    walked.rotate_left(first);
     walked.extend(walked.first().copied());
     walked.into_iter().map(|at| graph.nodes[at].name.clone()).collect()
 }
@@ -162,6 +172,12 @@ fn type_steps(
     errors: &mut Vec<CompileError>,
 ) -> Vec<Option<Typed>> {
     let handler = failed_schema(&graph.input);
+    let read = graph
+        .nodes
+        .iter()
+        .flat_map(|node| &node.inputs)
+        .filter(|port| port.port.as_deref() == Some(ERROR_PORT));
+    let error_read: HashSet<&str> = read.map(|port| &*port.step).collect();
     let mut typed: Vec<Option<Typed>> = links.iter().map(|_| None).collect();
     for &at in order {
         let node = &graph.nodes[at];
@@ -170,7 +186,7 @@ fn type_steps(
             inputs.extend(in_port(node, port, *from, graph, &handler, &typed, errors));
         }
         if inputs.len() == node.inputs.len() && !inputs.is_empty() {
-            typed[at] = type_step(graph, node, inputs, errors);
+            typed[at] = type_step(node, inputs, error_read.contains(node.name.as_str()), errors);
         }
     }
     typed
@@ -217,7 +233,8 @@ fn in_port(
             }
             let outputs = &source.signature.outputs;
             let Some(output) = port_index(source, port).and_then(|at| outputs.get(at)) else {
-                errors.push(unknown_port(&mut outputs.iter().map(|out| out.name.as_str()).chain([ERROR_PORT])));
+                errors
+                    .push(unknown_port(&mut outputs.iter().map(|out| out.name.as_str()).chain([ERROR_PORT])));
                 return None;
             };
             let in_order = match output.flow {
@@ -239,9 +256,9 @@ fn port_index(source: &Typed, port: &PortRef) -> Option<usize> {
 }
 
 fn type_step(
-    graph: &Graph,
     node: &Node,
     inputs: Vec<(SchemaRef, bool)>,
+    error_read: bool,
     errors: &mut Vec<CompileError>,
 ) -> Option<Typed> {
     let (schemas, in_order): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
@@ -255,10 +272,11 @@ fn type_step(
         }
     };
     for (at, output) in signature.outputs.iter().enumerate() {
-        if output.name == ERROR_PORT || signature.outputs[..at].iter().any(|other| other.name == output.name) {
+        if output.name == ERROR_PORT || signature.outputs[..at].iter().any(|other| other.name == output.name)
+        {
             errors.push(CompileError::DuplicatePort { step: node.name.clone(), port: output.name.clone() });
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         if let Some(twice) = output.schema.fields().iter().find(|field| !seen.insert(field.name())) {
             errors.push(problem(format!("column `{}` would be there twice", twice.name())));
         }
@@ -269,8 +287,7 @@ fn type_step(
             errors.push(CompileError::OutOfOrder { step: node.name.clone(), input: port.to_string() });
         }
     }
-    let read = |port: &PortRef| *port.step == *node.name && port.port.as_deref() == Some(ERROR_PORT);
-    if node.on_error != OnError::Fail && graph.nodes.iter().flat_map(|n| &n.inputs).any(read) {
+    if node.on_error != OnError::Fail && error_read {
         errors.push(CompileError::TwoPolicies { step: node.name.clone() });
     }
     let fallback = fallback_of(&node.on_error, &signature, &schemas).unwrap_or_else(|error| {
@@ -281,7 +298,12 @@ fn type_step(
     (errors.len() == before).then_some(Typed { signature, failed, in_order, fallback })
 }
 
-fn check_taps(graph: &Graph, names: &HashMap<&str, usize>, typed: &[Option<Typed>], errors: &mut Vec<CompileError>) {
+fn check_taps(
+    graph: &Graph,
+    names: &HashMap<&str, usize>,
+    typed: &[Option<Typed>],
+    errors: &mut Vec<CompileError>,
+) {
     for (port, _) in &graph.taps {
         let known = match (&*port.step, names.get(&*port.step)) {
             (INPUT | ON_ERROR, _) => port.port.is_none(),
@@ -304,7 +326,9 @@ fn phases(links: &[Vec<From>], order: &[usize], respond: usize) -> Vec<Phase> {
     while let Some(at) = todo.pop() {
         if phases[at] == Phase::Tail {
             phases[at] = Phase::Main;
-            todo.extend(links[at].iter().filter_map(|from| if let From::Node(up) = from { Some(*up) } else { None }));
+            todo.extend(
+                links[at].iter().filter_map(|from| if let From::Node(up) = from { Some(*up) } else { None }),
+            );
         }
     }
     for &at in order {

@@ -1,11 +1,13 @@
 //! Every way in which a graph can be wrong, and the list that compile answers.
 
 /// One mistake in a graph: the place, and the fix where there is one.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant's message says what it and its fields mean")]
 pub enum CompileError {
-    #[error("step `{step}`: a step's name is letters, digits, `_` and `-`, and not `input` or `on_error`")]
+    #[error(
+        "step `{step}`: a step's name is letters, digits, spaces, `_`, `-` and `/`, and not `input` or `on_error`"
+    )]
     BadName { step: String },
     #[error("step `{step}`: there is another step of this name; rename one")]
     DuplicateName { step: String },
@@ -26,7 +28,9 @@ pub enum CompileError {
          join them on a key"
     )]
     OutOfOrder { step: String, input: String },
-    #[error("step `{step}`: its rows have a column `error`, which its error port would overwrite; rename the column")]
+    #[error(
+        "step `{step}`: its rows have a column `error`, which its error port would overwrite; rename the column"
+    )]
     ErrorColumn { step: String },
     #[error("step `{step}`: has both a policy for errors and a reader of its error port; keep one")]
     TwoPolicies { step: String },
@@ -36,7 +40,9 @@ pub enum CompileError {
     SeveralReplies { steps: Vec<String> },
     #[error("a tap observes `{port}`, but there is no such port")]
     UnknownTap { port: String },
-    #[error("step `{step}`: graph `{graph}` handles its own errors and cannot be a step; route its errors outside")]
+    #[error(
+        "step `{step}`: graph `{graph}` handles its own errors and cannot be a step; route its errors outside"
+    )]
     EmbeddedHandler { step: String, graph: String },
 }
 
@@ -71,14 +77,8 @@ pub struct CompileErrors {
 
 impl CompileErrors {
     pub(crate) fn new(graph: &str, mut errors: Vec<CompileError>) -> Self {
-        let mut seen = Vec::new();
-        errors.retain(|error| {
-            let fresh = !seen.contains(error);
-            if fresh {
-                seen.push(error.clone());
-            }
-            fresh
-        });
+        let mut seen = std::collections::HashSet::new();
+        errors.retain(|error| seen.insert(error.clone()));
         Self { graph: graph.to_owned(), errors }
     }
 

@@ -11,13 +11,16 @@ impl fmt::Display for Plan {
         writeln!(f, "graph `{}`", self.name)?;
         writeln!(f, "  input: {}", columns(&self.input))?;
         let width = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
+        let only_on_error = self.only_on_error();
         for (id, step) in self.steps.iter().enumerate() {
-            let phase = match step.phase {
-                Phase::Main => "",
-                Phase::Handler => "  [on error]",
-                Phase::Tail => "  [tail]",
+            let phase = match (only_on_error[id], step.phase) {
+                (true, Phase::Tail) => "  [on error, tail]",
+                (true, _) => "  [on error]",
+                (false, Phase::Tail) => "  [tail]",
+                (false, _) => "",
             };
-            let from: Vec<_> = step.in_edges.iter().map(|edge| self.source_name(self.edges[edge.index()].from)).collect();
+            let from: Vec<_> =
+                step.in_edges.iter().map(|edge| self.source_name(self.edges[edge.index()].from)).collect();
             writeln!(f, "  {id:>2} {:width$}  {} <- {}{phase}", step.name, step.kind, from.join(", "))?;
             for port in &step.outputs {
                 writeln!(f, "     {:width$}    {}: {}", "", port.name, columns(&port.schema))?;
@@ -51,7 +54,7 @@ impl Plan {
             let label = format!("{}<br/><small>{}</small>", escaped(&step.name), step.kind);
             let (open, close) = match step.kind {
                 "respond" => ("([\"", "\"])"),
-                "when" | "choose" | "filter" | "validate" => ("{\"", "\"}"),
+                _ if step.routes() => ("{\"", "\"}"),
                 _ => ("[\"", "\"]"),
             };
             text += &format!("  s{id}{open}{label}{close}\n");
@@ -71,12 +74,27 @@ impl Plan {
                 }
             };
         }
-        let tail: Vec<_> =
-            (0..self.steps.len()).filter(|&id| self.steps[id].phase == Phase::Tail).map(|id| format!("s{id}")).collect();
+        let tail: Vec<_> = (0..self.steps.len())
+            .filter(|&id| self.steps[id].phase == Phase::Tail)
+            .map(|id| format!("s{id}"))
+            .collect();
         if !tail.is_empty() {
             text += &format!("  classDef tail stroke-dasharray: 4 4\n  class {} tail\n", tail.join(","));
         }
         text
+    }
+
+    /// Per step, whether it sees nothing but the rows of failed runs.
+    pub(crate) fn only_on_error(&self) -> Vec<bool> {
+        let mut only = vec![false; self.steps.len()];
+        for (id, step) in self.steps.iter().enumerate() {
+            only[id] = step.in_edges.iter().all(|edge| match self.edges[edge.index()].from {
+                Source::Handler => true,
+                Source::Input => false,
+                Source::Port(from, _) | Source::Error(from) => only[from.index()],
+            });
+        }
+        only
     }
 
     pub(crate) fn source_name(&self, from: Source) -> String {
@@ -86,7 +104,11 @@ impl Plan {
             Source::Error(step) => format!("{}.error", self.steps[step.index()].name),
             Source::Port(step, port) => {
                 let step = &self.steps[step.index()];
-                if step.outputs.len() == 1 { step.name.to_string() } else { format!("{}.{}", step.name, step.outputs[port].name) }
+                if step.outputs.len() == 1 {
+                    step.name.to_string()
+                } else {
+                    format!("{}.{}", step.name, step.outputs[port].name)
+                }
             }
         }
     }

@@ -12,8 +12,9 @@ use crate::{ErrorKind, Rows, StepError, graph::schema_of};
 /// The name of the column that says why rows failed.
 pub const ERROR_COLUMN: &str = "error";
 
-static ERROR_FIELDS: LazyLock<Fields> =
-    LazyLock::new(|| ["step", "kind", "message"].map(|name| Field::new(name, DataType::Utf8, false)).to_vec().into());
+static ERROR_FIELDS: LazyLock<Fields> = LazyLock::new(|| {
+    ["step", "kind", "message"].map(|name| Field::new(name, DataType::Utf8, false)).to_vec().into()
+});
 
 /// The columns of rows that failed: their own, and `error: {step, kind, message}`.
 pub(crate) fn failed_schema(rows: &SchemaRef) -> SchemaRef {
@@ -32,7 +33,9 @@ pub fn failed_rows(
     kind: ErrorKind,
     messages: &[impl AsRef<str>],
 ) -> Result<Rows, StepError> {
-    let same = |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows.len()))) };
+    let same = |text: &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows.len())))
+    };
     let messages = StringArray::from_iter_values(messages.iter().map(AsRef::as_ref));
     let parts = vec![same(step), same(kind.name()), Arc::new(messages)];
     let error = StructArray::try_new(ERROR_FIELDS.clone(), parts, None)?;

@@ -28,7 +28,11 @@ pub(crate) fn fallback_of(
     }
 }
 
-fn fill(values: &BTreeMap<String, Value>, signature: &Signature, inputs: &[SchemaRef]) -> Result<Fill, SchemaError> {
+fn fill(
+    values: &BTreeMap<String, Value>,
+    signature: &Signature,
+    inputs: &[SchemaRef],
+) -> Result<Fill, SchemaError> {
     let ([output], Some(input)) = (&signature.outputs[..], inputs.first()) else {
         return Err(SchemaError::new("default values need a step with one out-port"));
     };
@@ -41,7 +45,8 @@ fn fill(values: &BTreeMap<String, Value>, signature: &Signature, inputs: &[Schem
         unknown.map(|name| SchemaError::new(suggest::unknown("output column", name, names()))).collect();
     let mut columns = Vec::with_capacity(output.schema.fields().len());
     for field in output.schema.fields() {
-        let in_input = input.column_with_name(field.name()).filter(|(_, f)| f.data_type() == field.data_type());
+        let in_input =
+            input.column_with_name(field.name()).filter(|(_, f)| f.data_type() == field.data_type());
         match (values.get(field.name()), in_input) {
             (Some(value), _) => match constant(field, value) {
                 Ok(array) => columns.push(FillColumn::Constant(array)),
@@ -66,9 +71,11 @@ fn constant(field: &FieldRef, value: &Value) -> Result<ArrayRef, SchemaError> {
         let wanted = field.data_type();
         SchemaError::new(format!("default of column `{}` is {value}, which is no {wanted}", field.name()))
     };
-    // The JSON reader takes text for numbers; a default must have the column's own type.
-    let text_for_number = value.is_string() && (field.data_type().is_numeric() || *field.data_type() == DataType::Boolean);
-    if (value.is_null() && !field.is_nullable()) || text_for_number {
+    // The JSON reader takes text for numbers, and fractions for integers; a default must have the column's own type.
+    let text_for_number =
+        value.is_string() && (field.data_type().is_numeric() || *field.data_type() == DataType::Boolean);
+    let fraction = value.is_f64() && field.data_type().is_integer();
+    if (value.is_null() && !field.is_nullable()) || text_for_number || fraction {
         return Err(refused());
     }
     let nullable = Field::new(field.name(), field.data_type().clone(), true);

@@ -216,7 +216,13 @@ impl Graph {
     /// Adds a step from a closure over typed rows; `I` and `O` are structs whose fields are columns.
     ///
     /// A row for which the closure answers an error leaves on the error port. The columns of `O` are `output`.
-    pub fn map_rows<I, O, F>(&mut self, name: &str, input: impl Into<Ports>, output: SchemaRef, f: F) -> PortRef
+    pub fn map_rows<I, O, F>(
+        &mut self,
+        name: &str,
+        input: impl Into<Ports>,
+        output: SchemaRef,
+        f: F,
+    ) -> PortRef
     where
         I: serde::de::DeserializeOwned + 'static,
         O: serde::Serialize + 'static,
@@ -265,16 +271,25 @@ impl Graph {
 
     /// Puts the steps of `graph` here, under names that begin with `name/`, and answers the port of its reply.
     pub fn embed(&mut self, name: &str, input: &PortRef, graph: &Graph) -> PortRef {
-        let reads_errors = |port: &&PortRef| &*port.step == ON_ERROR;
-        if graph.nodes.iter().flat_map(|node| &node.inputs).any(|port| reads_errors(&port)) {
-            self.early.push(crate::CompileError::EmbeddedHandler { step: name.to_owned(), graph: graph.name.clone() });
+        let reads_errors = |port: &PortRef| &*port.step == ON_ERROR;
+        if graph.nodes.iter().flat_map(|node| &node.inputs).any(reads_errors) {
+            self.early.push(crate::CompileError::EmbeddedHandler {
+                step: name.to_owned(),
+                graph: graph.name.clone(),
+            });
+        }
+        let replies = graph.nodes.iter().filter(|node| node.respond).count();
+        if replies != 1 {
+            let problem = format!("graph `{}` has {replies} replies where a step needs one", graph.name);
+            self.early.push(crate::CompileError::Schema { step: name.to_owned(), problem });
         }
         // The graph's own input becomes a step that checks its columns, so that a mismatch names this place.
         let entry = format!("{name}/{INPUT}");
         self.add(&entry, "graph", input.into(), Arc::new(steps::Entry::new(Arc::clone(&graph.input))));
-        let moved = |port: &PortRef| PortRef {
-            step: format!("{name}/{}", port.step).into(),
-            port: port.port.clone(),
+        let moved = |port: &PortRef| match &*port.step {
+            // Refused above; whatever reads it has no more to say.
+            ON_ERROR => port.clone(),
+            step => PortRef { step: format!("{name}/{step}").into(), port: port.port.clone() },
         };
         let mut reply = PortRef::of(&entry);
         for node in &graph.nodes {
@@ -285,6 +300,7 @@ impl Graph {
             self.nodes.push(Node {
                 name: renamed,
                 inputs: node.inputs.iter().map(moved).collect(),
+                kind: if node.respond { "graph" } else { node.kind },
                 respond: false,
                 ..node.clone()
             });
@@ -311,12 +327,17 @@ impl Graph {
     /// Declares what happens when the step behind `port` fails.
     pub fn when_failed(&mut self, port: &PortRef, policy: OnError) {
         let step = port.step.as_ref();
-        match self.nodes.iter_mut().find(|node| node.name == step) {
+        // It was most likely written last.
+        match self.nodes.iter_mut().rev().find(|node| node.name == step) {
             Some(node) => node.on_error = policy,
             None => self.early.push(crate::CompileError::UnknownInput {
-                step: self.name.clone(),
+                step: step.to_owned(),
                 wanted: step.to_owned(),
-                message: crate::suggest::unknown("step", step, self.nodes.iter().map(|node| node.name.as_str())),
+                message: crate::suggest::unknown(
+                    "step",
+                    step,
+                    self.nodes.iter().map(|node| node.name.as_str()),
+                ),
             }),
         }
     }

@@ -22,6 +22,7 @@ pub mod spec;
 mod step;
 mod steps;
 pub mod suggest;
+mod svg;
 
 pub use compile_error::{CompileError, CompileErrors};
 pub use cx::{Request, RunCx, RunId};
@@ -35,7 +36,7 @@ pub use macros::batch_of;
 pub use plan::{Edge, Fallback, Fill, Phase, Plan, PlanPort, PlanStep, Source};
 pub use rows::{Origin, Rows};
 pub use step::{
-    Effect, FailedRows, Input, Job, OutPort, Output, RowFlow, Signature, Step, StepFuture, StepResult, Tap, Token,
-    Work,
+    Effect, FailedRows, Input, Job, OutPort, Output, RowFlow, Signature, Step, StepFuture, StepResult, Tap,
+    Token, Work,
 };
 pub use steps::{JoinHow, JoinOn};

@@ -112,7 +112,11 @@ impl Rows {
     /// When `keep` has another length.
     pub fn filter(&self, keep: &BooleanArray) -> Result<Rows, StepError> {
         if keep.len() != self.len() {
-            return Err(StepError::internal(format!("a condition of {} rows for {} rows", keep.len(), self.len())));
+            return Err(StepError::internal(format!(
+                "a condition of {} rows for {} rows",
+                keep.len(),
+                self.len()
+            )));
         }
         let kept = (0..keep.len()).filter(|&i| keep.is_valid(i) && keep.value(i));
         let origin = match &self.origin {
@@ -150,13 +154,18 @@ impl Rows {
                 return Err(StepError::internal("no rows to merge"));
             };
             // The schemas are equal; sharing this one lets later steps see that by its address.
-            let batch = if Arc::ptr_eq(batch.schema_ref(), schema) { batch } else { batch.with_schema(Arc::clone(schema))? };
+            let batch = if Arc::ptr_eq(batch.schema_ref(), schema) {
+                batch
+            } else {
+                batch.with_schema(Arc::clone(schema))?
+            };
             return Ok(Rows { batch, origin });
         }
         let mut order: Vec<(u32, usize, usize)> = Vec::new();
         for (part, rows) in parts.iter().enumerate() {
             for row in 0..rows.len() {
-                let place = rows.origin.place(row).ok_or_else(|| StepError::internal("rows lost their place"))?;
+                let place =
+                    rows.origin.place(row).ok_or_else(|| StepError::internal("rows lost their place"))?;
                 order.push((place, part, row));
             }
         }

@@ -79,7 +79,8 @@ impl Input {
     /// # Errors
     /// When nothing came that way in this run. A step with one in-port never sees that.
     pub fn rows(&mut self, port: usize) -> Result<Rows, StepError> {
-        self.take(port).ok_or_else(|| StepError::internal(format!("in-port {port} carries no rows in this run")))
+        self.take(port)
+            .ok_or_else(|| StepError::internal(format!("in-port {port} carries no rows in this run")))
     }
 
     /// Takes the rows of in-port `port`, or `None` when it was skipped.
@@ -101,12 +102,15 @@ impl Input {
     }
 }
 
+/// Rows, each with the out-port they leave.
+type RowsByPort = SmallVec<[(usize, Rows); 1]>;
+
 /// What a step answers: rows per out-port, rows that failed, and notes on what was degraded.
 ///
 /// An out-port that is not mentioned is skipped: routing, splitting and filtering are this one mechanism.
 #[derive(Debug, Default)]
 pub struct Output {
-    ports: SmallVec<[(usize, Rows); 1]>,
+    ports: RowsByPort,
     failed: Option<Box<FailedRows>>,
     degraded: Option<Box<str>>,
 }
@@ -148,7 +152,7 @@ impl Output {
     }
 
     /// Takes the answer apart: rows by out-port, failed rows, the reason for degradation.
-    pub fn into_parts(self) -> (SmallVec<[(usize, Rows); 1]>, Option<Box<FailedRows>>, Option<Box<str>>) {
+    pub fn into_parts(self) -> (RowsByPort, Option<Box<FailedRows>>, Option<Box<str>>) {
         (self.ports, self.failed, self.degraded)
     }
 }

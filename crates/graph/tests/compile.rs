@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use arrow::{array::BooleanArray, datatypes::SchemaRef};
 use expect_test::{Expect, expect};
 use millstream_graph::{
-    CompileError, Graph, Input, JoinOn, OnError, OutPort, Output, Phase, PortRef, RowFlow, RunCx, SchemaError,
-    Signature, Step, StepError, Tap, Work, fields,
+    CompileError, Graph, Input, JoinOn, OnError, OutPort, Output, Phase, PortRef, RowFlow, RunCx,
+    SchemaError, Signature, Step, StepError, Tap, Work, fields,
 };
 use serde_json::json;
 
@@ -46,7 +46,13 @@ impl Step for OutPorts {
 struct Blind;
 
 impl Tap for Blind {
-    fn observe(&self, _: &arrow::array::RecordBatch, _: millstream_graph::EdgeId, _: millstream_graph::RunId) {}
+    fn observe(
+        &self,
+        _: &arrow::array::RecordBatch,
+        _: millstream_graph::EdgeId,
+        _: millstream_graph::RunId,
+    ) {
+    }
 }
 
 /// The place in a graph that has, or will have, a step of this name.
@@ -73,7 +79,12 @@ fn names_that_cannot_be_told_apart_are_refused() {
             }
             g.respond(&input);
         },
-        &expect![],
+        &expect![[r#"
+            step `input`: a step's name is letters, digits, spaces, `_`, `-` and `/`, and not `input` or `on_error`
+            step `on_error`: a step's name is letters, digits, spaces, `_`, `-` and `/`, and not `input` or `on_error`
+            step ``: a step's name is letters, digits, spaces, `_`, `-` and `/`, and not `input` or `on_error`
+            step `a.b`: a step's name is letters, digits, spaces, `_`, `-` and `/`, and not `input` or `on_error`
+            step `<b>`: a step's name is letters, digits, spaces, `_`, `-` and `/`, and not `input` or `on_error`"#]],
     );
 }
 
@@ -94,7 +105,7 @@ fn an_unknown_input_is_named_with_the_closest_name() {
             let port = place("models");
             g.respond(&port);
         },
-        &expect![],
+        &expect!["step `respond`: no step named `models`; there is `input`"],
     );
     refused(
         |g| {
@@ -103,7 +114,7 @@ fn an_unknown_input_is_named_with_the_closest_name() {
             g.when_failed(&place("scroe"), OnError::Skip);
             g.respond(&input);
         },
-        &expect![],
+        &expect!["step `scroe`: no step `scroe`; did you mean `score`?"],
     );
 }
 
@@ -119,7 +130,11 @@ fn an_unknown_port_is_named_with_the_closest_name() {
             g.step("d", input.error(), OutPorts(&["out"]));
             g.respond(&left);
         },
-        &expect![],
+        &expect![[r#"
+            step `a`: input `way` has no port `rigth`; did you mean `right`?
+            step `b`: input `way` has no port `up`; there is `left`, `right`, `error`
+            step `c`: input `input` has no port `up`; there is none
+            step `d`: input `input` has no port `error`; there is none"#]],
     );
     refused(
         |g| {
@@ -129,7 +144,9 @@ fn an_unknown_port_is_named_with_the_closest_name() {
             g.tap(&input, Arc::new(Blind));
             g.respond(&input);
         },
-        &expect![],
+        &expect![[r#"
+            a tap observes `a`, but there is no such port
+            a tap observes `input.out`, but there is no such port"#]],
     );
 }
 
@@ -142,7 +159,9 @@ fn out_ports_are_told_apart() {
             g.step("taken", &input, OutPorts(&["error"]));
             g.respond(&twice);
         },
-        &expect![],
+        &expect![[r#"
+            step `twice`: port `a` is there twice or has the name of the error port
+            step `taken`: port `error` is there twice or has the name of the error port"#]],
     );
 }
 
@@ -188,7 +207,14 @@ fn rows_that_do_not_fit_are_refused_with_column_and_types() {
             let one = g.join("one", &a, JoinOn::Rows);
             g.respond(&one);
         },
-        &expect![],
+        &expect![[r#"
+            step `unknown`: key on input 1: no column `id`; there is `ident`, `x`
+            step `unknown`: key on input 0: no column `idd`; did you mean `id`?
+            step `unknown`: key on input 1: no column `idd`; there is `ident`, `x`
+            step `unknown`: column `x` comes from inputs 0 and 1; rename or drop one
+            step `none`: rows need a column to meet on; name a key
+            step `none`: column `x` comes from inputs 0 and 1; rename or drop one
+            step `one`: takes two inputs or more, not 1"#]],
     );
     refused(
         |g| {
@@ -197,7 +223,7 @@ fn rows_that_do_not_fit_are_refused_with_column_and_types() {
             let joined = g.join("join", [&a, &b], JoinOn::Rows);
             g.respond(&joined);
         },
-        &expect![],
+        &expect!["step `join`: column `x` is Int64 on input 0 but Utf8 on input 1; rename one"],
     );
     refused(
         |g| {
@@ -206,7 +232,10 @@ fn rows_that_do_not_fit_are_refused_with_column_and_types() {
             let merged = g.merge("merge", [&a, &b]);
             g.respond(&merged);
         },
-        &expect![],
+        &expect![[r#"
+            step `merge`: input 1: column `id` is Utf8 where Int64 is wanted
+            step `merge`: input 1: no column `x`; did you mean `y`?
+            step `merge`: input 1: column `y` is not there on input 0; drop it"#]],
     );
     refused(
         |g| {
@@ -215,7 +244,9 @@ fn rows_that_do_not_fit_are_refused_with_column_and_types() {
             map(g, "twice", &input, fields! { x: Int64, x: Utf8 });
             g.respond(&two);
         },
-        &expect![],
+        &expect![[r#"
+            step `two`: takes one input, not 2
+            step `twice`: column `x` would be there twice"#]],
     );
 }
 
@@ -232,7 +263,9 @@ fn rows_without_a_place_cannot_be_lined_up() {
             let joined = g.join("join", [&g.input(), &behind], JoinOn::Rows);
             g.respond(&joined);
         },
-        &expect![],
+        &expect![
+            "step `join`: rows of input `behind` no longer know their place in the request, so they cannot be lined up; join them on a key"
+        ],
     );
     refused(
         |g| {
@@ -240,13 +273,18 @@ fn rows_without_a_place_cannot_be_lined_up() {
             let merged = g.merge("merge", [&a, &b]);
             g.respond(&merged);
         },
-        &expect![],
+        &expect![[r#"
+            step `merge`: rows of input `a` no longer know their place in the request, so they cannot be lined up; join them on a key
+            step `merge`: rows of input `b` no longer know their place in the request, so they cannot be lined up; join them on a key"#]],
     );
 }
 
 #[test]
 fn a_graph_has_one_reply() {
-    refused(|g| drop(g.step("a", &g.input(), OutPorts(&["out"]))), &expect!["no step responds; make one the reply"]);
+    refused(
+        |g| drop(g.step("a", &g.input(), OutPorts(&["out"]))),
+        &expect!["no step responds; make one the reply"],
+    );
     refused(
         |g| {
             let input = g.input();
@@ -277,7 +315,7 @@ fn a_step_has_one_policy_for_its_errors() {
             g.step("dead", score.error(), OutPorts(&["out"]));
             g.respond(&score);
         },
-        &expect![],
+        &expect!["step `score`: has both a policy for errors and a reader of its error port; keep one"],
     );
 }
 
@@ -295,21 +333,44 @@ fn default_values_fit_the_columns_they_stand_in_for() {
             wanted,
         );
     };
-    with(json!({}), &expect![]);
-    with(json!({ "score": "0.5", "sure": 1 }), &expect![]);
-    with(json!({ "score": null, "sure": true, "scroe": 1 }), &expect![]);
-    with(json!({ "score": 1, "sure": [true], "label": 3.5, "id": 1.5 }), &expect![]);
+    with(
+        json!({}),
+        &expect![[r#"
+        step `score`: column `score` has no default value
+        step `score`: column `sure` has no default value"#]],
+    );
+    with(
+        json!({ "score": "0.5", "sure": 1 }),
+        &expect![[r#"
+        step `score`: default of column `score` is "0.5", which is no Float64
+        step `score`: default of column `sure` is 1, which is no Boolean"#]],
+    );
+    with(
+        json!({ "score": null, "sure": true, "scroe": 1 }),
+        &expect![[r#"
+        step `score`: no output column `scroe`; did you mean `score`?
+        step `score`: default of column `score` is null, which is no Float64"#]],
+    );
+    with(
+        json!({ "score": 1, "sure": [true], "label": 3.5, "id": 1.5 }),
+        &expect![[r#"
+        step `score`: default of column `id` is 1.5, which is no Int64
+        step `score`: default of column `label` is 3.5, which is no Utf8
+        step `score`: default of column `sure` is [true], which is no Boolean"#]],
+    );
     refused(
         |g| {
             let input = g.input();
             let [left, _] = g.choose("way", &input, ["left", "right"], |_| Ok(vec![]));
-            let kept = g.filter("kept", &left, |_| Ok(BooleanArray::new_null(0)));
+            let kept = g.filter("kept", &input, |_| Ok(BooleanArray::new_null(0)));
             for step in [&left, &kept] {
                 g.when_failed(step, OnError::Default([].into()));
             }
             g.respond(&kept);
         },
-        &expect![],
+        &expect![[r#"
+            step `way`: default values need a step with one out-port
+            step `kept`: default values need a step that keeps its rows"#]],
     );
 }
 
@@ -322,12 +383,14 @@ fn a_column_named_error_is_not_overwritten() {
             g.step("dead", next.error(), OutPorts(&["out"]));
             g.respond(&next);
         },
-        &expect![],
+        &expect![
+            "step `next`: its rows have a column `error`, which its error port would overwrite; rename the column"
+        ],
     );
     let mut graph = Graph::new("g", fields! { error: Utf8 });
     graph.step("log", graph.on_error(), OutPorts(&["out"]));
     graph.respond(&graph.input());
-    expect![].assert_eq(&graph.compile().unwrap_err().to_string());
+    expect!["step `on_error`: its rows have a column `error`, which its error port would overwrite; rename the column"].assert_eq(&graph.compile().unwrap_err().to_string());
     // Nobody reads the error port, so nothing is overwritten.
     let mut graph = Graph::new("g", fields! { error: Utf8 });
     let same = graph.step("same", graph.input(), OutPorts(&["out"]));
@@ -347,7 +410,9 @@ fn a_graph_that_cannot_be_a_step_is_refused() {
             let embedded = g.embed("sub", &g.input(), &inner);
             g.respond(&embedded);
         },
-        &expect![],
+        &expect![
+            "step `sub`: graph `inner` handles its own errors and cannot be a step; route its errors outside"
+        ],
     );
     let silent = Graph::new("silent", fields! { id: Int64 });
     let mut wants = Graph::new("wants", fields! { id: Utf8, nam: Utf8 });
@@ -358,7 +423,10 @@ fn a_graph_that_cannot_be_a_step_is_refused() {
             g.embed("wants", &g.input(), &wants);
             g.respond(&silent);
         },
-        &expect![],
+        &expect![[r#"
+            step `silent`: graph `silent` has 0 replies where a step needs one
+            step `wants/input`: column `id` is Int64 where Utf8 is wanted
+            step `wants/input`: no column `nam`; did you mean `name`?"#]],
     );
 }
 
@@ -378,7 +446,17 @@ fn all_mistakes_are_reported_at_once_and_what_is_behind_them_is_silent() {
             g.step("reads_nothing", Vec::new(), OutPorts(&["out"]));
             g.tap(&place("nowhere"), Arc::new(Blind));
         },
-        &expect![],
+        &expect![[r#"
+            step `od d!`: a step's name is letters, digits, spaces, `_`, `-` and `/`, and not `input` or `on_error`
+            step `score`: no step named `enrch`; there is `od d!`, `behind`, `a`, `b`, `merge`, `narrow`, `reads_nothing`, `input`
+            step `behind`: no step named `enrch`; there is `od d!`, `score`, `a`, `b`, `merge`, `narrow`, `reads_nothing`, `input`
+            step `reads_nothing`: reads nothing, so no row ever reaches it; name its input
+            steps form a cycle: `a` -> `b` -> `a`
+            no step responds; make one the reply
+            step `merge`: input 1: column `id` is Utf8 where Int64 is wanted
+            step `merge`: input 1: no column `amount`; there is `id`
+            step `merge`: input 1: no column `name`; there is `id`
+            a tap observes `nowhere`, but there is no such port"#]],
     );
 }
 
@@ -403,12 +481,65 @@ fn everything() -> Graph {
 
 #[test]
 fn a_plan_explains_itself() {
-    expect![].assert_eq(&everything().compile().unwrap().to_string());
+    expect![[r#"
+        graph `g`
+          input: id Int64, amount Float64, name Utf8?
+           0 size         choose <- input
+                            large: id Int64, amount Float64, name Utf8?
+                            small: id Int64, amount Float64, name Utf8?
+           1 large_model  map <- size.large
+                            out: id Int64, score Float64
+           2 small_model  map <- size.small
+                            out: id Int64, score Float64
+                            when it fails: default values
+           3 rescue       map <- large_model.error
+                            out: id Int64, score Float64
+           4 sorry        map <- on_error  [on error]
+                            out: id Int64, score Float64
+           5 merge        merge <- large_model, small_model, rescue, sorry
+                            out: id Int64, score Float64
+           6 respond      respond <- merge
+                            out: id Int64, score Float64
+           7 audited      filter <- merge  [tail]
+                            out: id Int64, score Float64
+                            when it fails: skip
+           8 audit        step <- audited  [tail]
+                            out: id Int64, score Float64
+          reply: id Int64, score Float64; requests may share a run"#]]
+    .assert_eq(&everything().compile().unwrap().to_string());
 }
 
 #[test]
 fn a_plan_draws_itself_in_mermaid() {
-    expect![].assert_eq(&everything().compile().unwrap().mermaid());
+    expect![[r#"
+        flowchart LR
+          input([input])
+          on_error{{on_error}}
+          s0{"size<br/><small>choose</small>"}
+          s1["large_model<br/><small>map</small>"]
+          s2["small_model<br/><small>map</small>"]
+          s3["rescue<br/><small>map</small>"]
+          s4["sorry<br/><small>map</small>"]
+          s5["merge<br/><small>merge</small>"]
+          s6(["respond<br/><small>respond</small>"])
+          s7{"audited<br/><small>filter</small>"}
+          s8["audit<br/><small>step</small>"]
+          input --> s0
+          s0 -- large --> s1
+          s0 -- small --> s2
+          s1 -. error .-> s3
+          on_error -.-> s4
+          s1 --> s5
+          s2 --> s5
+          s3 --> s5
+          s4 --> s5
+          s5 --> s6
+          s5 --> s7
+          s7 --> s8
+          classDef tail stroke-dasharray: 4 4
+          class s7,s8 tail
+    "#]]
+    .assert_eq(&everything().compile().unwrap().mermaid());
 }
 
 #[test]
@@ -429,7 +560,33 @@ fn an_embedded_graph_becomes_steps_under_its_name() {
         g.respond(&joined);
     });
     let plan = plan.compile().unwrap();
-    expect![].assert_eq(&plan.to_string());
+    expect![[r#"
+        graph `g`
+          input: id Int64, amount Float64, name Utf8?
+           0 first/input          graph <- input
+                                    out: id Int64, amount Float64
+           1 first/inner/input    graph <- first/input
+                                    out: amount Float64, id Int64
+           2 first/inner/score    map <- first/inner/input
+                                    out: id Int64, score Float64
+                                    when it fails: skip
+           3 first/inner/respond  graph <- first/inner/score
+                                    out: id Int64, score Float64
+           4 first/respond        graph <- first/inner/respond
+                                    out: id Int64, score Float64
+           5 second/input         graph <- input
+                                    out: amount Float64, id Int64
+           6 second/score         map <- second/input
+                                    out: id Int64, score Float64
+                                    when it fails: skip
+           7 second/respond       graph <- second/score
+                                    out: id Int64, score Float64
+           8 join                 join <- first/respond, second/respond
+                                    out: id Int64, score Float64
+           9 respond              respond <- join
+                                    out: id Int64, score Float64
+          reply: id Int64, score Float64; requests may share a run"#]]
+    .assert_eq(&plan.to_string());
     let tapped = plan.edges().iter().filter(|edge| !edge.taps().is_empty()).count();
     assert_eq!(tapped, 2, "the taps of an embedded graph come with it");
 }

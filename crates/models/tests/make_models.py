@@ -92,7 +92,6 @@ def main():
 
     # Two inputs, three outputs: [N, 3], [N, 1] and [N].
     weights = numpy_helper.from_array(rng.normal(size=(3, 3)).astype(np.float32), "w")
-    axes = numpy_helper.from_array(np.int64([1]), "axes")
     model(
         "several",
         [
@@ -103,7 +102,7 @@ def main():
         ],
         [value("a", T.FLOAT, "N", 3), value("b", T.FLOAT, "N", 1)],
         [value("sum", T.FLOAT, "N", 3), value("top", T.FLOAT, "N", 1), value("best", T.INT64, "N")],
-        [weights, axes][:1],
+        [weights],
         {"a": rng.normal(size=(4, 3)).astype(np.float32), "b": rng.normal(size=(4, 1)).astype(np.float32)},
     )
 
@@ -133,6 +132,7 @@ def main():
     )
 
     # Sequences of any length: [N, S] in, [N, S] and [N] out.
+    axes = numpy_helper.from_array(np.int64([1]), "axes")
     model(
         "sequence",
         [
@@ -215,12 +215,20 @@ def main():
     for name, classes in (("zip_ints", np.int64([10, 20, 30])), ("zip_strings", np.array(["maybe", "no", "yes"]))):
         fitted = LogisticRegression().fit(x, classes[y])
         proto = convert_sklearn(fitted, initial_types=[("features", FloatTensorType([None, 4]))], target_opset=OPSET)
-        proto.ir_version = IR
+        proto.ir_version, proto.graph.name = IR, name
+        proto.opset_import.sort(key=lambda opset: opset.domain)
         save(name, proto, {"features": x[:3]})
 
+    # The models of the fraud example, on made-up features.
+    for name in ("lgbm", "lr", "mlp"):
+        path = os.path.join(HERE, "../../../../examples/fraud/models", f"{name}.onnx")
+        x = np.round(rng.lognormal(0, 2, size=(8, 28)), 3).astype(np.float32)
+        answer = onnxruntime.InferenceSession(path).run(["probabilities"], {"X": x})[0]
+        expected[name] = {"inputs": {"X": described(x)}, "outputs": {"probabilities": described(answer)}}
+
     with open(os.path.join(HERE, "expected.json"), "w") as file:
-        json.dump(expected, file, indent=1, ensure_ascii=False)
-        file.write("\n")
+        lines = (f"{json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}" for name, entry in expected.items())
+        file.write("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

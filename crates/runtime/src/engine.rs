@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow::{array::RecordBatch, datatypes::Schema};
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Field, Schema},
+};
 use crossbeam_queue::ArrayQueue;
 use millstream_graph::{Origin, Plan, Request, RunCx, RunId};
 use tokio::{
@@ -42,7 +45,13 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let compute_threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { runs: 1024, deadline: None, tail: Duration::from_secs(30), compute_threads, compute_queue: 1024 }
+        Self {
+            runs: 1024,
+            deadline: None,
+            tail: Duration::from_secs(30),
+            compute_threads,
+            compute_queue: 1024,
+        }
     }
 }
 
@@ -281,7 +290,12 @@ impl Drop for Running<'_> {
     }
 }
 
-fn reply_of(plan: &Plan, run: RunId, rows: Option<millstream_graph::Rows>, degraded: Vec<crate::Degraded>) -> Reply {
+fn reply_of(
+    plan: &Plan,
+    run: RunId,
+    rows: Option<millstream_graph::Rows>,
+    degraded: Vec<crate::Degraded>,
+) -> Reply {
     let (rows, origin) = match rows {
         Some(rows) => rows.into_parts(),
         None => (RecordBatch::new_empty(Arc::clone(plan.reply_schema())), Origin::Whole),
@@ -296,7 +310,8 @@ fn with_schema_of(plan: &Plan, rows: RecordBatch) -> Result<RecordBatch, RunErro
         return Ok(rows);
     }
     let text = |schema: &Schema| {
-        let columns = schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type()));
+        let null = |f: &Field| if f.is_nullable() { "?" } else { "" };
+        let columns = schema.fields().iter().map(|f| format!("{} {}{}", f.name(), f.data_type(), null(f)));
         columns.collect::<Vec<_>>().join(", ")
     };
     let refused = |rows: &RecordBatch| RunError::Input { wanted: text(wanted), got: text(rows.schema_ref()) };

@@ -42,12 +42,17 @@ impl Metrics {
             &["graph"],
         )?;
         registry.register(Box::new(seconds.clone()))?;
-        let in_flight = IntGaugeVec::new(Opts::new("millstream_runs_in_flight", "Runs under way"), &["graph"])?;
+        let in_flight =
+            IntGaugeVec::new(Opts::new("millstream_runs_in_flight", "Runs under way"), &["graph"])?;
         registry.register(Box::new(in_flight.clone()))?;
         Ok(Self {
             runs: counter("millstream_runs_total", "Runs by outcome", &["graph", "outcome"])?,
             rows: counter("millstream_rows_total", "Rows of requests that were run", &["graph"])?,
-            step_errors: counter("millstream_step_errors_total", "Failures of steps", &["graph", "step", "kind"])?,
+            step_errors: counter(
+                "millstream_step_errors_total",
+                "Failures of steps",
+                &["graph", "step", "kind"],
+            )?,
             step_failed_rows: counter(
                 "millstream_step_failed_rows_total",
                 "Rows that a step could not accept",

@@ -44,10 +44,7 @@ pub(crate) async fn drive(core: &Core, cx: &RunCx, state: &mut State, end: usize
             if cx.expired() {
                 return Err(core.failed(cx, id, deadline()));
             }
-            let (result, took) = match start(core, cx, state, id, &mut in_flight) {
-                Some(answer) => answer,
-                None => continue,
-            };
+            let Some((result, took)) = start(core, cx, state, id, &mut in_flight) else { continue };
             if settle(core, cx, state, id, result)? == Settled::Abandoned {
                 in_flight.drop_all();
             }
@@ -108,7 +105,13 @@ fn start<'r>(
 }
 
 /// Hands a step's answer to its readers, or its failure to whoever takes care of it.
-fn settle(core: &Core, cx: &RunCx, state: &mut State, id: StepId, result: StepResult) -> Result<Settled, RunError> {
+fn settle(
+    core: &Core,
+    cx: &RunCx,
+    state: &mut State,
+    id: StepId,
+    result: StepResult,
+) -> Result<Settled, RunError> {
     let error = match result {
         Ok(output) => match state.deliver_output(core, cx, id, output) {
             Ok(()) => return Ok(Settled::Delivered),

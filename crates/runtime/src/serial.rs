@@ -1,13 +1,19 @@
 //! The reference: one step after another, in topological order, in the caller's thread.
 
-use std::{collections::HashMap, sync::Arc};
-
-use arrow::array::RecordBatch;
-use millstream_graph::{
-    EdgeId, Fallback, Input, Output, Phase, Plan, Rows, RunCx, StepId, StepResult, Token, Work, failed_rows,
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
-use crate::{Degraded, Reply, RunError};
+use arrow::array::RecordBatch;
+use futures_util::FutureExt;
+use millstream_graph::{
+    EdgeId, Fallback, Input, Output, Phase, Plan, PlanStep, Rows, RunCx, StepId, StepResult, Token, Work,
+    failed_rows,
+};
+
+use crate::{Degraded, Reply, RunError, panics, pool::timed};
 
 /// Runs a plan as plainly as it can be said: what the engine must equal in reply, tap observations and error.
 ///
@@ -30,7 +36,8 @@ pub async fn run_serially(plan: &Plan, cx: &RunCx, batch: RecordBatch) -> Result
             if step.behind_handler() != pass {
                 continue;
             }
-            let given: Vec<_> = step.in_edges().iter().map(|edge| run.edges.remove(edge).unwrap_or(Token::Skip)).collect();
+            let given: Vec<_> =
+                step.in_edges().iter().map(|edge| run.edges.remove(edge).unwrap_or(Token::Skip)).collect();
             let given = if failure.is_some() && !pass { vec![Token::Skip; given.len()] } else { given };
             let Err(error) = run.step(id, given).await else { continue };
             if step.phase() != Phase::Tail {
@@ -45,7 +52,8 @@ pub async fn run_serially(plan: &Plan, cx: &RunCx, batch: RecordBatch) -> Result
     match (run.reply, failure) {
         (None, Some(error)) => Err(error),
         (rows, _) => {
-            let rows = rows.unwrap_or_else(|| Rows::whole(RecordBatch::new_empty(Arc::clone(plan.reply_schema()))));
+            let rows =
+                rows.unwrap_or_else(|| Rows::whole(RecordBatch::new_empty(Arc::clone(plan.reply_schema()))));
             let (rows, origin) = rows.into_parts();
             Ok(Reply { run: cx.run(), rows, origin, degraded: run.degraded })
         }
@@ -67,10 +75,15 @@ impl Serial<'_> {
             return Ok(());
         }
         let first = given.first().cloned();
-        let result: StepResult = match step.step().call(Input::new(given.into()), self.cx) {
-            Work::Done(result) => result,
-            Work::Io(future) => future.await,
-            Work::Compute(job) => job(),
+        let call = AssertUnwindSafe(|| step.step().call(Input::new(given.into()), self.cx));
+        let result: StepResult = match catch_unwind(call) {
+            Err(panic) => Err(panics::error(&*panic)),
+            Ok(Work::Done(result)) => result,
+            Ok(Work::Io(future)) => AssertUnwindSafe(future)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|panic| Err(panics::error(&*panic))),
+            Ok(Work::Compute(job)) => timed(job).0,
         };
         let failed = |source| RunError::Failed { run: self.cx.run(), step: Arc::clone(step.name()), source };
         let output = match (result, first) {
@@ -84,10 +97,12 @@ impl Serial<'_> {
             (Err(error), first) => {
                 let output = match (step.fallback(), first) {
                     (Fallback::Skip, _) => Output::none(),
-                    (Fallback::Fill(fill), Some(Token::Rows(rows))) => Output::one(fill.apply(&rows).map_err(failed)?),
+                    (Fallback::Fill(fill), Some(Token::Rows(rows))) => {
+                        Output::one(fill.apply(&rows).map_err(failed)?)
+                    }
                     _ => return Err(failed(error)),
                 };
-                self.degraded.push(Degraded { step: Arc::clone(step.name()), reason: error.message().into() });
+                self.degrade(step, error.message());
                 output
             }
         };
@@ -108,15 +123,16 @@ impl Serial<'_> {
                     Fallback::None => return Err(message),
                     Fallback::Skip => {}
                     Fallback::Fill(fill) => {
-                        let parts = ports.pop().map(|(_, good)| good).into_iter().chain([fill.apply(&bad.rows)?]);
+                        let parts =
+                            ports.pop().map(|(_, good)| good).into_iter().chain([fill.apply(&bad.rows)?]);
                         ports.push((0, Rows::merge(parts.collect(), step.outputs()[0].schema())?));
                     }
                 }
-                self.degraded.push(Degraded { step: Arc::clone(step.name()), reason: message.message().into() });
+                self.degrade(step, message.message());
             }
         }
         if let Some(reason) = degraded {
-            self.degraded.push(Degraded { step: Arc::clone(step.name()), reason });
+            self.degrade(step, &reason);
         }
         for (port, rows) in ports {
             if id == self.plan.respond() {
@@ -125,6 +141,13 @@ impl Serial<'_> {
             self.put(step.outputs()[port].edges(), &Token::Rows(rows));
         }
         Ok(())
+    }
+
+    /// Notes what was degraded; after the reply it is too late to say so.
+    fn degrade(&mut self, step: &PlanStep, reason: &str) {
+        if step.phase() != Phase::Tail {
+            self.degraded.push(Degraded { step: Arc::clone(step.name()), reason: reason.into() });
+        }
     }
 
     fn put(&mut self, edges: &[EdgeId], token: &Token) {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use millstream_graph::{
-    EdgeId, Fallback, Input, Output, Rows, RunCx, StepError, StepId, Token, failed_rows,
-};
+use millstream_graph::{EdgeId, Fallback, Input, Output, Rows, RunCx, StepError, StepId, Token, failed_rows};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{Degraded, RunError, core::Core, ready::StepSet, run::observe};
@@ -117,11 +115,15 @@ impl State {
         let (mut ports, failed, degraded) = output.into_parts();
         for (port, rows) in &ports {
             let Some(declared) = step.outputs().get(*port) else {
-                return Err(StepError::internal(format!("answered on out-port {port}, which it did not declare")));
+                return Err(StepError::internal(format!(
+                    "answered on out-port {port}, which it did not declare"
+                )));
             };
             if !Arc::ptr_eq(declared.schema(), rows.schema()) && declared.schema() != rows.schema() {
                 let port = declared.name();
-                return Err(StepError::internal(format!("answered other columns on port `{port}` than it declared")));
+                return Err(StepError::internal(format!(
+                    "answered other columns on port `{port}` than it declared"
+                )));
             }
         }
         let error_rows = match failed {
@@ -164,12 +166,19 @@ impl State {
     }
 
     /// Takes care of a failed step as the graph declares. Answers the error when it declares nothing.
-    pub(crate) fn route(&mut self, core: &Core, cx: &RunCx, id: StepId, error: StepError) -> Option<StepError> {
+    pub(crate) fn route(
+        &mut self,
+        core: &Core,
+        cx: &RunCx,
+        id: StepId,
+        error: StepError,
+    ) -> Option<StepError> {
         let step = &core.plan.steps()[id.index()];
         let kept = self.kept[id.index()].take();
         if let (false, Some(rows)) = (step.error().edges().is_empty(), &kept) {
             let messages = vec![error.message(); rows.len()];
-            let Ok(failed) = failed_rows(rows, step.error().schema(), step.name(), error.kind(), &messages) else {
+            let Ok(failed) = failed_rows(rows, step.error().schema(), step.name(), error.kind(), &messages)
+            else {
                 return Some(error);
             };
             self.settled.insert(id);
@@ -210,7 +219,12 @@ impl State {
 
     /// Lets the error handler know how the run went, once: that nothing failed, or which step did and why.
     /// Answers whether there was anybody to tell.
-    pub(crate) fn tell_handler(&mut self, core: &Core, cx: &RunCx, failure: Option<(&Arc<str>, &StepError)>) -> bool {
+    pub(crate) fn tell_handler(
+        &mut self,
+        core: &Core,
+        cx: &RunCx,
+        failure: Option<(&Arc<str>, &StepError)>,
+    ) -> bool {
         if std::mem::replace(&mut self.handler_told, true) {
             return false;
         }

@@ -1,5 +1,7 @@
 //! What always holds of a run: each promise of the architecture is a test of its name.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed")]
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,12 +12,15 @@ use arrow::{
     datatypes::{Int64Type, SchemaRef},
 };
 use millstream_graph::{
-    ErrorKind, FailedRows, Graph, Input, JoinOn, OnError, Output, PortRef, Request, RunCx, SchemaError, Signature,
-    Step, StepError, Tap, Work,
+    ErrorKind, FailedRows, Graph, Input, JoinOn, OnError, Output, PortRef, Request, RunCx, SchemaError,
+    Signature, Step, StepError, Tap, Work,
 };
 use millstream_runtime::{
     Engine, Limits, Reply, RunError,
-    testkit::{Boom, Counted, Panics, Record, assert_freed, engine_of, engine_with, fields, gate, poll_once, rows, stall},
+    testkit::{
+        Boom, Counted, Panics, Record, assert_freed, engine_of, engine_with, fields, gate, poll_once, rows,
+        stall,
+    },
 };
 
 fn ids(batch: &RecordBatch) -> Vec<i64> {
@@ -34,7 +39,9 @@ fn odd_even(graph: &mut Graph, input: &PortRef) -> [PortRef; 2] {
 }
 
 fn negated(graph: &mut Graph, name: &str, input: &PortRef) -> PortRef {
-    graph.map(name, input, fields! { id: Int64 }, |batch| Ok(rows! { id: ids(batch).iter().map(|id| -id).collect::<Vec<_>>() }))
+    graph.map(name, input, fields! { id: Int64 }, |batch| {
+        Ok(rows! { id: ids(batch).iter().map(|id| -id).collect::<Vec<_>>() })
+    })
 }
 
 #[tokio::test]
@@ -106,7 +113,7 @@ async fn bad_rows_leave_on_the_error_port_beside_the_good_ones() {
     let engine = engine_of(|graph| {
         let input = graph.input();
         let checked = graph.step("checked", &input, Checked);
-        let bad = graph.map("answered", &checked.error(), fields! { id: Int64 }, |batch| {
+        let bad = graph.map("answered", checked.error(), fields! { id: Int64 }, |batch| {
             let error = batch.column_by_name("error").unwrap().as_struct();
             let message = error.column_by_name("message").unwrap().as_string::<i32>();
             assert_eq!(error.column_by_name("step").unwrap().as_string::<i32>().value(0), "checked");
@@ -118,7 +125,10 @@ async fn bad_rows_leave_on_the_error_port_beside_the_good_ones() {
 }
 
 /// A graph with one failing step, and what becomes of it.
-async fn outcome(failing: impl Step, care: impl FnOnce(&mut Graph, &PortRef) -> PortRef) -> Result<Reply, RunError> {
+async fn outcome(
+    failing: impl Step,
+    care: impl FnOnce(&mut Graph, &PortRef) -> PortRef,
+) -> Result<Reply, RunError> {
     let engine = engine_of(|graph| {
         let input = graph.input();
         let failed = graph.step("failing", &input, failing);
@@ -141,7 +151,9 @@ async fn an_error_nobody_routes_ends_the_run_and_names_its_step() {
 #[tokio::test]
 async fn an_error_goes_to_the_steps_own_error_port_first() {
     let reply = outcome(boom(), |graph, failed| {
-        let handled = graph.map("handled", &failed.error(), fields! { id: Int64 }, |batch| batch.project(&[0]).map_err(Into::into));
+        let handled = graph.map("handled", failed.error(), fields! { id: Int64 }, |batch| {
+            batch.project(&[0]).map_err(Into::into)
+        });
         let never = negated(graph, "never", &graph.on_error());
         graph.merge("merged", [failed, &handled, &never])
     });
@@ -193,7 +205,10 @@ async fn a_declared_policy_stands_in_for_a_failed_step_and_the_reply_says_so() {
 async fn a_panic_is_an_error_wherever_it_happens() {
     for place in [Panics::InCall, Panics::InIo, Panics::InCompute] {
         let error = outcome(place, |_, failed| failed.clone()).await.unwrap_err();
-        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Panicked, "step `failing`: panicked: planted".into()));
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (ErrorKind::Panicked, "step `failing`: panicked: planted".into())
+        );
     }
 }
 
@@ -276,12 +291,15 @@ async fn the_reply_comes_first_and_the_tail_later() {
         let input = graph.input();
         let slow = graph.step("slow", &input, step);
         graph.step("side", &slow, side.clone());
-        graph.step("after", &PortRef::clone(&input), after.clone());
+        graph.step("after", PortRef::clone(&input), after.clone());
         input
     });
     assert_eq!(replied(&engine, &[1]).await, [1]);
     // The tail holds the permit, so tails are bounded as runs are.
-    assert!(matches!(engine.try_run(Request::default(), rows! { id: [2i64] }).await, Err(RunError::Overloaded)));
+    assert!(matches!(
+        engine.try_run(Request::default(), rows! { id: [2i64] }).await,
+        Err(RunError::Overloaded)
+    ));
     gate.open(1);
     engine.close().await;
     assert_eq!((side.calls(), after.calls()), (1, 1));
@@ -367,7 +385,10 @@ async fn rows_that_do_not_fit_the_plan_are_refused_and_columns_may_stand_in_any_
     graph.respond(&input);
     let engine = Engine::new(graph.compile().unwrap(), Limits::default()).unwrap();
     let error = engine.run(rows! { id: [1i64], nam: ["a"] }).await.unwrap_err();
-    assert_eq!(error.to_string(), "rows have columns (id Int64, nam Utf8) where the graph wants (id Int64, name Utf8)");
+    assert_eq!(
+        error.to_string(),
+        "rows have columns (id Int64, nam Utf8) where the graph wants (id Int64, name Utf8)"
+    );
     assert_eq!(ids(engine.run(rows! { name: ["a"], id: [4i64] }).await.unwrap().rows()), [4]);
 }
 
@@ -396,5 +417,8 @@ async fn a_column_changed_in_one_branch_cannot_be_joined_unnoticed() {
         graph.join("joined", [&input, &changed], JoinOn::Rows)
     });
     let error = engine.run(rows! { id: [4i64] }).await.unwrap_err();
-    assert_eq!(error.to_string(), "step `joined`: column `id` differs between inputs 0 and 1; rename it in one of them");
+    assert_eq!(
+        error.to_string(),
+        "step `joined`: column `id` differs between inputs 0 and 1; rename it in one of them"
+    );
 }

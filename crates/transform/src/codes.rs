@@ -58,7 +58,10 @@ impl Codes {
             Self::Text(codes) => text(codes, array, each),
             Self::Int(codes) => ints(codes, array, each),
             Self::Bool(codes) => match array.as_boolean_opt() {
-                Some(array) => Ok(bools(codes, array, each)),
+                Some(array) => {
+                    bools(codes, array, each);
+                    Ok(())
+                }
                 None => Err(unexpected(array)),
             },
         }

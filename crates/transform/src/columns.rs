@@ -202,7 +202,7 @@ impl Kernel for CastKernel {
             if !self.null && made.null_count() > array.null_count() {
                 for row in (0..array.len()).filter(|&row| made.is_null(row) && array.is_valid(row)) {
                     let message = format!(
-                        "column `{}`: {} is not a {}",
+                        "column `{}`: {} does not fit {}",
                         column.name,
                         shown_value(array, row),
                         column.to

@@ -40,7 +40,9 @@ use millstream_graph::{SchemaError, StepError};
 use crate::{
     check,
     deep::deep,
+    fast::{FEW_ROWS, Fast},
     functions::{functions, refuse_count},
+    message::{complaint, said, shown},
 };
 
 /// The longest expression, in bytes.
@@ -224,7 +226,9 @@ impl<'a> Compiler<'a> {
         }
         let converts = (data_type != made).then(|| data_type.clone());
         let column = physical.downcast_ref::<Column>().map(Column::index);
-        Ok(CompiledExpr { text: Arc::clone(&expr.text), physical, data_type, nullable, converts, column })
+        let fast = if converts.is_none() { Fast::new(&physical, self.schema).map(Arc::new) } else { None };
+        let text = Arc::clone(&expr.text);
+        Ok(CompiledExpr { text, physical, data_type, nullable, converts, column, fast })
     }
 }
 
@@ -239,6 +243,8 @@ pub struct CompiledExpr {
     converts: Option<DataType>,
     /// The expression is nothing but this column.
     column: Option<usize>,
+    /// How a few rows are computed, if that is possible value by value.
+    fast: Option<Arc<Fast>>,
 }
 
 impl CompiledExpr {
@@ -284,6 +290,17 @@ impl CompiledExpr {
         if let Some(array) = self.column.and_then(|index| batch.columns().get(index)) {
             return Ok(Arc::clone(array));
         }
+        if batch.num_rows() <= FEW_ROWS
+            && let Some(fast) = &self.fast
+            && let Ok(array) = fast.evaluate(batch)
+        {
+            return Ok(array);
+        }
+        self.evaluate_columns(batch)
+    }
+
+    /// Evaluates the expression with DataFusion's kernels over columns.
+    pub(crate) fn evaluate_columns(&self, batch: &RecordBatch) -> Result<ArrayRef, StepError> {
         let array = self
             .physical
             .evaluate(batch)
@@ -307,8 +324,8 @@ impl CompiledExpr {
         }
     }
 
-    /// The same expression for batches in which column `i` stands at `places[i]`.
-    pub(crate) fn moved(&self, places: &[usize]) -> Result<Self, SchemaError> {
+    /// The same expression for batches of `schema`, in which column `i` stands at `places[i]`.
+    pub(crate) fn moved(&self, places: &[usize], schema: &Schema) -> Result<Self, SchemaError> {
         let moved = Arc::clone(&self.physical)
             .transform_up(|node| match node.downcast_ref::<Column>() {
                 Some(column) => match places.get(column.index()) {
@@ -322,7 +339,8 @@ impl CompiledExpr {
             .data()
             .map_err(|error| SchemaError::new(format!("in `{}`: {}", shown(&self.text), complaint(error))))?;
         let column = moved.downcast_ref::<Column>().map(Column::index);
-        Ok(Self { physical: moved, column, ..self.clone() })
+        let fast = if self.fast.is_some() { Fast::new(&moved, schema).map(Arc::new) } else { None };
+        Ok(Self { physical: moved, column, fast, ..self.clone() })
     }
 
     /// Refuses an expression that is not a condition.
@@ -495,63 +513,6 @@ fn contains_null_type(data_type: &DataType) -> bool {
         DataType::Struct(fields) => fields.iter().any(|field| contains_null_type(field.data_type())),
         _ => false,
     }
-}
-
-fn complaint(error: DataFusionError) -> String {
-    let text = error.strip_backtrace();
-    said(&text)
-}
-
-/// A message of a library as part of a sentence of ours: one line, bounded, without its title.
-fn said(message: &str) -> String {
-    const TITLES: &[&str] = &[
-        "sql parser error: ",
-        "SQL error: ParserError(\"",
-        "Error during planning: ",
-        "Execution error: ",
-        "Arrow error: ",
-        "Cast error: ",
-        "Overflow happened on: ",
-        "Compute error: ",
-        "Parser error: ",
-        "Invalid argument error: ",
-        "This feature is not implemented: ",
-        "Schema error: ",
-        "Optimizer rule 'simplify_expressions' failed",
-        "type_coercion",
-        "caused by",
-    ];
-    const LONGEST: usize = 300;
-    if message.contains("recursion limit exceeded") {
-        return "it nests too deep; name a part of it in a step before".to_owned();
-    }
-    let mut text = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    // A function says what is wrong with its arguments behind the words of those who asked it.
-    if let Some((_, rest)) = text.rsplit_once("failed with: ") {
-        text = rest.to_owned();
-    }
-    while let Some(rest) = TITLES.iter().find_map(|title| text.strip_prefix(title)) {
-        text = rest.trim_start().to_owned();
-    }
-    if let Some(end) = text.find(" This issue was likely caused by a bug") {
-        text.truncate(end);
-    }
-    let text = text.trim_end_matches(['.', ' ']).to_owned();
-    let mut chars = text.chars();
-    let lowered = match (chars.next(), chars.next()) {
-        // A word like `Expected`, not a name like `UTF8`.
-        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
-            first.to_lowercase().chain(text.chars().skip(1)).collect()
-        }
-        _ => text,
-    };
-    crate::shorten(&lowered, LONGEST)
-}
-
-/// An expression as it is shown inside a message.
-pub(crate) fn shown(text: &str) -> String {
-    const LONGEST: usize = 120;
-    crate::shorten(&text.split_whitespace().collect::<Vec<_>>().join(" "), LONGEST)
 }
 
 #[cfg(test)]

@@ -417,7 +417,8 @@ fn texts_that_are_no_expression_are_refused() {
 
 #[test]
 fn long_and_deep_expressions_are_refused_and_those_below_the_bound_work() {
-    let shapes: &[(&str, fn(usize) -> String)] = &[
+    type Shape = (&'static str, fn(usize) -> String);
+    let shapes: &[Shape] = &[
         ("sum", |n| vec!["n"; n].join(" + ")),
         ("and", |n| vec!["n > 1"; n].join(" AND ")),
         ("or of in", |n| vec!["n IN (1,2)"; n].join(" OR ")),

@@ -7,14 +7,11 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
-    array::{
-        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray,
-        StructArray,
-    },
+    array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, RecordBatch, StringArray, StructArray},
     buffer::{BooleanBuffer, NullBuffer},
     datatypes::{
-        DataType, Fields, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, UInt8Type,
-        UInt16Type, UInt32Type,
+        DataType, Fields, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
+        UInt8Type, UInt16Type, UInt32Type,
     },
 };
 use datafusion_common::ScalarValue;
@@ -22,9 +19,12 @@ use datafusion_expr::Operator;
 use datafusion_physical_expr::{
     PhysicalExpr, ScalarFunctionExpr,
     expressions::{
-        BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NegativeExpr, NotExpr,
+        BinaryExpr, CaseExpr, CastExpr, Column, InListExpr, IsNotNullExpr, IsNullExpr, Literal, NegativeExpr,
+        NotExpr,
     },
 };
+
+use crate::number::{Binary, Number, Unary};
 
 /// Batches up to this many rows are computed value by value.
 pub(crate) const FEW_ROWS: usize = 16;
@@ -37,7 +37,7 @@ pub(crate) struct Unsure;
 type Cell<V> = Result<Option<V>, Unsure>;
 
 /// An expression that can be computed value by value, by the type of its result.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Fast {
     F64(Num<Float64Type>),
     F32(Num<Float32Type>),
@@ -64,7 +64,8 @@ impl Fast {
                     "struct" => call.args().iter().collect(),
                     _ => return None,
                 };
-                let values: Option<Vec<_>> = values.into_iter().map(|value| Self::new(value, schema)).collect();
+                let values: Option<Vec<_>> =
+                    values.into_iter().map(|value| Self::new(value, schema)).collect();
                 Self::Struct(fields, values?)
             }
             _ => return None,
@@ -124,139 +125,20 @@ fn cells<V: Default>(
     Ok((values, valid.map(|valid| NullBuffer::new(BooleanBuffer::from(valid)))))
 }
 
-/// What the arithmetic of a type is; `None` where DataFusion answers with an error.
-pub(crate) trait Number: ArrowPrimitiveType<Native: Default> {
-    fn literal(value: &ScalarValue) -> Option<Option<Self::Native>>;
-    fn binary(operator: Operator) -> Option<fn(Self::Native, Self::Native) -> Option<Self::Native>>;
-    fn function(name: &str) -> Option<fn(Self::Native) -> Option<Self::Native>>;
-    fn negate(value: Self::Native) -> Option<Self::Native>;
-    fn compare(a: Self::Native, b: Self::Native) -> Ordering;
-    fn from_i64(value: i64) -> Option<Self::Native>;
-    fn from_f64(value: f64) -> Option<Self::Native>;
-    /// Whether a cast from this type is never an error.
-    fn converts(from: &DataType) -> bool;
-}
-
-macro_rules! floats {
-    ($type:ty, $float:ty, $scalar:ident, $($from:pat_param)|+) => {
-        impl Number for $type {
-            fn literal(value: &ScalarValue) -> Option<Option<$float>> {
-                if let ScalarValue::$scalar(value) = value { Some(*value) } else { None }
-            }
-            fn binary(operator: Operator) -> Option<fn($float, $float) -> Option<$float>> {
-                Some(match operator {
-                    Operator::Plus => |a, b| Some(a + b),
-                    Operator::Minus => |a, b| Some(a - b),
-                    Operator::Multiply => |a, b| Some(a * b),
-                    Operator::Divide => |a, b| Some(a / b),
-                    Operator::Modulo => |a, b| Some(a % b),
-                    _ => return None,
-                })
-            }
-            fn function(name: &str) -> Option<fn($float) -> Option<$float>> {
-                Some(match name {
-                    "abs" => |x| Some(x.abs()),
-                    "ceil" => |x| Some(x.ceil()),
-                    "cos" => |x| Some(x.cos()),
-                    "exp" => |x| Some(x.exp()),
-                    "expm1" => |x| Some(x.exp_m1()),
-                    "floor" => |x| Some(x.floor()),
-                    "ln" => |x| Some(x.ln()),
-                    "log10" => |x| Some(x.log10()),
-                    "log1p" => |x| Some(x.ln_1p()),
-                    "log2" => |x| Some(x.log2()),
-                    "sin" => |x| Some(x.sin()),
-                    // The root of a negative number is an error.
-                    "sqrt" => |x| if x >= 0.0 { Some(x.sqrt()) } else { None },
-                    "tanh" => |x| Some(x.tanh()),
-                    _ => return None,
-                })
-            }
-            fn negate(value: $float) -> Option<$float> {
-                Some(-value)
-            }
-            fn compare(a: $float, b: $float) -> Ordering {
-                a.total_cmp(&b)
-            }
-            fn from_i64(value: i64) -> Option<$float> {
-                Some(value as $float)
-            }
-            fn from_f64(value: f64) -> Option<$float> {
-                Some(value as $float)
-            }
-            fn converts(from: &DataType) -> bool {
-                is_small_int(from) || matches!(from, DataType::Int64 | $($from)|+)
-            }
-        }
-    };
-}
-
-floats!(Float64Type, f64, Float64, DataType::Float32);
-floats!(Float32Type, f32, Float32, DataType::Float64);
-
-impl Number for Int64Type {
-    fn literal(value: &ScalarValue) -> Option<Option<i64>> {
-        if let ScalarValue::Int64(value) = value { Some(*value) } else { None }
-    }
-    fn binary(operator: Operator) -> Option<fn(i64, i64) -> Option<i64>> {
-        Some(match operator {
-            Operator::Plus => i64::checked_add,
-            Operator::Minus => i64::checked_sub,
-            Operator::Multiply => i64::checked_mul,
-            Operator::Divide => i64::checked_div,
-            Operator::Modulo => i64::checked_rem,
-            _ => return None,
-        })
-    }
-    fn function(name: &str) -> Option<fn(i64) -> Option<i64>> {
-        match name {
-            "abs" => Some(i64::checked_abs),
-            _ => None,
-        }
-    }
-    fn negate(value: i64) -> Option<i64> {
-        value.checked_neg()
-    }
-    fn compare(a: i64, b: i64) -> Ordering {
-        a.cmp(&b)
-    }
-    fn from_i64(value: i64) -> Option<i64> {
-        Some(value)
-    }
-    fn from_f64(_: f64) -> Option<i64> {
-        None
-    }
-    fn converts(from: &DataType) -> bool {
-        is_small_int(from)
-    }
-}
-
-fn is_small_int(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32
-    )
-}
-
 /// An expression with a number for each row.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Num<T: Number> {
     Column(usize),
     Literal(Option<T::Native>),
-    Binary(fn(T::Native, T::Native) -> Option<T::Native>, Box<(Num<T>, Num<T>)>),
-    Call(fn(T::Native) -> Option<T::Native>, Box<Num<T>>),
+    Binary(Binary<T::Native>, Box<(Num<T>, Num<T>)>),
+    Call(Unary<T::Native>, Box<Num<T>>),
     Clamp(Box<[Num<T>; 3]>),
     Case(Box<Case<Num<T>>>),
     Convert(Box<Source>),
 }
 
 /// A number of another type.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Source {
     Small(usize),
     I64(Num<Int64Type>),
@@ -265,7 +147,7 @@ pub(crate) enum Source {
 }
 
 /// The arms of a `CASE` and what holds without one.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Case<V> {
     arms: Vec<(Test, V)>,
     otherwise: Option<V>,
@@ -354,7 +236,8 @@ impl<T: Number> Num<T> {
     fn get(&self, batch: &RecordBatch, row: usize) -> Cell<T::Native> {
         match self {
             Self::Column(at) => {
-                let array = batch.columns().get(*at).and_then(|array| array.as_primitive_opt::<T>()).ok_or(Unsure)?;
+                let array =
+                    batch.columns().get(*at).and_then(|array| array.as_primitive_opt::<T>()).ok_or(Unsure)?;
                 Ok(array.is_valid(row).then(|| array.value(row)))
             }
             Self::Literal(value) => Ok(*value),
@@ -371,7 +254,7 @@ impl<T: Number> Num<T> {
             Self::Clamp(args) => {
                 let [x, low, high] = args.as_ref();
                 let (x, low, high) = (x.get(batch, row)?, low.get(batch, row)?, high.get(batch, row)?);
-                Ok(x.map(|x| crate::functions::clamped_value(x, low, high)))
+                Ok(x.map(|x| crate::udf::clamped_value(x, low, high)))
             }
             Self::Case(case) => match case.chosen(batch, row)? {
                 Some(value) => value.get(batch, row),
@@ -415,7 +298,7 @@ fn small_int(array: &ArrayRef, row: usize) -> Cell<i64> {
 }
 
 /// An expression with text for each row.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Text {
     Column(usize),
     Literal(Option<Box<str>>),
@@ -441,7 +324,8 @@ impl Text {
     fn get<'a>(&'a self, batch: &'a RecordBatch, row: usize) -> Cell<&'a str> {
         match self {
             Self::Column(at) => {
-                let array = batch.columns().get(*at).and_then(|array| array.as_string_opt::<i32>()).ok_or(Unsure)?;
+                let array =
+                    batch.columns().get(*at).and_then(|array| array.as_string_opt::<i32>()).ok_or(Unsure)?;
                 Ok(array.is_valid(row).then(|| array.value(row)))
             }
             Self::Literal(value) => Ok(value.as_deref()),
@@ -454,7 +338,7 @@ impl Text {
 }
 
 /// An expression that holds or not for each row.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Test {
     Column(usize),
     Literal(Option<bool>),
@@ -471,7 +355,7 @@ pub(crate) enum Test {
 }
 
 /// What is compared.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Pair {
     F64(Num<Float64Type>, Num<Float64Type>),
     F32(Num<Float32Type>, Num<Float32Type>),
@@ -492,7 +376,8 @@ impl Test {
             };
         }
         if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
-            let both = || Some(Box::new((Self::new(binary.left(), schema)?, Self::new(binary.right(), schema)?)));
+            let both =
+                || Some(Box::new((Self::new(binary.left(), schema)?, Self::new(binary.right(), schema)?)));
             return match binary.op() {
                 Operator::And => Some(Self::And(both()?)),
                 Operator::Or => Some(Self::Or(both()?)),
@@ -558,7 +443,8 @@ impl Test {
     fn get(&self, batch: &RecordBatch, row: usize) -> Cell<bool> {
         Ok(match self {
             Self::Column(at) => {
-                let array = batch.columns().get(*at).and_then(|array| array.as_boolean_opt()).ok_or(Unsure)?;
+                let array =
+                    batch.columns().get(*at).and_then(|array| array.as_boolean_opt()).ok_or(Unsure)?;
                 array.is_valid(row).then(|| array.value(row))
             }
             Self::Literal(value) => *value,

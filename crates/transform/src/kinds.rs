@@ -7,11 +7,13 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
+    buckets::{Bucketize, BucketizeSettings},
     columns::{Cast, CastSettings, Drop, DropSettings, Rename, RenameSettings},
     dates::{DateParts, DatePartsSettings},
-    encode::{OneHot, OneHotSettings, Ordinal, OrdinalSettings},
+    encode::{OneHot, OneHotSettings},
     impute::{Impute, ImputeSettings},
-    map::{Bucketize, BucketizeSettings, Map, MapSettings},
+    map::{Map, MapSettings},
+    ordinal::{Ordinal, OrdinalSettings},
     pack::{Pack, PackSettings},
     select::{Filter, FilterSettings, Select, SelectSettings, With, WithSettings},
     validate::{Validate, ValidateSettings},

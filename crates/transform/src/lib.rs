@@ -19,6 +19,7 @@
 //! | [`Pack`] | `pack` | numeric columns as one tensor column |
 //! | [`Validate`] | `validate` | rows that break a rule leave on the error port |
 
+mod buckets;
 mod check;
 mod codes;
 mod columns;
@@ -26,11 +27,15 @@ mod dates;
 mod deep;
 mod encode;
 mod expr;
+mod fast;
 mod functions;
 mod impute;
 mod kinds;
 mod literal;
 mod map;
+mod message;
+mod number;
+mod ordinal;
 mod pack;
 mod prepared;
 mod select;
@@ -38,17 +43,20 @@ mod select;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod udf;
 mod validate;
 mod when;
 
+pub use buckets::{Bucketize, Buckets};
 pub use columns::{Cast, ColumnType, Drop, Invalid, Rename};
 pub use dates::{DatePart, DateParts, Epoch};
-pub use encode::{NumberType, OneHot, Ordinal, UnknownCategory, UnknownPlace};
+pub use encode::{NumberType, OneHot, UnknownCategory};
 pub use expr::{CompiledExpr, Expr, MAX_LENGTH};
 pub use impute::{Fill, Impute};
 pub use kinds::kinds;
 pub use literal::Literal;
-pub use map::{Bucketize, Buckets, Map, MapColumn, MapRange, Unmapped};
+pub use map::{Map, MapColumn, MapRange, Unmapped};
+pub use ordinal::{Ordinal, UnknownPlace};
 pub use pack::{Pack, TensorNull, TensorType};
 pub use select::{Filter, Select, With};
 pub use validate::{Rule, Validate};

@@ -18,7 +18,8 @@ use smallvec::SmallVec;
 use crate::{
     CompiledExpr, Expr,
     deep::deep,
-    expr::{Compiler, shown},
+    expr::Compiler,
+    message::shown,
     prepared::{Kernel, Layout, Prepared, Slot, isolate, split},
 };
 
@@ -301,7 +302,8 @@ impl Program {
                 })
                 .collect();
             if let Some(wave) = waves.last_mut() {
-                wave.exprs.push(column.expr.moved(&places)?);
+                let input = wave.schema.as_ref().unwrap_or(schema);
+                wave.exprs.push(column.expr.moved(&places, input)?);
             }
             wide.push(Arc::clone(&column.field));
         }

@@ -18,7 +18,7 @@ use crate::{
     codes::{Codes, Place, shown_value},
     columns::{ColumnType, cast_or_null, fraction_at},
     encode::one_per_row,
-    prepared::{Failure, Kernel, Prepared, column_problem, find, without_failures},
+    prepared::{Failure, Kernel, Layout, Prepared, Slot, column_problem, find, without_failures},
 };
 
 /// What the values of a column must be. Null breaks no rule but `not_null`.
@@ -51,6 +51,8 @@ pub enum Rule {
 }
 
 /// Lets the rows through that keep all rules; the others leave on the error port, each with all the rules it breaks.
+///
+/// Behind the step, a column with the rule `not_null` is never null.
 ///
 /// ```
 /// use millstream_transform::{Rule, Validate};
@@ -98,7 +100,21 @@ impl Validate {
             }
         }
         SchemaError::collect(problems)?;
-        Ok(ValidateKernel { checks, schema: Arc::clone(schema) })
+        let mut narrowed = false;
+        let columns: Vec<_> = schema
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(at, field)| {
+                let filled = |check: &ColumnCheck| check.at == at && matches!(check.check, Check::NotNull);
+                if !field.is_nullable() || !checks.iter().any(filled) {
+                    return (Arc::clone(field), Slot::Input(at));
+                }
+                narrowed = true;
+                (Arc::new(field.as_ref().clone().with_nullable(false)), Slot::Input(at))
+            })
+            .collect();
+        Ok(ValidateKernel { checks, layout: Layout::new(columns, schema)?, narrowed })
     }
 }
 
@@ -135,7 +151,9 @@ fn checks_of(schema: &Schema, name: &str, rules: &[Rule]) -> Result<Vec<ColumnCh
 #[derive(Debug)]
 struct ValidateKernel {
     checks: Vec<ColumnCheck>,
-    schema: SchemaRef,
+    layout: Layout,
+    /// A column may be null before this step and not behind it.
+    narrowed: bool,
 }
 
 #[derive(Debug)]
@@ -200,7 +218,7 @@ impl Check {
                 if can_cast_types(data_type, &to) {
                     Ok(Self::Type(to))
                 } else {
-                    Err(format!("{data_type} is never a {to}"))
+                    Err(format!("{data_type} never fits {to}"))
                 }
             }
         }
@@ -248,7 +266,7 @@ impl Check {
                 let whole = to.is_integer();
                 for row in (0..array.len()).filter(|&row| array.is_valid(row)) {
                     if made.is_null(row) || (whole && fraction_at(array, row)) {
-                        broken(row, format!("{} is not a {to}", value(row)));
+                        broken(row, format!("{} does not fit {to}", value(row)));
                     }
                 }
             }
@@ -259,7 +277,7 @@ impl Check {
 
 impl Kernel for ValidateKernel {
     fn signature(&self) -> Signature {
-        Signature::subset(Arc::clone(&self.schema))
+        Signature::subset(Arc::clone(self.layout.schema()))
     }
 
     fn run(&self, rows: Rows) -> StepResult {
@@ -272,7 +290,9 @@ impl Kernel for ValidateKernel {
                 });
             })?;
         }
-        without_failures(&rows, one_per_row(failures), |rows| Ok(rows.clone()))
+        without_failures(&rows, one_per_row(failures), |rows| {
+            if self.narrowed { self.layout.rows(rows, &[]) } else { Ok(rows.clone()) }
+        })
     }
 }
 

@@ -12,14 +12,12 @@ use arrow::{
 };
 use indexmap::IndexMap;
 use millstream_graph::{
-    ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
+    ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult,
+    Work,
 };
 use smallvec::SmallVec;
 
-use crate::{
-    Fault, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
-    key,
-};
+use crate::{Fault, Found, LookupError, OnlineStore, OnlineTable, Read, Selection, key};
 use names::{Name, parse};
 pub use settings::kinds;
 
@@ -132,7 +130,10 @@ impl Enrich {
 
     /// Takes keys from columns, as pairs of key and column.
     #[must_use]
-    pub fn by_key<K: Into<String>, C: Into<String>>(mut self, keys: impl IntoIterator<Item = (K, C)>) -> Self {
+    pub fn by_key<K: Into<String>, C: Into<String>>(
+        mut self,
+        keys: impl IntoIterator<Item = (K, C)>,
+    ) -> Self {
         self.by = By::Named(keys.into_iter().map(|(key, column)| (key.into(), column.into())).collect());
         self
     }
@@ -194,7 +195,9 @@ impl Step for Enrich {
         let made = Arc::new(prepare::bind(self, schema)?);
         let (known, bound) = self.bound.get_or_init(|| (Arc::clone(schema), made));
         if known != schema {
-            return Err(SchemaError::new("this step is in use with another schema; make one step for each place"));
+            return Err(SchemaError::new(
+                "this step is in use with another schema; make one step for each place",
+            ));
         }
         Ok(Signature::row_wise(Arc::clone(&bound.schema)))
     }
@@ -232,7 +235,8 @@ impl Bound {
     fn answer(&self, rows: &Rows, found: Result<Found, LookupError>) -> StepResult {
         let found = found.map_err(|error| match error {
             LookupError::Unavailable(_) => {
-                StepError::new(ErrorKind::Unavailable, format!("feature set `{}`", self.name())).with_source(error)
+                StepError::new(ErrorKind::Unavailable, format!("feature set `{}`", self.name()))
+                    .with_source(error)
             }
             _ => StepError::internal(format!("feature set `{}`: {error}", self.name())).with_source(error),
         })?;
@@ -257,7 +261,9 @@ impl Bound {
         let keys = key::display(set.keys().iter().map(|key| key.name.as_str()), &columns, fault.row as usize);
         match fault.null.and_then(|pick| self.picks.get(pick)) {
             None => format!("no row for {keys} in feature set `{}`", set.name()),
-            Some(feature) => format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name()),
+            Some(feature) => {
+                format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name())
+            }
         }
     }
 

@@ -34,7 +34,8 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
         fields.push(Arc::new(Field::new(column, set.features()[*feature].data_type.clone(), nullable)));
     }
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-    let selection = Selection::new(&set, &keys, picks).map_err(|error| SchemaError::new(error.to_string()))?;
+    let selection =
+        Selection::new(&set, &keys, picks).map_err(|error| SchemaError::new(error.to_string()))?;
     let picks = added.iter().map(|added| set.features()[added.feature].name.clone()).collect();
     Ok(Bound { table, selection, schema, keys, picks })
 }
@@ -54,10 +55,9 @@ fn keys(
         By::Columns(by) => {
             if by.len() != set.keys().len() {
                 let problem = format!(
-                    "`by` names {} columns, but feature set `{}` has {} keys: {}",
+                    "`by` names {} columns for the keys of feature set `{}`: {}",
                     by.len(),
                     set.name(),
-                    set.keys().len(),
                     listed()
                 );
                 problems.push(SchemaError::new(problem));
@@ -124,7 +124,8 @@ fn added(step: &Enrich, set: &FeatureSet, schema: &SchemaRef, problems: &mut Vec
         if !names().any(|name| name == feature) {
             problems.push(unknown_feature(set, feature));
         } else if !added.iter().any(|added| set.features()[added.feature].name == *feature) {
-            problems.push(SchemaError::new(format!("`policies` names feature `{feature}`, which is not read")));
+            problems
+                .push(SchemaError::new(format!("`policies` names feature `{feature}`, which is not read")));
         }
     }
     let mut taken: HashMap<&str, bool> = HashMap::new();

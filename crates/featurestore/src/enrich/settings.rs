@@ -83,7 +83,8 @@ fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Policy>, D:
 impl Enrich {
     fn from_settings(store: Arc<dyn OnlineStore>, settings: EnrichSettings) -> Self {
         let EnrichSettings { set, by, features, prefix, missing, nulls, policies } = settings;
-        let mut step = Self::new(store, set).features(features.0).prefix(prefix).missing(missing).nulls(nulls);
+        let mut step =
+            Self::new(store, set).features(features.0).prefix(prefix).missing(missing).nulls(nulls);
         step.by = by;
         step.policies = policies
             .into_iter()
@@ -109,7 +110,8 @@ impl<'de> Deserialize<'de> for Features {
                 Ok(Features(vec![name.to_owned()]))
             }
             fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Features, A::Error> {
-                let names: Vec<String> = Deserialize::deserialize(de::value::SeqAccessDeserializer::new(seq))?;
+                let names: Vec<String> =
+                    Deserialize::deserialize(de::value::SeqAccessDeserializer::new(seq))?;
                 if names.is_empty() {
                     return Err(de::Error::custom("no feature is named; leave `features` out to add all"));
                 }
@@ -189,13 +191,19 @@ impl<'de> Deserialize<'de> for Policy {
                     "null" => Ok(Policy::Null),
                     "mean" => Ok(Policy::Mean),
                     "default" => Err(E::custom("a default needs its value: `{default: VALUE}`")),
-                    other => Err(E::custom(suggest::unknown("policy", other, POLICIES.into_iter().chain(["default"])))),
+                    other => Err(E::custom(suggest::unknown(
+                        "policy",
+                        other,
+                        POLICIES.into_iter().chain(["default"]),
+                    ))),
                 }
             }
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Policy, A::Error> {
                 let policy = match map.next_key::<String>()? {
                     Some(key) if key == "default" => Policy::Default(map.next_value()?),
-                    Some(key) => return Err(de::Error::custom(suggest::unknown("policy", &key, ["default"]))),
+                    Some(key) => {
+                        return Err(de::Error::custom(suggest::unknown("policy", &key, ["default"])));
+                    }
                     None => return Err(de::Error::custom("no policy is given: `{default: VALUE}`")),
                 };
                 match map.next_key::<String>()? {

@@ -30,5 +30,6 @@ pub(super) fn read(source: &Source, wanted: &[Column], sink: &mut Sink<'_>) -> R
 }
 
 fn builder(source: &Source) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>, LoadError> {
-    ParquetRecordBatchReaderBuilder::try_new(source.file()?).map_err(|error| source.malformed(At::File, error))
+    ParquetRecordBatchReaderBuilder::try_new(source.file()?)
+        .map_err(|error| source.malformed(At::File, error))
 }

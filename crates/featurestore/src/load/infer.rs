@@ -11,7 +11,10 @@ pub(super) enum Guess {
     #[default]
     Nothing,
     Bool,
-    Integer { negative: bool, beyond_i64: bool },
+    Integer {
+        negative: bool,
+        beyond_i64: bool,
+    },
     Float,
     Date,
     Timestamp,
@@ -25,7 +28,9 @@ impl Guess {
         let first = text.bytes().find(|byte| !matches!(byte, b'-' | b'+')).unwrap_or(b' ');
         match first {
             b't' | b'T' | b'f' | b'F' if is(DataType::Boolean) => Self::Bool,
-            b'N' | b'i' | b'I' if matches!(text, "NaN" | "inf" | "-inf" | "Infinity" | "-Infinity") => Self::Float,
+            b'N' | b'i' | b'I' if matches!(text, "NaN" | "inf" | "-inf" | "Infinity" | "-Infinity") => {
+                Self::Float
+            }
             b'0'..=b'9' | b'.' => Self::of_number(text),
             _ => Self::Text,
         }
@@ -51,11 +56,7 @@ impl Guess {
 
     fn of_float_or_time(text: &str) -> Self {
         let is = |data_type| bits_of_text(text, &data_type).is_some();
-        if is(DataType::Float64) {
-            Self::Float
-        } else {
-            Self::of_string(text)
-        }
+        if is(DataType::Float64) { Self::Float } else { Self::of_string(text) }
     }
 
     /// What a value within quotes is: a time, or just text.
@@ -76,10 +77,9 @@ impl Guess {
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Nothing, other) | (other, Self::Nothing) => other,
-            (
-                Self::Integer { negative: a, beyond_i64: b },
-                Self::Integer { negative: c, beyond_i64: d },
-            ) => Self::Integer { negative: a || c, beyond_i64: b || d },
+            (Self::Integer { negative: a, beyond_i64: b }, Self::Integer { negative: c, beyond_i64: d }) => {
+                Self::Integer { negative: a || c, beyond_i64: b || d }
+            }
             (Self::Integer { .. }, Self::Float) | (Self::Float, Self::Integer { .. }) => Self::Float,
             (Self::Date, Self::Timestamp) | (Self::Timestamp, Self::Date) => Self::Timestamp,
             (a, b) if a == b => a,

@@ -47,7 +47,7 @@ pub(super) fn columns(source: &Source, rows: u64) -> Result<Columns, LoadError> 
 }
 
 pub(super) fn read(source: &Source, wanted: &[Column], sink: &mut Sink<'_>) -> Result<(), LoadError> {
-    let mut rows = TextRows::new(source, wanted);
+    let mut rows = TextRows::new(source, wanted, |_, line| At::Line(line));
     let by_name: IndexMap<&str, usize, ahash::RandomState> =
         wanted.iter().enumerate().map(|(at, column)| (column.name.as_str(), at)).collect();
     let mut seen = vec![false; wanted.len()];
@@ -58,7 +58,9 @@ pub(super) fn read(source: &Source, wanted: &[Column], sink: &mut Sink<'_>) -> R
             match by_name.get(name.as_ref()) {
                 Some(&at) => {
                     if fields[at].replace(raw).is_some() {
-                        return Err(source.malformed(At::Line(line), format!("field `{name}` is there twice")));
+                        return Err(
+                            source.malformed(At::Line(line), format!("field `{name}` is there twice"))
+                        );
                     }
                     seen[at] = true;
                 }
@@ -77,7 +79,8 @@ pub(super) fn read(source: &Source, wanted: &[Column], sink: &mut Sink<'_>) -> R
     })?;
     rows.flush(sink)?;
     if seen.contains(&false) {
-        let there = wanted.iter().zip(&seen).filter(|(_, seen)| **seen).map(|(column, _)| column.name.clone());
+        let there =
+            wanted.iter().zip(&seen).filter(|(_, seen)| **seen).map(|(column, _)| column.name.clone());
         let names: Vec<String> = there.chain(names.into_keys()).collect();
         source.locate(wanted, &names)?;
     }
@@ -85,13 +88,20 @@ pub(super) fn read(source: &Source, wanted: &[Column], sink: &mut Sink<'_>) -> R
 }
 
 /// Adds one field; its JSON type must be the column's: `"7"` is no number.
-fn push(rows: &mut TextRows<'_>, wanted: &[Column], at: usize, raw: Option<&RawValue>, line: u64) -> Result<(), LoadError> {
+fn push(
+    rows: &mut TextRows<'_>,
+    wanted: &[Column],
+    at: usize,
+    raw: Option<&RawValue>,
+    line: u64,
+) -> Result<(), LoadError> {
     let Some(raw) = raw.map(RawValue::get) else { return rows.push(at, None, line) };
     let data_type = &wanted[at].data_type;
     match raw.as_bytes().first() {
         Some(b'n') => rows.push(at, None, line),
         Some(b'"') if *data_type == DataType::Utf8 || data_type.is_temporal() => {
-            let text: Cow<'_, str> = serde_json::from_str::<Text<'_>>(raw).map(|text| text.0).unwrap_or_default();
+            let text: Cow<'_, str> =
+                serde_json::from_str::<Text<'_>>(raw).map(|text| text.0).unwrap_or_default();
             rows.push(at, Some(&text), line)
         }
         Some(b't' | b'f') if *data_type == DataType::Boolean => rows.push(at, Some(raw), line),
@@ -117,15 +127,19 @@ fn each(
         match read.map_err(|error| source.malformed(At::Line(line), error))? {
             0 => break,
             read if read as u64 == LONGEST_LINE => {
-                return Err(source.malformed(At::Line(line), format!("a line of more than {LONGEST_LINE} bytes")));
+                return Err(
+                    source.malformed(At::Line(line), format!("a line of more than {LONGEST_LINE} bytes"))
+                );
             }
             _ => {}
         }
-        let start = if line == 1 { bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes) } else { &bytes };
+        let start =
+            if line == 1 { bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes) } else { &bytes };
         if start.trim_ascii().is_empty() {
             continue;
         }
-        let object = serde_json::from_slice(start).map_err(|error| source.malformed(At::Line(line), json(&error)))?;
+        let object =
+            serde_json::from_slice(start).map_err(|error| source.malformed(At::Line(line), json(&error)))?;
         if !sink(object, line)? {
             break;
         }
@@ -137,7 +151,10 @@ fn each(
 fn json(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let problem = text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem);
-    format!("{problem} at column {}", error.column())
+    match error.column() {
+        0 => problem.to_owned(),
+        column => format!("{problem} at column {column}"),
+    }
 }
 
 /// The fields of an object, in order, not decoded: numbers keep every digit until the column's type is known.

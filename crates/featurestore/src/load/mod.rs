@@ -29,8 +29,8 @@ use arrow::{array::RecordBatch, datatypes::DataType};
 use millstream_graph::suggest;
 
 use crate::{
-    AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, RowProblem, TableBuilder,
-    cell::held_as, set::Column,
+    AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, RowProblem,
+    TableBuilder, cell::held_as, set::Column,
 };
 use source::Source;
 
@@ -172,11 +172,14 @@ pub(crate) fn spec(
     let mut problems = Vec::new();
     let mut type_of = |column: &str| {
         let declared = spec.types.get(column).map(|name| name.data_type());
-        let as_found = || found.iter().find(|(found, _)| found == column).map(|(_, data_type)| data_type.clone());
+        let as_found =
+            || found.iter().find(|(found, _)| found == column).map(|(_, data_type)| data_type.clone());
         match declared.map(Some).or_else(as_found) {
             Some(Some(data_type)) => held_as(&data_type),
             Some(None) => {
-                problems.push(format!("column `{column}` has no value that tells its type; name it under `types`"));
+                problems.push(format!(
+                    "column `{column}` has no value that tells its type; name it under `types`"
+                ));
                 DataType::Null
             }
             None => {
@@ -229,7 +232,9 @@ fn table(set: FeatureSet, source: &Source, options: &LoadOptions) -> Result<Memo
             AppendError::Row { row, problem } => {
                 LoadError::Row { place: source.place(place((row - appended) as usize)), problem }
             }
-            AppendError::Columns { problems } => LoadError::Columns { file: source.name().to_owned(), problems },
+            AppendError::Columns { problems } => {
+                LoadError::Columns { file: source.name().to_owned(), problems }
+            }
             AppendError::TooLarge { limit } => LoadError::TooLarge { file: source.name().to_owned(), limit },
             AppendError::Lookup(error) => LoadError::Lookup(error),
         })?;

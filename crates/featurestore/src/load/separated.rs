@@ -1,6 +1,9 @@
 //! CSV with a header. An empty field is null.
 
-use std::{fs::File, io::BufReader};
+use std::{
+    fs::File,
+    io::{BufReader, Read},
+};
 
 use csv::{Reader, ReaderBuilder, StringRecord};
 
@@ -29,14 +32,14 @@ pub(super) fn columns(source: &Source, rows: u64) -> Result<Columns, LoadError> 
 pub(super) fn read(source: &Source, wanted: &[Column], sink: &mut Sink<'_>) -> Result<(), LoadError> {
     let (mut reader, names) = reader(source)?;
     let columns = source.locate(wanted, &names)?;
-    let mut rows = TextRows::new(source, wanted);
+    let mut rows = TextRows::new(source, wanted, locate);
     let mut record = StringRecord::new();
-    while let Some(line) = next(source, &mut reader, &mut record)? {
+    while let Some(start) = next(source, &mut reader, &mut record)? {
         for (at, &column) in columns.iter().enumerate() {
             let text = record.get(column).filter(|text| !text.is_empty());
-            rows.push(at, text, line)?;
+            rows.push(at, text, start)?;
         }
-        rows.end_row(line, sink)?;
+        rows.end_row(start, sink)?;
     }
     rows.flush(sink)
 }
@@ -53,14 +56,18 @@ fn reader(source: &Source) -> Result<(Reader<BufReader<File>>, Vec<String>), Loa
     }
 }
 
-/// Reads one record; answers the line it starts on, `None` at the end.
-fn next(source: &Source, reader: &mut Reader<BufReader<File>>, record: &mut StringRecord) -> Result<Option<u64>, LoadError> {
+/// Reads one record; answers the byte after the record before it, `None` at the end.
+fn next(
+    source: &Source,
+    reader: &mut Reader<BufReader<File>>,
+    record: &mut StringRecord,
+) -> Result<Option<u64>, LoadError> {
     let more = reader.read_record(record).map_err(|error| malformed(source, &error))?;
-    Ok(more.then(|| record.position().map_or(0, csv::Position::line)))
+    Ok(more.then(|| record.position().map_or(0, csv::Position::byte)))
 }
 
 fn malformed(source: &Source, error: &csv::Error) -> LoadError {
-    let at = error.position().map_or(At::File, |position| At::Line(position.line()));
+    let at = error.position().map_or(At::File, |position| locate(source, position.byte()));
     let problem = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("{len} fields where the header has {expected_len}")
@@ -69,4 +76,21 @@ fn malformed(source: &Source, error: &csv::Error) -> LoadError {
         _ => error.to_string(),
     };
     source.malformed(at, problem)
+}
+
+/// The line of the record that starts behind byte `start`. Between records lie line ends and empty lines, and of a CR LF
+/// the reader leaves the LF for the next record: counting its lines would be off by some.
+fn locate(source: &Source, start: u64) -> At {
+    let Ok(file) = source.file() else { return At::File };
+    let mut line = 1;
+    for (at, byte) in (0_u64..).zip(BufReader::new(file).bytes()) {
+        match byte {
+            Ok(b'\n') => line += 1,
+            Ok(b'\r') => {}
+            Ok(_) if at < start => {}
+            Ok(_) => break,
+            Err(_) => return At::File,
+        }
+    }
+    At::Line(line)
 }

@@ -98,6 +98,10 @@ impl Source {
                 None => problems.push(suggest::unknown("column", name, names.iter().map(String::as_str))),
             }
         }
-        if problems.is_empty() { Ok(found) } else { Err(LoadError::Columns { file: self.name.clone(), problems }) }
+        if problems.is_empty() {
+            Ok(found)
+        } else {
+            Err(LoadError::Columns { file: self.name.clone(), problems })
+        }
     }
 }

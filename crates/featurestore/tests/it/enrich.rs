@@ -33,7 +33,11 @@ fn cards() -> Arc<MemoryStore> {
 
 fn step(settings: serde_json::Value) -> Result<Arc<dyn Step>, String> {
     let kinds = Kinds::default().with(kinds(cards()));
-    kinds.get("enrich").unwrap().build(&settings).map_err(|error| format!("{}: {}", error.path.join("."), error.problems.join("; ")))
+    kinds
+        .get("enrich")
+        .unwrap()
+        .build(&settings)
+        .map_err(|error| format!("{}: {}", error.path.join("."), error.problems.join("; ")))
 }
 
 fn request() -> RecordBatch {
@@ -59,22 +63,70 @@ fn check(settings: serde_json::Value, batch: RecordBatch, expected: Expect) {
 
 #[test]
 fn by_default_all_features_come_and_a_key_without_row_fails() {
-    check(json!({"set": "cards"}), request(), expect![[""]]);
+    check(
+        json!({"set": "cards"}),
+        request(),
+        expect![[r#"
+        card_id Int64, amount Float64, avg Float32?, n Int32?, tier Utf8?, vip Boolean?
+        +---------+--------+-----+---+------+-------+
+        | card_id | amount | avg | n | tier | vip   |
+        +---------+--------+-----+---+------+-------+
+        | 2       | 10.0   | 0.0 | 0 |      | false |
+        | 3       | 30.0   |     | 9 |      | true  |
+        | 2       | 40.0   | 0.0 | 0 |      | false |
+        +---------+--------+-----+---+------+-------+
+        failed: no row for card_id=7 in feature set `cards`
+    "#]],
+    );
 }
 
 #[test]
 fn gaps_are_null_a_default_or_the_mean_of_the_set() {
-    check(json!({"set": "cards", "by": "card_id", "missing": null, "features": ["avg", "tier", "vip"]}), request(), expect![[""]]);
+    check(
+        json!({"set": "cards", "by": "card_id", "missing": null, "features": ["avg", "tier", "vip"]}),
+        request(),
+        expect![[r#"
+        card_id Int64, amount Float64, avg Float32?, tier Utf8?, vip Boolean?
+        +---------+--------+-----+------+-------+
+        | card_id | amount | avg | tier | vip   |
+        +---------+--------+-----+------+-------+
+        | 2       | 10.0   | 0.0 |      | false |
+        | 7       | 20.0   |     |      |       |
+        | 3       | 30.0   |     |      | true  |
+        | 2       | 40.0   | 0.0 |      | false |
+        +---------+--------+-----+------+-------+
+    "#]],
+    );
     check(
         json!({"set": "cards", "features": ["avg", "n"], "missing": "mean", "nulls": {"default": -1}}),
         request(),
-        expect![[""]],
+        expect![[r#"
+            card_id Int64, amount Float64, avg Float32, n Int32
+            +---------+--------+------+---+
+            | card_id | amount | avg  | n |
+            +---------+--------+------+---+
+            | 2       | 10.0   | 0.0  | 0 |
+            | 7       | 20.0   | 0.75 | 4 |
+            | 3       | 30.0   | -1.0 | 9 |
+            | 2       | 40.0   | 0.0  | 0 |
+            +---------+--------+------+---+
+        "#]],
     );
     check(
         json!({"set": "cards", "missing": {"default": 0}, "nulls": "fail", "policies": {
             "tier": {"missing": {"default": "none"}, "nulls": null}, "vip": {"missing": {"default": true}}}}),
         request(),
-        expect![[""]],
+        expect![[r#"
+            card_id Int64, amount Float64, avg Float32, n Int32, tier Utf8?, vip Boolean
+            +---------+--------+-----+---+------+-------+
+            | card_id | amount | avg | n | tier | vip   |
+            +---------+--------+-----+---+------+-------+
+            | 2       | 10.0   | 0.0 | 0 |      | false |
+            | 7       | 20.0   | 0.0 | 0 | none | true  |
+            | 2       | 40.0   | 0.0 | 0 |      | false |
+            +---------+--------+-----+---+------+-------+
+            failed: feature `avg` is null for card_id=3 in feature set `cards`
+        "#]],
     );
 }
 
@@ -83,50 +135,138 @@ fn features_are_chosen_and_named() {
     check(
         json!({"set": "cards", "by": ["card"], "features": ["avg AS usual", "n"], "prefix": "card_", "missing": {"default": 0}}),
         rows! { card: [1_i32], n: [0] },
-        expect![[""]],
+        expect![[r#"
+            card Int32, n Int32, usual Float32?, card_n Int32?
+            +------+---+-------+--------+
+            | card | n | usual | card_n |
+            +------+---+-------+--------+
+            | 1    | 0 | 1.5   | 4      |
+            +------+---+-------+--------+
+        "#]],
     );
     check(
         json!({"set": "cards", "by": {"card_id": "card"}, "features": ["*", "avg AS again"], "missing": "null"}),
         rows! { card: [1_u64] },
-        expect![[""]],
+        expect![[r#"
+            card UInt64, avg Float32?, n Int32?, tier Utf8?, vip Boolean?, again Float32?
+            +------+-----+---+------+------+-------+
+            | card | avg | n | tier | vip  | again |
+            +------+-----+---+------+------+-------+
+            | 1    | 1.5 | 4 | gold | true | 1.5   |
+            +------+-----+---+------+------+-------+
+        "#]],
     );
 }
 
 #[test]
 fn a_null_key_is_a_key_without_row() {
-    check(json!({"set": "cards", "features": "n"}), rows! { card_id: [Some(1_i64), None] }, expect![[""]]);
+    check(
+        json!({"set": "cards", "features": "n"}),
+        rows! { card_id: [Some(1_i64), None] },
+        expect![[r#"
+        card_id Int64?, n Int32?
+        +---------+---+
+        | card_id | n |
+        +---------+---+
+        | 1       | 4 |
+        +---------+---+
+        failed: no row for card_id=null in feature set `cards`
+    "#]],
+    );
 }
 
 #[test]
 fn when_every_row_fails_nothing_comes_out() {
-    check(json!({"set": "cards", "features": "n"}), rows! { card_id: [8_i64, 9] }, expect![[""]]);
+    check(
+        json!({"set": "cards", "features": "n"}),
+        rows! { card_id: [8_i64, 9] },
+        expect![[r#"
+        card_id Int64, n Int32?
+        failed: no row for card_id=8 in feature set `cards`
+        failed: no row for card_id=9 in feature set `cards`
+    "#]],
+    );
 }
 
 #[test]
 fn every_mistake_is_named_at_once() {
-    check(json!({"set": "crads"}), request(), expect![[""]]);
+    check(json!({"set": "crads"}), request(), expect!["no feature set `crads`; did you mean `cards`?"]);
     check(
         json!({"set": "cards", "by": "crad_id", "features": ["agv", "n AS amount", "tier", "tier", "a b"], "missing": "mean",
                "nulls": {"default": "x"}, "policies": {"vpi": {"nulls": "fail"}, "avg": {"nulls": "fail"}}}),
         request(),
-        expect![[""]],
+        expect![[
+            r#"no column `crad_id`; did you mean `card_id`?; feature set `cards` has no feature `agv`; did you mean `avg`?; `a b` is no feature; write `feature`, `feature AS name`, or `*` for all; feature set `cards` has no feature `vpi`; did you mean `vip`?; `policies` names feature `avg`, which is not read; a column `amount` comes in already; name the feature otherwise: `n AS cards_n`; two features are named `tier`; default "x" for feature `n` is no Int32; feature `tier` is Utf8 and has no mean; give it a policy of its own"#
+        ]],
     );
-    check(json!({"set": "cards", "by": ["card_id", "amount"]}), request(), expect![[""]]);
-    check(json!({"set": "cards", "by": {"card": "card_id"}}), request(), expect![[""]]);
-    check(json!({"set": "cards"}), rows! { card_id: ["1"] }, expect![[""]]);
-    check(json!({"set": "cards", "features": "n", "missing": {"default": 1.5}}), request(), expect![[""]]);
+    check(
+        json!({"set": "cards", "by": ["card_id", "amount"]}),
+        request(),
+        expect!["`by` names 2 columns for the keys of feature set `cards`: `card_id`"],
+    );
+    check(
+        json!({"set": "cards", "by": {"card": "card_id"}}),
+        request(),
+        expect!["no key `card`; there is `card_id`; `by` names no column for key `card_id`"],
+    );
+    check(
+        json!({"set": "cards"}),
+        rows! { card_id: ["1"] },
+        expect!["key `card_id` of feature set `cards` is Int64, but column `card_id` is Utf8"],
+    );
+    check(
+        json!({"set": "cards", "features": "n", "missing": {"default": 1.5}}),
+        request(),
+        expect!["default 1.5 for feature `n` is no Int32"],
+    );
 }
 
 #[test]
 fn settings_that_have_no_meaning_are_refused() {
-    check(json!({"set": "cards", "featurs": "n"}), request(), expect![[""]]);
-    check(json!({"set": "cards", "missing": "fial"}), request(), expect![[""]]);
-    check(json!({"set": "cards", "missing": "default"}), request(), expect![[""]]);
-    check(json!({"set": "cards", "missing": 0}), request(), expect![[""]]);
-    check(json!({"set": "cards", "policies": {"n": {"nulls": {"default": 0, "mean": 1}}}}), request(), expect![[""]]);
-    check(json!({"set": "cards", "by": 7}), request(), expect![[""]]);
-    check(json!({"set": "cards", "features": []}), request(), expect![[""]]);
-    check(json!({"set": "cards", "policies": {"n": {"null": "fail"}}}), request(), expect![[""]]);
+    check(
+        json!({"set": "cards", "featurs": "n"}),
+        request(),
+        expect![
+            "featurs: unknown field `featurs`, expected one of `set`, `by`, `features`, `prefix`, `missing`, `nulls`, `policies`"
+        ],
+    );
+    check(
+        json!({"set": "cards", "missing": "fial"}),
+        request(),
+        expect!["missing: no policy `fial`; did you mean `fail`?"],
+    );
+    check(
+        json!({"set": "cards", "missing": "default"}),
+        request(),
+        expect!["missing: a default needs its value: `{default: VALUE}`"],
+    );
+    check(
+        json!({"set": "cards", "missing": 0}),
+        request(),
+        expect!["missing: invalid type: integer `0`, expected `fail`, `null`, `mean` or `{default: VALUE}`"],
+    );
+    check(
+        json!({"set": "cards", "policies": {"n": {"nulls": {"default": 0, "mean": 1}}}}),
+        request(),
+        expect!["policies.n.nulls: `mean` has no meaning beside `default`"],
+    );
+    check(
+        json!({"set": "cards", "by": 7}),
+        request(),
+        expect![
+            "by: invalid type: integer `7`, expected a column, a list of columns, or a column for each key"
+        ],
+    );
+    check(
+        json!({"set": "cards", "features": []}),
+        request(),
+        expect!["features: no feature is named; leave `features` out to add all"],
+    );
+    check(
+        json!({"set": "cards", "policies": {"n": {"null": "fail"}}}),
+        request(),
+        expect!["policies.n.null: unknown field `null`, expected `missing` or `nulls`"],
+    );
 }
 
 #[test]
@@ -143,7 +283,8 @@ fn one_buffer_holds_all_columns_of_one_width() {
     let set = (0..12).fold(FeatureSet::builder("wide").key("id", DataType::Int64), |set, i| {
         set.feature(format!("f{i}"), DataType::Float32)
     });
-    let columns = (0..12).map(|i| (format!("f{i}"), Arc::new(arrow::array::Float32Array::from(vec![i as f32])) as _));
+    let columns =
+        (0..12).map(|i| (format!("f{i}"), Arc::new(arrow::array::Float32Array::from(vec![i as f32])) as _));
     let id = Arc::new(Int64Array::from(vec![1])) as arrow::array::ArrayRef;
     let batch = RecordBatch::try_from_iter([("id".to_owned(), id)].into_iter().chain(columns)).unwrap();
     let (out, _) = run(&Enrich::new(store(set, &[batch]), "wide"), rows! { id: [1_i64] }).unwrap();
@@ -161,7 +302,14 @@ fn many_rows_are_a_job_and_few_are_answered_at_once() {
     let step = Enrich::new(cards(), "cards").missing(Policy::Null);
     let batch = |rows: usize| rows! { card_id: (0..rows as i64).map(|i| i % 5).collect::<Vec<_>>() };
     step.signature(&[batch(1).schema()]).unwrap();
-    let cx = |n| millstream_graph::RunCx::new(millstream_graph::RunId(0), Default::default(), n, std::time::Instant::now);
+    let cx = |n| {
+        millstream_graph::RunCx::new(
+            millstream_graph::RunId(0),
+            Default::default(),
+            n,
+            std::time::Instant::now,
+        )
+    };
     for (rows, at_once) in [(1, true), (1024, true), (1025, false)] {
         let input = millstream_graph::Input::new(smallvec::smallvec![millstream_graph::Token::Rows(
             millstream_graph::Rows::whole(batch(rows))
@@ -198,7 +346,16 @@ fn several_keys_are_given_in_order_or_by_name() {
     let in_order = show(Enrich::new(store.clone(), "limits").by(["c", "t"]));
     let by_name = show(Enrich::new(store, "limits").by_key([("tier", "t"), ("country", "c")]));
     assert_eq!(in_order, by_name);
-    expect![[""]].assert_eq(&in_order);
+    expect![[r#"
+        +---+----+-------+
+        | t | c  | limit |
+        +---+----+-------+
+        | 2 | US | 200.0 |
+        | 1 | DE | 300.0 |
+        +---+----+-------+
+        failed: no row for country=US, tier=300 in feature set `limits`
+    "#]]
+    .assert_eq(&in_order);
 }
 
 #[test]
@@ -208,6 +365,9 @@ fn the_settings_have_a_schema() {
     kinds[0].schema(&mut generator);
     let definitions = serde_json::to_value(generator.definitions()).unwrap();
     let properties = definitions["EnrichSettings"]["properties"].as_object().unwrap();
-    assert_eq!(properties.keys().collect::<Vec<_>>(), ["set", "by", "features", "prefix", "missing", "nulls", "policies"]);
+    assert_eq!(
+        properties.keys().collect::<Vec<_>>(),
+        ["set", "by", "features", "prefix", "missing", "nulls", "policies"]
+    );
     assert!(properties.values().all(|property| property["description"].is_string()));
 }

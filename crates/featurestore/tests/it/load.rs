@@ -7,7 +7,9 @@ use arrow::{
     datatypes::DataType,
 };
 use expect_test::{Expect, expect};
-use millstream_featurestore::{Enrich, FeatureSet, FeatureSetSpec, LoadOptions, MemoryStore, MemoryTable, OnlineTable, Policy, load};
+use millstream_featurestore::{
+    Enrich, FeatureSet, FeatureSetSpec, LoadOptions, MemoryStore, MemoryTable, OnlineTable, Policy, load,
+};
 use millstream_graph::rows;
 use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
@@ -39,7 +41,8 @@ fn load_spec(dir: &Path, spec: Value) -> Result<MemoryTable, String> {
 
 /// The rows of a table for some keys, as text, beneath its columns.
 fn show(table: MemoryTable, request: RecordBatch) -> String {
-    let columns = table.set().features().iter().map(|feature| format!("{} {}", feature.name, feature.data_type));
+    let columns =
+        table.set().features().iter().map(|feature| format!("{} {}", feature.name, feature.data_type));
     let header = format!("{} rows: {}", table.len(), columns.collect::<Vec<_>>().join(", "));
     let mut store = MemoryStore::new();
     let by: Vec<_> = request.schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -57,34 +60,75 @@ fn check(files: &[(&str, &str)], spec: Value, request: RecordBatch, expected: Ex
 #[test]
 fn types_are_found_in_the_whole_file() {
     check(
-        &[("a.csv", "id,n,x,day,at,name,ok,zip\n1,1,1,2024-05-06,2024-05-06T07:08:09.5Z,ann,true,007\n2,-3,2.5,,,\"b,\"\"c\"\"\nd\",FALSE,42\n")],
+        &[(
+            "a.csv",
+            "id,n,x,day,at,name,ok,zip\n1,1,1,2024-05-06,2024-05-06T07:08:09.5Z,ann,true,007\n2,-3,2.5,,,\"b,\"\"c\"\"\nd\",FALSE,42\n",
+        )],
         json!({"keys": ["id"], "source": "a.csv", "types": {"at": "timestamp"}, "features":
                {"n": "int64", "x": "float64", "day": "date", "name": "string", "ok": "bool", "zip": "string"}}),
         rows! { id: [1_i64, 2, 3] },
-        expect![[""]],
+        expect![[r#"
+            2 rows: n Int64, x Float64, day Date32, name Utf8, ok Boolean, zip Utf8
+            +----+----+-----+------------+-------+-------+------+
+            | id | _n | _x  | _day       | _name | _ok   | _zip |
+            +----+----+-----+------------+-------+-------+------+
+            | 1  | 1  | 1.0 | 2024-05-06 | ann   | true  | 007  |
+            | 2  | -3 | 2.5 |            | b,"c" | false | 42   |
+            |    |    |     |            | d     |       |      |
+            | 3  |    |     |            |       |       |      |
+            +----+----+-----+------------+-------+-------+------+
+        "#]],
     );
     check(
-        &[("a.jsonl", "{\"id\": \"a\", \"n\": 1, \"big\": 18446744073709551615}\n\n{\"n\": 2.5, \"id\": \"\\u00fc\", \"t\": true, \"d\": \"2024-05-06\"}\n")],
+        &[(
+            "a.jsonl",
+            "{\"id\": \"a\", \"n\": 1, \"big\": 18446744073709551615}\n\n{\"n\": 2.5, \"id\": \"\\u00fc\", \"t\": true, \"d\": \"2024-05-06\"}\n",
+        )],
         json!({"keys": ["id"], "source": "a.jsonl"}),
         rows! { id: ["a", "ü"] },
-        expect![[""]],
+        expect![[r#"
+            2 rows: n Float64, big UInt64, t Boolean, d Date32
+            +----+-----+----------------------+------+------------+
+            | id | _n  | _big                 | _t   | _d         |
+            +----+-----+----------------------+------+------------+
+            | a  | 1.0 | 18446744073709551615 |      |            |
+            | ü  | 2.5 |                      | true | 2024-05-06 |
+            +----+-----+----------------------+------+------------+
+        "#]],
     );
 }
 
 #[test]
 fn the_latest_row_counts_and_of_equally_late_ones_the_last() {
-    let rows = "id,at,x\n1,2024-01-02,10\n1,2024-01-03,20\n1,2024-01-01,30\n2,2024-01-01,40\n2,2024-01-01,50\n";
+    let rows =
+        "id,at,x\n1,2024-01-02,10\n1,2024-01-03,20\n1,2024-01-01,30\n2,2024-01-01,40\n2,2024-01-01,50\n";
     check(
         &[("a.csv", rows)],
         json!({"keys": ["id"], "source": "a.csv", "timestamp": "at"}),
         rows! { id: [1_i64, 2] },
-        expect![[""]],
+        expect![[r#"
+            2 rows: x Int64
+            +----+----+
+            | id | _x |
+            +----+----+
+            | 1  | 20 |
+            | 2  | 50 |
+            +----+----+
+        "#]],
     );
     check(
         &[("a.csv", rows)],
         json!({"keys": ["id"], "source": "a.csv", "timestamp": "at", "features": {"at": "date"}}),
         rows! { id: [1_i64, 2] },
-        expect![[""]],
+        expect![[r#"
+            2 rows: at Date32
+            +----+------------+
+            | id | _at        |
+            +----+------------+
+            | 1  | 2024-01-03 |
+            | 2  | 2024-01-01 |
+            +----+------------+
+        "#]],
     );
 }
 
@@ -94,41 +138,89 @@ fn a_row_of_nulls_and_a_row_of_zeros_are_rows() {
         &[("a.csv", "id,x,y\n1,,\n2,0,0\n")],
         json!({"keys": ["id"], "source": "a.csv", "features": {"x": "float32", "y": "int8"}}),
         rows! { id: [1_i64, 2] },
-        expect![[""]],
+        expect![[r#"
+            2 rows: x Float32, y Int8
+            +----+-----+----+
+            | id | _x  | _y |
+            +----+-----+----+
+            | 1  |     |    |
+            | 2  | 0.0 | 0  |
+            +----+-----+----+
+        "#]],
     );
 }
 
 #[test]
 fn what_does_not_fit_is_named_with_its_place() {
-    let csv = |text: &str, spec: Value, expected: Expect| check(&[("a.csv", text)], spec, rows! { id: [1_i64] }, expected);
+    let csv = |text: &str, spec: Value, expected: Expect| {
+        check(&[("a.csv", text)], spec, rows! { id: [1_i64] }, expected)
+    };
     let typed = |data_type: &str| json!({"keys": ["id"], "source": "a.csv", "features": {"x": data_type}});
-    csv("id,x\n1,2\n2,abc\n", typed("float32"), expect![[""]]);
-    csv("id,x\r\n1,2\r\n2,300\r\n", typed("int8"), expect![[""]]);
-    csv("id,x,note\n1,2,\"two\nlines\"\n2,1.5,\n", typed("int64"), expect![[""]]);
-    csv("id,x\n1,1e39\n", typed("float32"), expect![[""]]);
-    csv("id,x\n1,yes\n", typed("bool"), expect![[""]]);
-    csv("id,x\n1,2\n,3\n", typed("int64"), expect![[""]]);
-    csv("id,x\n1,2\n2,3\n1,4\n", typed("int64"), expect![[""]]);
-    csv("id,x\n1,2\n2\n", typed("int64"), expect![[""]]);
-    csv("id,x,x\n1,2,3\n", typed("int64"), expect![[""]]);
-    csv("id,y,z\n1,2,3\n", typed("int64"), expect![[""]]);
-    csv("id,x\n1,\n", json!({"keys": ["id"], "source": "a.csv"}), expect![[""]]);
-    csv("id,x\n1,2\n", json!({"keys": ["di"], "source": "a.csv", "types": {"xx": "int8"}}), expect![[""]]);
-    csv("id,x\n1.5,2\n", json!({"keys": ["id"], "source": "a.csv"}), expect![[""]]);
-    csv("id,x,at\n1,2,\n", json!({"keys": ["id"], "source": "a.csv", "timestamp": "at", "types": {"at": "date"}}), expect![[""]]);
-    csv("id\n1\n", json!({"keys": ["id"], "source": "a.csv"}), expect![[""]]);
-    csv("", json!({"keys": ["id"], "source": "a.csv"}), expect![[""]]);
+    csv("id,x\n1,2\n2,abc\n", typed("float32"), expect!["a.csv:3: column `x`: `abc` is no Float32"]);
+    csv("id,x\r\n1,2\r\n2,300\r\n", typed("int8"), expect!["a.csv:3: column `x`: `300` is no Int8"]);
+    csv(
+        "id,x,note\n1,2,\"two\nlines\"\n2,1.5,\n",
+        typed("int64"),
+        expect!["a.csv:4: column `x`: `1.5` is no Int64"],
+    );
+    csv("\u{feff}id,x\n\n\n1,2\n\n2,a\n", typed("int8"), expect!["a.csv:6: column `x`: `a` is no Int8"]);
+    csv("id,x\r\n1,2\r\n\r\n2\r\n", typed("int8"), expect!["a.csv:4: 1 fields where the header has 2"]);
+    csv("id,x\n1,1e39\n", typed("float32"), expect!["a.csv:2: column `x`: `1e39` is no Float32"]);
+    csv("id,x\n1,yes\n", typed("bool"), expect!["a.csv:2: column `x`: `yes` is no Boolean"]);
+    csv("id,x\n1,2\n,3\n", typed("int64"), expect!["a.csv:3: key `id` is null"]);
+    csv(
+        "id,x\n1,2\n2,3\n1,4\n",
+        typed("int64"),
+        expect!["a.csv:4: a second row for id=1; name a `timestamp` column for the latest row to count"],
+    );
+    csv("id,x\n1,2\n2\n", typed("int64"), expect!["a.csv:3: 1 fields where the header has 2"]);
+    csv("id,x,x\n1,2,3\n", typed("int64"), expect!["a.csv:1: column `x` is named twice"]);
+    csv("id,y,z\n1,2,3\n", typed("int64"), expect!["`a.csv`: no column `x`; did you mean `y`?"]);
+    csv(
+        "id,x\n1,\n",
+        json!({"keys": ["id"], "source": "a.csv"}),
+        expect!["`a.csv`: column `x` has no value that tells its type; name it under `types`"],
+    );
+    csv(
+        "id,x\n1,2\n",
+        json!({"keys": ["di"], "source": "a.csv", "types": {"xx": "int8"}}),
+        expect!["`a.csv`: no column `di`; did you mean `id`?; no column `xx`; did you mean `x`?"],
+    );
+    csv(
+        "id,x\n1.5,2\n",
+        json!({"keys": ["id"], "source": "a.csv"}),
+        expect![
+            "feature set `cards`: key `id` is Float64; a key is an integer, a string, a truth value, a date or a timestamp"
+        ],
+    );
+    csv(
+        "id,x,at\n1,2,\n",
+        json!({"keys": ["id"], "source": "a.csv", "timestamp": "at", "types": {"at": "date"}}),
+        expect!["a.csv:2: timestamp `at` is null"],
+    );
+    csv(
+        "id\n1\n",
+        json!({"keys": ["id"], "source": "a.csv"}),
+        expect!["feature set `cards`: no feature; a set has at least one"],
+    );
+    csv("", json!({"keys": ["id"], "source": "a.csv"}), expect!["`a.csv`: no column `id`; there is none"]);
 
     let json = |text: &str, expected: Expect| {
         let spec = json!({"keys": ["id"], "source": "a.jsonl", "features": {"x": "int64"}});
         check(&[("a.jsonl", text)], spec, rows! { id: [1_i64] }, expected);
     };
-    json("{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": \"3\"}\n", expect![[""]]);
-    json("{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": [3]}\n", expect![[""]]);
-    json("{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": }\n", expect![[""]]);
-    json("[1, 2]\n", expect![[""]]);
-    json("{\"id\": 1, \"x\": 2, \"x\": 3}\n", expect![[""]]);
-    json("{\"id\": 1, \"y\": 2}\n", expect![[""]]);
+    json(
+        "{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": \"3\"}\n",
+        expect![[r#"a.jsonl:2: column `x`: `"3"` is no Int64"#]],
+    );
+    json(
+        "{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": [3]}\n",
+        expect!["a.jsonl:2: column `x`: `[3]` is no Int64"],
+    );
+    json("{\"id\": 1, \"x\": 2}\n{\"id\": 2, \"x\": }\n", expect!["a.jsonl:2: expected value at column 16"]);
+    json("[1, 2]\n", expect!["a.jsonl:1: invalid type: sequence, expected an object"]);
+    json("{\"id\": 1, \"x\": 2, \"x\": 3}\n", expect!["a.jsonl:1: field `x` is there twice"]);
+    json("{\"id\": 1, \"y\": 2}\n", expect!["`a.jsonl`: no column `x`; did you mean `y`?"]);
 }
 
 #[test]
@@ -136,27 +228,74 @@ fn what_does_not_fit_in_parquet_is_named_with_its_row() {
     let check = |batch: RecordBatch, spec: Value, expected: Expect| {
         let dir = project(&[]);
         write_parquet(&dir.path().join("a.parquet"), &batch);
-        let text = load_spec(dir.path(), spec).map_or_else(|error| error, |table| show(table, rows! { id: [1_i64] }));
+        let text = load_spec(dir.path(), spec)
+            .map_or_else(|error| error, |table| show(table, rows! { id: [1_i64] }));
         expected.assert_eq(&text);
     };
-    let typed = |data_type: &str| json!({"keys": ["id"], "source": "a.parquet", "features": {"x": data_type}});
-    check(rows! { id: [1_i64, 2], x: [1.0, 2.5] }, typed("int64"), expect![[""]]);
-    check(rows! { id: [1_i64, 2], x: [1.0, 1e300] }, typed("float32"), expect![[""]]);
-    check(rows! { id: [1_i64, 2], x: [7_i64, 300] }, typed("int8"), expect![[""]]);
-    check(rows! { id: [1_i64, 2], x: ["1", "b"] }, typed("int8"), expect![[""]]);
-    check(rows! { id: [1_i64, 2], x: [1, 2] }, typed("string"), expect![[""]]);
-    check(rows! { id: [Some(1_i64), None], x: [1, 2] }, typed("int32"), expect![[""]]);
-    check(rows! { id: [1_i64, 2], x: ["2024-01-01", "2024-05-06T01:02:03+01:00"] }, typed("timestamp"), expect![[""]]);
-    check(rows! { id: [1_i64, 2], y: [1, 2] }, typed("int32"), expect![[""]]);
-    let lists: ArrayRef = Arc::new(arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>([Some([Some(1)])]));
+    let typed =
+        |data_type: &str| json!({"keys": ["id"], "source": "a.parquet", "features": {"x": data_type}});
+    check(
+        rows! { id: [1_i64, 2], x: [1.0, 2.5] },
+        typed("int64"),
+        expect!["a.parquet: row 2: column `x`: `2.5` is no Int64"],
+    );
+    check(
+        rows! { id: [1_i64, 2], x: [1.0, 1e300] },
+        typed("float32"),
+        expect!["a.parquet: row 2: column `x`: `1e300` is no Float32"],
+    );
+    check(
+        rows! { id: [1_i64, 2], x: [7_i64, 300] },
+        typed("int8"),
+        expect!["a.parquet: row 2: column `x`: `300` is no Int8"],
+    );
+    check(
+        rows! { id: [1_i64, 2], x: ["1", "b"] },
+        typed("int8"),
+        expect!["a.parquet: row 2: column `x`: `b` is no Int8"],
+    );
+    check(
+        rows! { id: [1_i64, 2], x: [1, 2] },
+        typed("string"),
+        expect!["`a.parquet`: column `x` is Int32, not Utf8"],
+    );
+    check(
+        rows! { id: [Some(1_i64), None], x: [1, 2] },
+        typed("int32"),
+        expect!["a.parquet: row 2: key `id` is null"],
+    );
+    check(
+        rows! { id: [1_i64, 2], x: ["2024-01-01", "2024-05-06T01:02:03+01:00"] },
+        typed("timestamp"),
+        expect![[r#"
+        2 rows: x Timestamp(µs, "UTC")
+        +----+----------------------+
+        | id | _x                   |
+        +----+----------------------+
+        | 1  | 2024-01-01T00:00:00Z |
+        +----+----------------------+
+    "#]],
+    );
+    check(
+        rows! { id: [1_i64, 2], y: [1, 2] },
+        typed("int32"),
+        expect!["`a.parquet`: no column `x`; did you mean `y`?"],
+    );
+    let lists: ArrayRef =
+        Arc::new(arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>([Some(
+            [Some(1)],
+        )]));
     let ids: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![1]));
     check(
         RecordBatch::try_from_iter([("id", ids), ("parts", lists)]).unwrap(),
         json!({"keys": ["id"], "source": "a.parquet"}),
-        expect![[""]],
+        expect![
+            "feature set `cards`: feature `parts` is List(Int32); a feature is a number, a string, a truth value, a date or a timestamp"
+        ],
     );
     let dir = project(&[("a.parquet", "this is no Parquet")]);
-    expect![[""]].assert_eq(&load_spec(dir.path(), typed("int8")).unwrap_err());
+    expect!["`a.parquet`: Parquet error: Invalid Parquet file. Corrupt footer"]
+        .assert_eq(&load_spec(dir.path(), typed("int8")).unwrap_err());
 }
 
 #[test]
@@ -212,10 +351,19 @@ fn a_file_outside_the_project_is_refused() {
 
 #[test]
 fn more_than_the_memory_allowed_is_refused() {
-    let text: String = (0..20_000).fold("id,x\n".into(), |text, i| format!("{text}{i},1\n"));
+    let text: String =
+        std::iter::once("id,x\n".into()).chain((0..20_000).map(|i| format!("{i},1\n"))).collect();
     let dir = project(&[("a.csv", &text)]);
-    let set = || FeatureSet::builder("cards").key("id", DataType::Int64).feature("x", DataType::Float32).build().unwrap();
-    let bounded = |max_bytes| load::file(set(), dir.path(), "a.csv", &LoadOptions { max_bytes, ..LoadOptions::default() });
+    let set = || {
+        FeatureSet::builder("cards")
+            .key("id", DataType::Int64)
+            .feature("x", DataType::Float32)
+            .build()
+            .unwrap()
+    };
+    let bounded = |max_bytes| {
+        load::file(set(), dir.path(), "a.csv", &LoadOptions { max_bytes, ..LoadOptions::default() })
+    };
     let error = bounded(100_000).unwrap_err();
     expect!["`a.csv`: the rows take more than 100000 bytes"].assert_eq(&error.to_string());
     assert_eq!(bounded(10_000_000).unwrap().len(), 20_000);
@@ -225,6 +373,7 @@ fn more_than_the_memory_allowed_is_refused() {
 fn inference_looks_at_no_more_rows_than_allowed() {
     let dir = project(&[("a.csv", "id,x\n1,2\n2,2.5\n")]);
     let spec: FeatureSetSpec = serde_json::from_value(json!({"keys": ["id"], "source": "a.csv"})).unwrap();
-    let error = spec.load("cards", dir.path(), &LoadOptions { infer_rows: 1, ..LoadOptions::default() }).unwrap_err();
+    let error =
+        spec.load("cards", dir.path(), &LoadOptions { infer_rows: 1, ..LoadOptions::default() }).unwrap_err();
     expect!["a.csv:3: column `x`: `2.5` is no Int64"].assert_eq(&error.to_string());
 }

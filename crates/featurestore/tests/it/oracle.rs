@@ -3,10 +3,15 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int8Array, Int64Array, RecordBatch, StringArray},
+    array::{
+        Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int8Array, Int64Array, RecordBatch,
+        StringArray,
+    },
     datatypes::DataType,
 };
-use millstream_featurestore::{Cell, FeatureSet, Found, Gap, MemoryTable, OnlineTable, Pick, Read, Selection, Status};
+use millstream_featurestore::{
+    Cell, FeatureSet, Found, Gap, MemoryTable, OnlineTable, Pick, Read, Selection, Status,
+};
 use proptest::prelude::*;
 
 /// The features of one row; null where `None`.
@@ -27,7 +32,14 @@ fn row() -> impl Strategy<Value = Row> {
     use proptest::option::of;
     let float = prop_oneof![Just(0.0), Just(-0.0), Just(f64::NAN), any::<f64>()];
     (of(any::<f32>()), of(float), of(any::<i64>()), of(any::<i8>()), of(any::<bool>()), of("[a-zü]{0,3}"))
-        .prop_map(|(single, double, whole, tiny, truth, text)| Row { single, double, whole, tiny, truth, text })
+        .prop_map(|(single, double, whole, tiny, truth, text)| Row {
+            single,
+            double,
+            whole,
+            tiny,
+            truth,
+            text,
+        })
 }
 
 /// Few different values, so that keys repeat.
@@ -36,7 +48,9 @@ fn known_key() -> impl Strategy<Value = (i64, String)> {
 }
 
 fn asked_key() -> impl Strategy<Value = Key> {
-    known_key().prop_flat_map(|(a, b)| (proptest::option::weighted(0.9, Just(a)), proptest::option::weighted(0.9, Just(b))))
+    known_key().prop_flat_map(|(a, b)| {
+        (proptest::option::weighted(0.9, Just(a)), proptest::option::weighted(0.9, Just(b)))
+    })
 }
 
 fn set(keys: &[usize]) -> FeatureSet {
@@ -104,8 +118,12 @@ fn got(column: &ArrayRef) -> Vec<Option<String>> {
         values.map(|value| value.map(&text)).collect()
     }
     match column.data_type() {
-        DataType::Float32 => texts(column.as_primitive::<Float32Type>().iter(), |value| value.to_bits().to_string()),
-        DataType::Float64 => texts(column.as_primitive::<Float64Type>().iter(), |value| value.to_bits().to_string()),
+        DataType::Float32 => {
+            texts(column.as_primitive::<Float32Type>().iter(), |value| value.to_bits().to_string())
+        }
+        DataType::Float64 => {
+            texts(column.as_primitive::<Float64Type>().iter(), |value| value.to_bits().to_string())
+        }
         DataType::Int64 => texts(column.as_primitive::<Int64Type>().iter(), |value| value.to_string()),
         DataType::Int8 => texts(column.as_primitive::<Int8Type>().iter(), |value| value.to_string()),
         DataType::Boolean => texts(column.as_boolean().iter(), |value| value.to_string()),
@@ -204,6 +222,10 @@ proptest! {
             prop_assert_eq!(failed.columns[pick].null_count(), 0);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// A key means its number: every width of integer finds it, and none finds another.
     #[test]
@@ -243,8 +265,15 @@ fn keys_of_several_parts_do_not_run_into_each_other() {
         .unwrap();
     let column = |texts: [&str; 3]| Arc::new(StringArray::from_iter_values(texts)) as ArrayRef;
     let n: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
-    let rows = RecordBatch::try_from_iter([("a", column(["x", "xy", ""])), ("b", column(["yz", "z", "xyz"])), ("n", n)]).unwrap();
+    let rows = RecordBatch::try_from_iter([
+        ("a", column(["x", "xy", ""])),
+        ("b", column(["yz", "z", "xyz"])),
+        ("n", n),
+    ])
+    .unwrap();
     let table = MemoryTable::from_batches(set.clone(), std::slice::from_ref(&rows)).unwrap();
-    let selection = Selection::new(&set, &[0, 1], vec![Pick { feature: 0, missing: Gap::Fail, null: Gap::Fail }]).unwrap();
+    let selection =
+        Selection::new(&set, &[0, 1], vec![Pick { feature: 0, missing: Gap::Fail, null: Gap::Fail }])
+            .unwrap();
     assert_eq!(found(&table, &rows, &selection).columns[0].as_ref(), rows.column(2).as_ref());
 }

@@ -4,7 +4,7 @@
 //! use millstream_graph::spec::{kinds, Document, GraphSpec, Kinds};
 //!
 //! let text = "
-//! input: {id: int64, name: utf8?}
+//! input: {id: int64, name: string?}
 //! steps:
 //!   same: {from: [input, input], merge: }
 //! respond: same

@@ -43,7 +43,7 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
             "description": { "type": "string", "description": "What the graph is for." },
             "input": {
                 "type": "object",
-                "description": "The columns of a request and their types, such as `int64`, `utf8?` or `tensor<float32, 28>`.",
+                "description": "The columns of a request and their types, such as `int64`, `string?` or `tensor<float32, 28>`.",
                 "additionalProperties": { "type": "string" },
             },
             "steps": {

@@ -1,4 +1,4 @@
-//! Column types as text: `int64`, `utf8?`, `list<float32>`, `tensor<float32, 3, 224>`, `struct<a: int64, b: utf8?>`.
+//! Column types as text: `int64`, `string?`, `list<float32>`, `tensor<float32, 3, 224>`, `struct<a: int64, b: string?>`.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::suggest;
 /// Metadata key of a text column that holds any JSON value as its text.
 pub const JSON_COLUMN: &str = "millstream.json";
 
-const SIMPLE: [(&str, DataType); 17] = [
+const SIMPLE: [(&str, DataType); 16] = [
     ("bool", DataType::Boolean),
     ("int8", DataType::Int8),
     ("int16", DataType::Int16),
@@ -22,16 +22,16 @@ const SIMPLE: [(&str, DataType); 17] = [
     ("float16", DataType::Float16),
     ("float32", DataType::Float32),
     ("float64", DataType::Float64),
-    ("utf8", DataType::Utf8),
+    ("string", DataType::Utf8),
     ("binary", DataType::Binary),
-    ("date32", DataType::Date32),
+    ("date", DataType::Date32),
     ("json", DataType::Utf8),
-    ("timestamp", DataType::Timestamp(TimeUnit::Microsecond, None)),
 ];
+/// Points in time are in UTC.
 const UNITS: [(&str, TimeUnit); 4] = [
+    ("timestamp", TimeUnit::Microsecond),
     ("timestamp_s", TimeUnit::Second),
     ("timestamp_ms", TimeUnit::Millisecond),
-    ("timestamp_us", TimeUnit::Microsecond),
     ("timestamp_ns", TimeUnit::Nanosecond),
 ];
 const MAX_DEPTH: usize = 16;
@@ -85,7 +85,7 @@ fn parse(name: &str, text: &str, depth: usize) -> Result<Field, String> {
         return Ok(field(DataType::Struct(fields.collect::<Result<Vec<_>, String>>()?.into())));
     }
     if let Some((_, unit)) = UNITS.iter().find(|(known, _)| *known == text) {
-        return Ok(field(DataType::Timestamp(*unit, None)));
+        return Ok(field(DataType::Timestamp(*unit, Some("UTC".into()))));
     }
     match SIMPLE.iter().find(|(known, _)| *known == text) {
         Some(("json", data_type)) => {
@@ -93,7 +93,7 @@ fn parse(name: &str, text: &str, depth: usize) -> Result<Field, String> {
         }
         Some((_, data_type)) => Ok(field(data_type.clone())),
         None => {
-            let known = SIMPLE.iter().map(|(name, _)| *name).chain(["list", "tensor", "struct"]);
+            let known = SIMPLE.iter().map(|(name, _)| *name).chain(["timestamp", "list", "tensor", "struct"]);
             Err(suggest::unknown("type", text, known))
         }
     }
@@ -141,7 +141,6 @@ pub fn type_text(field: &Field) -> String {
             let fields = fields.iter().map(|field| format!("{}: {}", field.name(), type_text(field)));
             format!("struct<{}>", fields.collect::<Vec<_>>().join(", "))
         }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => "timestamp".to_owned(),
         DataType::Timestamp(unit, _) => {
             UNITS.iter().find(|(_, known)| known == unit).map_or("timestamp", |(name, _)| name).to_owned()
         }

@@ -1,5 +1,7 @@
 //! Steps that send rows one way or another: filter and choose.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{BooleanArray, RecordBatch},
     datatypes::SchemaRef,
@@ -27,7 +29,7 @@ impl Filter {
 
 impl Step for Filter {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        Ok(Signature::subset(single(inputs)?.clone()))
+        Ok(Signature::subset(Arc::clone(single(inputs)?)))
     }
 
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -64,7 +66,7 @@ impl Choose {
 impl Step for Choose {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
         let schema = single(inputs)?;
-        let port = |name: &String| OutPort::new(name, schema.clone(), RowFlow::Subset);
+        let port = |name: &String| OutPort::new(name, Arc::clone(schema), RowFlow::Subset);
         Ok(Signature::ports(self.ports.iter().map(port).collect()))
     }
 

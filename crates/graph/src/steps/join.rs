@@ -92,7 +92,14 @@ impl Join {
                     (Some(first), JoinOn::Rows) if fields[first].data_type() == field.data_type() => {
                         carried.push((columns[first], (port, at)));
                     }
-                    (Some(first), _) => errors.push(SchemaError::new(format!(
+                    (Some(first), JoinOn::Rows) => errors.push(SchemaError::new(format!(
+                        "column `{}` is {} on input {} but {} on input {port}; rename one",
+                        field.name(),
+                        fields[first].data_type(),
+                        columns[first].0,
+                        field.data_type(),
+                    ))),
+                    (Some(first), JoinOn::Keys(_)) => errors.push(SchemaError::new(format!(
                         "column `{}` comes from inputs {} and {port}; rename or drop one",
                         field.name(),
                         columns[first].0
@@ -112,6 +119,9 @@ fn key_columns(
     errors: &mut Vec<SchemaError>,
 ) -> (Vec<Vec<usize>>, Option<RowConverter>) {
     let mut keys = vec![Vec::new(); inputs.len()];
+    if names.is_empty() {
+        errors.push(SchemaError::new("rows need a column to meet on; name a key"));
+    }
     for name in names {
         let mut first: Option<(usize, &Field)> = None;
         for (port, schema) in inputs.iter().enumerate() {
@@ -135,7 +145,8 @@ fn key_columns(
             }
         }
     }
-    let sort_fields = keys[0].iter().map(|&at| SortField::new(inputs[0].field(at).data_type().clone())).collect();
+    let sort_fields =
+        keys[0].iter().map(|&at| SortField::new(inputs[0].field(at).data_type().clone())).collect();
     match RowConverter::new(sort_fields) {
         Ok(converter) => (keys, Some(converter)),
         Err(error) => {
@@ -184,25 +195,22 @@ impl Layout {
             }
             met.push(rows);
         }
-        let column = |(port, at): (usize, usize)| -> Result<ArrayRef, StepError> {
-            let field = self.columns.iter().position(|c| *c == (port, at));
+        let column = |(index, &(port, at)): (usize, &(usize, usize))| -> Result<ArrayRef, StepError> {
             Ok(match (&tokens[port], &met[port]) {
                 (Token::Rows(rows), None) => Arc::clone(rows.batch().column(at)),
                 (Token::Rows(rows), Some(met)) => take(rows.batch().column(at), met, None)?,
-                (Token::Skip, _) => {
-                    let field = self.schema.field(field.unwrap_or(0));
-                    new_null_array(field.data_type(), left.len())
-                }
+                (Token::Skip, _) => new_null_array(self.schema.field(index).data_type(), left.len()),
             })
         };
         if how == JoinHow::Inner && tokens.iter().any(|token| matches!(token, Token::Skip)) {
             return Ok(Output::none());
         }
         self.check_carried(&tokens, &met)?;
-        let columns = self.columns.iter().map(|&place| column(place)).collect::<Result<Vec<_>, _>>()?;
+        let columns = self.columns.iter().enumerate().map(column).collect::<Result<Vec<_>, _>>()?;
         if kept.iter().any(|kept| !kept) {
             let keep = BooleanArray::from(kept);
-            let columns = columns.iter().map(|c| arrow::compute::filter(c, &keep)).collect::<Result<Vec<_>, _>>()?;
+            let columns =
+                columns.iter().map(|c| arrow::compute::filter(c, &keep)).collect::<Result<Vec<_>, _>>()?;
             let rows = left.filter(&keep)?;
             return Ok(Output::one(rows.replace(self.batch(columns, rows.len())?)?));
         }
@@ -229,7 +237,8 @@ impl Layout {
         port: usize,
     ) -> Result<UInt32Array, StepError> {
         let keys_of = |rows: &Rows, port: usize| -> Result<Vec<Option<OwnedRow>>, StepError> {
-            let columns: Vec<_> = self.keys[port].iter().map(|&at| Arc::clone(rows.batch().column(at))).collect();
+            let columns: Vec<_> =
+                self.keys[port].iter().map(|&at| Arc::clone(rows.batch().column(at))).collect();
             let keys = converter.convert_columns(&columns)?;
             let whole = |row: usize| columns.iter().all(|column| column.is_valid(row));
             Ok((0..rows.len()).map(|row| whole(row).then(|| keys.row(row).owned())).collect())
@@ -239,7 +248,9 @@ impl Layout {
             if let Some(key) = key
                 && let Some(twice) = index.insert(key, row as u32)
             {
-                return Err(StepError::rows(format!("input {port} has rows {twice} and {row} with the same key")));
+                return Err(StepError::rows(format!(
+                    "input {port} has rows {twice} and {row} with the same key"
+                )));
             }
         }
         Ok(keys_of(left, 0)?.into_iter().map(|key| key.and_then(|key| index.get(&key).copied())).collect())
@@ -258,12 +269,15 @@ impl Layout {
                 None => Ok(Arc::clone(column)),
                 Some(met) => take(column, met, None),
             };
-            let (a_column, b_column) = (lined_up(a_column, &met[*first_port])?, lined_up(b_column, &met[*port])?);
+            let (a_column, b_column) =
+                (lined_up(a_column, &met[*first_port])?, lined_up(b_column, &met[*port])?);
             let there = |row: usize| {
                 let has = |met: &Option<UInt32Array>| met.as_ref().is_none_or(|met| met.is_valid(row));
                 has(&met[*first_port]) && has(&met[*port])
             };
-            let differs = |row: usize| there(row) && a_column.slice(row, 1).to_data() != b_column.slice(row, 1).to_data();
+            let differs = |row: usize| {
+                there(row) && a_column.slice(row, 1).to_data() != b_column.slice(row, 1).to_data()
+            };
             if (0..a_column.len()).any(differs) {
                 let name = a.schema().field(*first).name();
                 return Err(StepError::internal(format!(

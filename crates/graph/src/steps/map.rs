@@ -1,5 +1,7 @@
 //! A step from a closure over batches.
 
+use std::sync::Arc;
+
 use arrow::{
     array::RecordBatch,
     datatypes::{Schema, SchemaRef},
@@ -42,7 +44,7 @@ impl Map {
 impl Step for Map {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
         single(inputs)?;
-        let output = self.output.clone();
+        let output = Arc::clone(&self.output);
         Ok(if self.keeps_rows { Signature::row_wise(output) } else { Signature::free(output) })
     }
 
@@ -53,7 +55,7 @@ impl Step for Map {
 
 /// The batch under the schema that the step declared, which later steps rely on.
 pub(super) fn declared(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, StepError> {
-    if std::sync::Arc::ptr_eq(batch.schema_ref(), schema) {
+    if Arc::ptr_eq(batch.schema_ref(), schema) {
         return Ok(batch);
     }
     let types = |schema: &Schema| {
@@ -72,5 +74,5 @@ pub(super) fn declared(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordB
         )));
     }
     let (_, columns, _) = batch.into_parts();
-    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

@@ -36,13 +36,18 @@ impl Step for Merge {
         let mut errors = Vec::new();
         for (at, other) in inputs.iter().enumerate() {
             let (columns, problems) = find_columns(first, other);
-            errors.extend(problems);
+            let named = |error: &SchemaError| SchemaError::new(format!("input {at}: {error}"));
+            errors.extend(problems.iter().map(named));
             let extra = other.fields().iter().filter(|field| first.column_with_name(field.name()).is_none());
             errors.extend(extra.map(|field| {
-                SchemaError::new(format!("input {at} has a column `{}` that input 0 lacks; drop it", field.name()))
+                SchemaError::new(format!(
+                    "input {at}: column `{}` is not there on input 0; drop it",
+                    field.name()
+                ))
             }));
             for field in &mut fields {
-                let nullable = other.column_with_name(field.name()).is_some_and(|(_, other)| other.is_nullable());
+                let nullable =
+                    other.column_with_name(field.name()).is_some_and(|(_, other)| other.is_nullable());
                 if nullable && !field.is_nullable() {
                     *field = Arc::new(Field::clone(field).with_nullable(true));
                 }
@@ -51,7 +56,8 @@ impl Step for Merge {
         }
         SchemaError::collect(errors)?;
         let schema = schema_of(fields);
-        let columns = found.into_iter().zip(inputs).map(|(at, input)| (**input != *schema).then_some(at)).collect();
+        let columns =
+            found.into_iter().zip(inputs).map(|(at, input)| (**input != *schema).then_some(at)).collect();
         let _ = self.layout.set(Layout { schema: Arc::clone(&schema), columns });
         Ok(Signature::ports(vec![OutPort::new("out", schema, RowFlow::Merged)]))
     }
@@ -99,7 +105,11 @@ pub(super) fn find_columns(wanted: &SchemaRef, given: &SchemaRef) -> (Vec<usize>
 }
 
 /// The columns at `columns`, under `schema`.
-pub(super) fn pick(batch: &RecordBatch, columns: &[usize], schema: &SchemaRef) -> Result<RecordBatch, StepError> {
+pub(super) fn pick(
+    batch: &RecordBatch,
+    columns: &[usize],
+    schema: &SchemaRef,
+) -> Result<RecordBatch, StepError> {
     let picked = columns.iter().map(|&at| Arc::clone(batch.column(at))).collect();
-    Ok(RecordBatch::try_new(schema.clone(), picked)?)
+    Ok(RecordBatch::try_new(Arc::clone(schema), picked)?)
 }

@@ -8,8 +8,8 @@ mod merge;
 mod pass;
 
 pub(crate) use choose::{Choose, Filter};
-pub use join::{JoinHow, JoinOn};
 pub(crate) use join::Join;
+pub use join::{JoinHow, JoinOn};
 pub(crate) use map::Map;
 pub(crate) use map_rows::MapRows;
 pub(crate) use merge::Merge;

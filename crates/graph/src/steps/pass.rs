@@ -1,6 +1,6 @@
 //! Steps that hand rows on: the reply, and the entry of an embedded graph.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 
@@ -12,7 +12,7 @@ pub(crate) struct Respond;
 
 impl Step for Respond {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        Ok(Signature::row_wise(single(inputs)?.clone()))
+        Ok(Signature::row_wise(Arc::clone(single(inputs)?)))
     }
 
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -39,7 +39,7 @@ impl Step for Entry {
         SchemaError::collect(errors)?;
         // A graph that is compiled again has the same input.
         let _ = self.columns.set(columns);
-        Ok(Signature::row_wise(self.wanted.clone()))
+        Ok(Signature::row_wise(Arc::clone(&self.wanted)))
     }
 
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {

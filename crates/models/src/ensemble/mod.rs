@@ -256,3 +256,6 @@ impl Plan {
         Ok(self.output(&good, combined.column, combined.degraded)?.with_failed(failed))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,7 +177,7 @@ fn part(
     if let Some(to) = unpacked {
         unpack.push((column, to));
     }
-    let shape = match tensor_shape(field, &levels)? {
+    let shape: Vec<Option<usize>> = match tensor_shape(field, &levels)? {
         Some(shape) => shape.into_iter().map(Some).collect(),
         None => levels.iter().map(|level| if let Level::Fixed(size) = level { Some(*size) } else { None }).collect(),
     };

@@ -71,14 +71,14 @@ fn of_type(data_type: &DataType, side: Side) -> Value {
     match data_type {
         DataType::Null => json!({"type": "null"}),
         DataType::Boolean => json!({"type": "boolean"}),
-        DataType::Int8 => integer("int8", json!(i8::MIN), json!(i8::MAX)),
-        DataType::Int16 => integer("int16", json!(i16::MIN), json!(i16::MAX)),
-        DataType::Int32 => integer("int32", json!(i32::MIN), json!(i32::MAX)),
-        DataType::Int64 => integer("int64", json!(i64::MIN), json!(i64::MAX)),
-        DataType::UInt8 => integer("uint8", json!(0), json!(u8::MAX)),
-        DataType::UInt16 => integer("uint16", json!(0), json!(u16::MAX)),
-        DataType::UInt32 => integer("uint32", json!(0), json!(u32::MAX)),
-        DataType::UInt64 => integer("uint64", json!(0), json!(u64::MAX)),
+        DataType::Int8 => integer("int8", i8::MIN, i8::MAX),
+        DataType::Int16 => integer("int16", i16::MIN, i16::MAX),
+        DataType::Int32 => integer("int32", i32::MIN, i32::MAX),
+        DataType::Int64 => integer("int64", i64::MIN, i64::MAX),
+        DataType::UInt8 => integer("uint8", 0_u64, u8::MAX),
+        DataType::UInt16 => integer("uint16", 0_u64, u16::MAX),
+        DataType::UInt32 => integer("uint32", 0_u64, u32::MAX),
+        DataType::UInt64 => integer("uint64", 0_u64, u64::MAX),
         DataType::Float16 => json!({"type": "number"}),
         DataType::Float32 => json!({"type": "number", "format": "float"}),
         DataType::Float64 => json!({"type": "number", "format": "double"}),
@@ -114,8 +114,8 @@ fn of_type(data_type: &DataType, side: Side) -> Value {
     }
 }
 
-fn integer(format: &str, minimum: Value, maximum: Value) -> Value {
-    json!({"type": "integer", "format": format, "minimum": minimum, "maximum": maximum})
+fn integer(format: &str, minimum: impl Into<Value>, maximum: impl Into<Value>) -> Value {
+    json!({"type": "integer", "format": format, "minimum": minimum.into(), "maximum": maximum.into()})
 }
 
 /// A decimal may be sent as a string too, so that clients whose numbers are floats lose nothing.
@@ -168,12 +168,151 @@ mod tests {
 
     #[test]
     fn a_request_requires_what_may_not_be_null() {
-        check(&request(&fields(), UnknownFields::Refuse), &expect![[r#""#]]);
+        check(
+            &request(&fields(), UnknownFields::Refuse),
+            &expect![[r#"
+            {
+              "type": "object",
+              "properties": {
+                "id": {
+                  "type": "integer",
+                  "format": "int8",
+                  "minimum": -128,
+                  "maximum": 127
+                },
+                "name": {
+                  "type": [
+                    "string",
+                    "null"
+                  ]
+                },
+                "pixels": {
+                  "type": "array",
+                  "items": {
+                    "type": "number",
+                    "format": "float"
+                  },
+                  "minItems": 4,
+                  "maxItems": 4
+                },
+                "at": {
+                  "type": [
+                    "string",
+                    "integer",
+                    "null"
+                  ],
+                  "format": "date-time",
+                  "description": "or a whole number, counted from 1970 in the column's unit"
+                },
+                "point": {
+                  "type": "object",
+                  "properties": {
+                    "x": {
+                      "type": [
+                        "number",
+                        "null"
+                      ],
+                      "format": "double"
+                    },
+                    "y": {
+                      "type": "boolean"
+                    }
+                  },
+                  "required": [
+                    "y"
+                  ],
+                  "additionalProperties": false
+                },
+                "extra": {
+                  "description": "any JSON value"
+                }
+              },
+              "required": [
+                "id",
+                "pixels",
+                "point"
+              ],
+              "additionalProperties": false
+            }"#]],
+        );
     }
 
     #[test]
     fn a_reply_names_every_field_and_floats_may_be_null() {
-        check(&reply(&fields()), &expect![[r#""#]]);
+        check(
+            &reply(&fields()),
+            &expect![[r#"
+            {
+              "type": "object",
+              "properties": {
+                "id": {
+                  "type": "integer",
+                  "format": "int8",
+                  "minimum": -128,
+                  "maximum": 127
+                },
+                "name": {
+                  "type": [
+                    "string",
+                    "null"
+                  ]
+                },
+                "pixels": {
+                  "type": "array",
+                  "items": {
+                    "type": [
+                      "number",
+                      "null"
+                    ],
+                    "format": "float"
+                  },
+                  "minItems": 4,
+                  "maxItems": 4
+                },
+                "at": {
+                  "type": [
+                    "string",
+                    "integer",
+                    "null"
+                  ],
+                  "format": "date-time",
+                  "description": "a whole number, counted from 1970 in the column's unit, outside of the years 0 to 9999"
+                },
+                "point": {
+                  "type": "object",
+                  "properties": {
+                    "x": {
+                      "type": [
+                        "number",
+                        "null"
+                      ],
+                      "format": "double"
+                    },
+                    "y": {
+                      "type": "boolean"
+                    }
+                  },
+                  "required": [
+                    "x",
+                    "y"
+                  ],
+                  "additionalProperties": false
+                },
+                "extra": {
+                  "description": "any JSON value"
+                }
+              },
+              "required": [
+                "id",
+                "name",
+                "pixels",
+                "at",
+                "point",
+                "extra"
+              ],
+              "additionalProperties": false
+            }"#]],
+        );
     }
 
     #[test]

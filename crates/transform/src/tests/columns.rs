@@ -44,8 +44,8 @@ fn columns_are_cast() {
             |        |      | 1 |
             +--------+------+---+
             failed: Picked([1, 3])
-              column `amount`: -300.0 is not a Int8
-              column `amount`: NaN is not a Int8; column `n`: 300 is not a UInt8
+              column `amount`: -300.0 does not fit Int8
+              column `amount`: NaN does not fit Int8; column `n`: 300 does not fit UInt8
 
             {"columns":{"amount":"int64","text":"float64","n":"bool"},"invalid":"null"}
             out: amount Int64?, text Float64?, n Boolean?

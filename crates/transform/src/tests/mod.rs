@@ -35,6 +35,28 @@ fn told(kind: &str, settings: &Value, batch: &RecordBatch) -> String {
     }
 }
 
+#[test]
+fn every_setting_is_documented_for_editors() {
+    for kind in crate::kinds() {
+        let mut generator = schemars::SchemaGenerator::default();
+        let own = kind.schema(&mut generator);
+        let mut all: Vec<(String, Value)> =
+            vec![(kind.name().to_owned(), serde_json::to_value(&own).unwrap())];
+        all.extend(generator.take_definitions(true));
+        for (name, schema) in all {
+            let described = schema.get("description").is_some() || schema.get("$ref").is_some();
+            assert!(described, "{}: `{name}` has no description", kind.name());
+            for (key, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                assert!(
+                    property.get("description").is_some(),
+                    "{}: `{name}.{key}` has no description",
+                    kind.name()
+                );
+            }
+        }
+    }
+}
+
 fn check(kind: &str, settings: &Value, batch: &RecordBatch, expect: &Expect) {
     expect.assert_eq(&told(kind, settings, batch));
 }

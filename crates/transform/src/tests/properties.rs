@@ -254,6 +254,24 @@ proptest! {
     }
 
     #[test]
+    fn values_one_by_one_equal_columns_to_the_bit(
+        (kind, text) in any_kind().prop_flat_map(|kind| (Just(kind), any_expr(kind, 3))), rows in vec(any_row(), 1..9),
+    ) {
+        let _ = kind;
+        let batch = batch(&rows);
+        let Ok(compiled) = Expr::parse(&text).unwrap().compile(&batch.schema()) else {
+            return Err(TestCaseError::reject("a constant that cannot be computed"));
+        };
+        for row in 0..batch.num_rows() {
+            let row = batch.slice(row, 1);
+            let told = |answer: Result<ArrayRef, millstream_graph::StepError>| {
+                answer.map(|array| shown(&array, 0)).map_err(|error| error.message().to_owned())
+            };
+            prop_assert_eq!(told(compiled.evaluate(&row)), told(compiled.evaluate_columns(&row)));
+        }
+    }
+
+    #[test]
     fn no_text_is_too_strange_to_read(words in vec(select(WORDS.to_vec()), 0..24), noise in ".{0,40}") {
         let batch = batch(&[Row { x: None, y: 1.0, n: Some(2), m: 3, s: Some("a".into()), b: Some(true) }]);
         for text in [words.join(" "), words.concat(), noise] {
@@ -298,7 +316,7 @@ proptest! {
     fn functions_equal_those_of_rust_to_the_bit(values in vec((any_float(), any_float()), 1..20)) {
         let floats = |pick: fn(&(f64, f64)) -> f64| Arc::new(values.iter().map(|value| Some(pick(value))).collect::<Float64Array>());
         let batch = testing::batch_of(vec![("a", floats(|value| value.0)), ("b", floats(|value| value.1))]);
-        let oracles: &[(&str, fn(f64, f64) -> f64)] = &[
+        let oracles: &[Oracle] = &[
             ("log1p(a)", |a, _| a.ln_1p()),
             ("expm1(a)", |a, _| a.exp_m1()),
             ("ln(a)", |a, _| a.ln()),
@@ -327,6 +345,9 @@ proptest! {
         }
     }
 }
+
+/// An expression over `a` and `b`, and what it is in Rust.
+type Oracle = (&'static str, fn(f64, f64) -> f64);
 
 const WORDS: &[&str] = &[
     "x",

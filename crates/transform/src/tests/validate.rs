@@ -25,7 +25,7 @@ fn rows_that_break_a_rule_leave_with_all_that_is_wrong() {
         &batch,
         &expect![[r#"
             {"columns":{"amount":["not_null",{"range":{"min":0,"max":1000}}]}}
-            out: amount Float64?, country Utf8?, code Utf8?, n Int64
+            out: amount Float64, country Utf8?, code Utf8?, n Int64
             +--------+---------+------+---+
             | amount | country | code | n |
             +--------+---------+------+---+
@@ -72,9 +72,9 @@ fn rows_that_break_a_rule_leave_with_all_that_is_wrong() {
             | 1000000000.0 | U       |      | 5 |
             +--------------+---------+------+---+
             failed: Picked([1, 2, 3])
-              column `code`: 'x' is not a Int8
-              column `code`: '300' is not a Int8
-              column `amount`: NaN is not a Int64
+              column `code`: 'x' does not fit Int8
+              column `code`: '300' does not fit Int8
+              column `amount`: NaN does not fit Int64
 
             {"columns":{"n":[{"range":{"min":1,"max":5}}]}}
             out: amount Float64?, country Utf8?, code Utf8?, n Int64
@@ -148,7 +148,7 @@ fn rules_that_make_no_sense_are_refused() {
 
             {"columns":{"amount":[{"range":{"min":3,"max":2}}],"ok":[{"type":"date"}]}}
             refused: column `amount`: no number is in the range 3 to 2
-                     column `ok`: Boolean is never a Date32
+                     column `ok`: Boolean never fits Date32
 
             {"columns":{"amount":[]}}
             refused: it has no rules

@@ -209,21 +209,30 @@ where
                 }
             }
             DataType::FixedSizeList(item, size) => self.child(item.data_type(), length * *size as usize)?,
-            DataType::List(item) | DataType::LargeList(item) => {
-                self.buffer()?;
+            DataType::List(item) => {
+                self.buffer_of(4)?;
+                self.column(item.data_type())?;
+            }
+            DataType::LargeList(item) => {
+                self.buffer_of(8)?;
                 self.column(item.data_type())?;
             }
             DataType::Utf8View | DataType::BinaryView => {
+                self.buffer_of(16)?;
                 let buffers = self.views.next().ok_or("has no buffer count")?;
                 if !(0..=i64::from(u16::MAX)).contains(&buffers) {
                     return Err("has too many buffers".to_owned());
                 }
-                for _ in 0..=buffers {
+                for _ in 0..buffers {
                     self.buffer()?;
                 }
             }
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
+            DataType::Utf8 | DataType::Binary => {
+                self.buffer_of(4)?;
                 self.buffer()?;
+            }
+            DataType::LargeUtf8 | DataType::LargeBinary => {
+                self.buffer_of(8)?;
                 self.buffer()?;
             }
             _ => {
@@ -236,6 +245,11 @@ where
     fn child(&mut self, data_type: &DataType, wanted: usize) -> Result<(), String> {
         let length = self.column(data_type)?;
         if length == wanted { Ok(()) } else { Err(format!("has {length} nested values, not {wanted}")) }
+    }
+
+    /// Passes a buffer of offsets or views, each of so many bytes.
+    fn buffer_of(&mut self, width: usize) -> Result<(), String> {
+        if self.buffer()?.is_multiple_of(width) { Ok(()) } else { Err("has a cut buffer".to_owned()) }
     }
 
     /// Passes a buffer and answers its length.

@@ -1,6 +1,6 @@
 //! The decoder: a body in, a record batch out.
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{array::RecordBatch, datatypes::SchemaRef, error::ArrowError};
 use millstream_graph::SchemaError;
 use serde::de::DeserializeSeed;
 use serde_json::error::Category;
@@ -108,7 +108,11 @@ impl Decoder {
         })?;
         let batch =
             assemble::batch(&self.schema, &self.record, &self.layouts, &mut cx.slots).map_err(|error| {
-                DecodeError::new(DecodeCode::Internal, format!("rows could not be put together: {error}"))
+                let code = match error {
+                    ArrowError::DictionaryKeyOverflowError => DecodeCode::OutOfRange,
+                    _ => DecodeCode::Internal,
+                };
+                DecodeError::new(code, format!("rows could not be put together: {error}"))
             })?;
         Ok(Decoded { batch, form })
     }
@@ -131,7 +135,13 @@ fn explain(error: &serde_json::Error, body: &str) -> DecodeError {
     let text = text.split_once(" at line ").map_or(text.as_str(), |(before, _)| before);
     let (code, message) = match error.classify() {
         Category::Eof if body.trim().is_empty() => (DecodeCode::Truncated, "body is empty".to_owned()),
-        Category::Eof => (DecodeCode::Truncated, "body ends in the middle of a value".to_owned()),
+        Category::Eof => (DecodeCode::Truncated, CUT.to_owned()),
+        // Where a number is only passed over, its missing end counts as bad grammar.
+        Category::Syntax
+            if text == "invalid number" && ends_at(body, error) && body.ends_with(UNFINISHED) =>
+        {
+            (DecodeCode::Truncated, CUT.to_owned())
+        }
         Category::Data | Category::Io => (DecodeCode::WrongType, wrong_type(text)),
         Category::Syntax => {
             let code = match text {
@@ -147,6 +157,17 @@ fn explain(error: &serde_json::Error, body: &str) -> DecodeError {
         }
     };
     DecodeError::new(code, message)
+}
+
+const CUT: &str = "body ends in the middle of a value";
+
+/// What a number never ends with.
+const UNFINISHED: [char; 5] = ['-', '+', '.', 'e', 'E'];
+
+/// Whether an error is about the very end of the body.
+fn ends_at(body: &str, error: &serde_json::Error) -> bool {
+    let last_line = body.rsplit('\n').next().unwrap_or(body);
+    error.column() == last_line.len() && error.line() == 1 + body.matches('\n').count()
 }
 
 /// `invalid type: string "..", expected a number`, without the value: it may be as long as the body.

@@ -16,10 +16,13 @@ use crate::wire::Form;
 /// `millstream.json` goes out as it is, unless it is no JSON: then as a string. Nulls are written, not left out.
 ///
 /// ```
-/// use arrow::array::record_batch;
+/// use std::sync::Arc;
+/// use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 /// use millstream_serve::wire::{Form, json::Encoder};
 ///
-/// let batch = record_batch!(("score", Float32, [0.1, f32::NAN]), ("decision", Utf8, ["approve", "review"])).unwrap();
+/// let score: ArrayRef = Arc::new(Float32Array::from(vec![0.1, f32::NAN]));
+/// let decision: ArrayRef = Arc::new(StringArray::from(vec!["approve", "review"]));
+/// let batch = RecordBatch::try_from_iter([("score", score), ("decision", decision)]).unwrap();
 /// let encoder = Encoder::new(batch.schema())?;
 ///
 /// let mut body = Vec::new();

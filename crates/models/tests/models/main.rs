@@ -1,0 +1,6 @@
+//! Real models through the real runtime.
+
+mod answers;
+mod harness;
+mod loading;
+mod steps;

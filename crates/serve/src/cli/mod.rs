@@ -1,0 +1,273 @@
+//! The command line.
+
+mod batch;
+mod input;
+mod output;
+
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use millstream_featurestore::OnlineTable;
+use millstream_runtime::Limits;
+use serde_json::json;
+
+use crate::{DecodeLimits, Project, Server, project_schema};
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Serving graphs for machine learning: features, expressions and ONNX models in one process.
+#[derive(Parser)]
+#[command(name = "millstream", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve every graph of a project over HTTP.
+    Serve(ServeArgs),
+    /// Check a project: its file, its feature sets, its models, and every graph.
+    Validate(ProjectArgs),
+    /// Show what a graph compiles to.
+    Explain(ExplainArgs),
+    /// Run a graph over the rows of a file.
+    Run(batch::RunArgs),
+    /// Print the JSON Schema of project files.
+    Schema,
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args)]
+struct ServeArgs {
+    /// The project's folder or file.
+    #[arg(default_value = ".")]
+    project: PathBuf,
+    /// Where to listen.
+    #[arg(long, env = "MILLSTREAM_BIND", default_value = "127.0.0.1:8080")]
+    bind: SocketAddr,
+    /// Threads that serve; by default one per core.
+    #[arg(long, env = "MILLSTREAM_THREADS")]
+    threads: Option<usize>,
+    /// Runs under way at once, per graph; more are refused with 429.
+    #[arg(long, env = "MILLSTREAM_MAX_RUNS", default_value_t = 1024)]
+    max_runs: usize,
+    /// The time a run has when its request says nothing, in milliseconds.
+    #[arg(long, env = "MILLSTREAM_DEADLINE_MS", default_value_t = 30_000)]
+    deadline_ms: u64,
+    /// The time that requests under way have after a signal to stop, in seconds.
+    #[arg(long, env = "MILLSTREAM_GRACE_S", default_value_t = 25)]
+    grace_s: u64,
+    /// How log lines look.
+    #[arg(long, env = "MILLSTREAM_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+struct ProjectArgs {
+    /// The project's folder or file.
+    #[arg(default_value = ".")]
+    project: PathBuf,
+    /// How to print what is listed.
+    #[arg(long, default_value = "text")]
+    output: Listing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Listing {
+    Text,
+    Json,
+}
+
+#[derive(Args)]
+struct ExplainArgs {
+    /// The graph; may be left out when the project has one.
+    graph: Option<String>,
+    /// The project's folder or file.
+    #[arg(long, default_value = ".")]
+    project: PathBuf,
+    /// As a Mermaid diagram.
+    #[arg(long, conflicts_with = "svg")]
+    mermaid: bool,
+    /// As an SVG picture.
+    #[arg(long)]
+    svg: bool,
+    /// How to print the steps.
+    #[arg(long, default_value = "text", conflicts_with_all = ["mermaid", "svg"])]
+    output: Listing,
+}
+
+/// Runs the command line. Data goes to standard output, everything else to standard error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Serve(args) => serve(&args),
+        Command::Validate(args) => validate(&args),
+        Command::Explain(args) => explain(&args),
+        Command::Run(args) => batch::run(&args),
+        Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "millstream", &mut text);
+            print(String::from_utf8_lossy(&text).trim_end())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    log(args.log_format);
+    let project = Project::load(&args.project)?;
+    let limits = Limits {
+        runs: args.max_runs,
+        deadline: Some(Duration::from_millis(args.deadline_ms)),
+        ..Limits::default()
+    };
+    let server = Server::new(&project, &limits, DecodeLimits::default())?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = args.threads {
+        runtime.worker_threads(threads.max(1));
+    }
+    runtime.enable_all().build()?.block_on(async {
+        let listener = tokio::net::TcpListener::bind(args.bind)
+            .await
+            .map_err(|error| format!("cannot listen on {}: {error}", args.bind))?;
+        let address = listener.local_addr()?;
+        let graphs: Vec<_> = project.graph_names().collect();
+        tracing::info!(project = project.name(), graphs = graphs.join(", "), "serving on http://{address}");
+        server.serve(listener, stop_signal()?, Duration::from_secs(args.grace_s)).await?;
+        Ok(())
+    })
+}
+
+/// Ready when the process is asked to stop.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        Ok(async {
+            // Without a handler the process is killed, which is what was asked for.
+            let _ = tokio::signal::ctrl_c().await;
+        })
+    }
+}
+
+fn log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
+
+fn validate(args: &ProjectArgs) -> Result<(), Failure> {
+    let project = Project::load(&args.project)?;
+    if args.output == Listing::Json {
+        let graphs = project.graph_names().map(|name| {
+            let plan = project.plan(name)?;
+            Ok(json!({ "name": name, "steps": plan.steps().len(), "row_wise": plan.row_wise() }))
+        });
+        let sets = project.features().tables().map(|table| json!({ "name": table.set().name(), "rows": table.len() }));
+        let models = project.models().iter().map(|(name, model)| json!({ "name": name, "signature": model.info().to_string() }));
+        let listing = json!({
+            "project": project.name(),
+            "graphs": graphs.collect::<Result<Vec<_>, Failure>>()?,
+            "feature_sets": sets.collect::<Vec<_>>(),
+            "models": models.collect::<Vec<_>>(),
+        });
+        return print(&serde_json::to_string_pretty(&listing)?);
+    }
+    let mut text = format!("project `{}` is valid", project.name());
+    for table in project.features().tables() {
+        text += &format!("\n  feature set {}: {} rows", table.set().name(), table.len());
+    }
+    for (_, model) in project.models().iter() {
+        text += &format!("\n  model {}", model.info());
+    }
+    for name in project.graph_names() {
+        text += &format!("\n  graph {name}: {} steps", project.plan(name)?.steps().len());
+    }
+    print(&text)
+}
+
+fn explain(args: &ExplainArgs) -> Result<(), Failure> {
+    let project = Project::load(&args.project)?;
+    let graph = graph_name(&project, args.graph.as_deref())?;
+    let plan = project.plan(graph)?;
+    match (args.mermaid, args.svg, args.output) {
+        (true, ..) => print(plan.mermaid().trim_end()),
+        (_, true, _) => print(plan.svg().trim_end()),
+        (.., Listing::Json) => print(&serde_json::to_string_pretty(&crate::describe::graph(&plan))?),
+        (.., Listing::Text) => print(&plan.to_string()),
+    }
+}
+
+/// The graph that was named, or the only one.
+fn graph_name<'p>(project: &'p Project, named: Option<&'p str>) -> Result<&'p str, Failure> {
+    let mut names = project.graph_names();
+    match (named, names.next(), names.next()) {
+        (Some(name), ..) => Ok(name),
+        (None, Some(only), None) => Ok(only),
+        _ => Err(format!("name one of the graphs: {}", project.graph_names().collect::<Vec<_>>().join(", ")).into()),
+    }
+}
+
+/// Prints data. A reader that has gone away, as `head` does, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Says what went wrong, on standard error; nobody is left to tell when that is closed too.
+fn complain(error: &dyn std::error::Error) {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if !text.contains(&cause.to_string()) {
+            text += &format!(": {cause}");
+        }
+        source = cause.source();
+    }
+    let _ = writeln!(std::io::stderr(), "error: {text}");
+}
+
+/// Says something beside the data.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,109 @@
+//! Replies into a file.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{array::RecordBatch, csv, datatypes::SchemaRef};
+use parquet::{
+    arrow::ArrowWriter,
+    basic::{Compression, ZstdLevel},
+    file::properties::WriterProperties,
+};
+
+use super::Failure;
+use crate::wire::json::Encoder;
+
+/// Where replies go. A file appears under its name only once it is whole.
+pub(super) struct Output {
+    sink: Sink,
+    /// The file while it is written, and its name.
+    place: Option<(PathBuf, PathBuf)>,
+}
+
+enum Sink {
+    Lines(Encoder, Box<dyn Write>),
+    /// One array over all batches; whether a row was written before.
+    Array(Encoder, Box<dyn Write>, bool),
+    Csv(csv::Writer<Box<dyn Write>>),
+    Parquet(Box<ArrowWriter<File>>),
+}
+
+impl Output {
+    pub(super) fn create(path: &Path, schema: &SchemaRef) -> Result<Self, Failure> {
+        let encoder = || Encoder::new(Arc::clone(schema));
+        if path == Path::new("-") {
+            let out = Box::new(BufWriter::new(std::io::stdout()));
+            return Ok(Self { sink: Sink::Lines(encoder()?, out), place: None });
+        }
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let create = || File::create(&partial).map_err(|error| format!("{}: {error}", partial.display()));
+        let buffered = || Ok::<_, Failure>(Box::new(BufWriter::new(create()?)) as Box<dyn Write>);
+        let sink = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("jsonl" | "ndjson") => Sink::Lines(encoder()?, buffered()?),
+            Some("json") => {
+                let mut out = buffered()?;
+                out.write_all(b"[")?;
+                Sink::Array(encoder()?, out, false)
+            }
+            Some("csv") => {
+                if let Some(nested) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
+                    let name = nested.name();
+                    return Err(format!("column `{name}` is nested, which CSV cannot hold; use .jsonl or .parquet").into());
+                }
+                Sink::Csv(csv::WriterBuilder::new().with_header(true).build(buffered()?))
+            }
+            Some("parquet") => {
+                let properties =
+                    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+                Sink::Parquet(Box::new(ArrowWriter::try_new(create()?, Arc::clone(schema), Some(properties))?))
+            }
+            _ => return Err(format!("{}: replies go to .json, .jsonl, .csv or .parquet", path.display()).into()),
+        };
+        Ok(Self { sink, place: Some((partial, path.to_path_buf())) })
+    }
+
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        match &mut self.sink {
+            Sink::Lines(encoder, out) => {
+                encoder.encode_lines(batch, &mut text)?;
+                out.write_all(&text)?;
+            }
+            Sink::Array(encoder, out, any) => {
+                encoder.encode(batch, crate::wire::Form::Array, &mut text)?;
+                // The rows without their brackets, behind those that are there.
+                let rows = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+                if !rows.is_empty() {
+                    out.write_all(if *any { b",\n" } else { b"\n" })?;
+                    out.write_all(rows)?;
+                    *any = true;
+                }
+            }
+            Sink::Csv(writer) => writer.write(batch)?,
+            Sink::Parquet(writer) => writer.write(batch)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        match self.sink {
+            Sink::Lines(_, mut out) => out.flush()?,
+            Sink::Array(_, mut out, _) => {
+                out.write_all(b"\n]\n")?;
+                out.flush()?;
+            }
+            Sink::Csv(writer) => writer.into_inner().flush()?,
+            Sink::Parquet(writer) => drop(writer.close()?),
+        }
+        if let Some((partial, path)) = self.place {
+            std::fs::rename(&partial, &path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(())
+    }
+}

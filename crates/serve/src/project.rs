@@ -1,0 +1,367 @@
+//! A project file: feature sets, models and graphs together, loaded and compiled.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use indexmap::IndexMap;
+use millstream_featurestore::{FeatureSetSpec, LoadOptions, MemoryStore};
+use millstream_graph::{
+    Graph, Plan,
+    spec::{self, Document, GraphSpec, Kinds, SpecErrors},
+};
+use millstream_models::{ModelSet, ModelSpec};
+use millstream_runtime::{Engine, EngineError, Limits, Metrics};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The name of a project's file in its folder.
+pub const PROJECT_FILE: &str = "millstream.yaml";
+
+/// A project: its graphs compiled, its models and feature sets loaded.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use millstream_runtime::Limits;
+/// use millstream_serve::Project;
+///
+/// let project = Project::load("examples/fraud")?;
+/// let engine = project.engine("fraud", Limits::default())?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Project {
+    name: String,
+    description: Option<String>,
+    graphs: IndexMap<String, ProjectGraph>,
+    models: Arc<ModelSet>,
+    store: Arc<MemoryStore>,
+}
+
+/// A graph of a project.
+pub struct ProjectGraph {
+    spec: GraphSpec,
+    graph: Graph,
+}
+
+/// Why a project could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProjectError {
+    /// The file could not be read.
+    #[error("{}: cannot be read", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file, or what it names, is wrong.
+    #[error("{}", located(file, errors))]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// Every mistake, with its place.
+        errors: SpecErrors,
+    },
+    /// The project has no such graph.
+    #[error("{message}")]
+    UnknownGraph {
+        /// The names there are.
+        message: String,
+    },
+    /// An engine could not be started.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+fn located(file: &Path, errors: &SpecErrors) -> String {
+    errors.errors().iter().map(|error| format!("{}:{error}", file.display())).collect::<Vec<_>>().join("\n")
+}
+
+/// The keys of a project file; what stands under them is read entry by entry.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Millstream project")]
+struct ProjectKeys {
+    /// The project's name.
+    name: String,
+    /// What the project is for.
+    description: Option<String>,
+    /// Features that are stored together, by the name of their set.
+    #[serde(default)]
+    feature_sets: IndexMap<String, Value>,
+    /// ONNX models, by name.
+    #[serde(default)]
+    models: IndexMap<String, Value>,
+    /// Serving graphs, by name.
+    graphs: IndexMap<String, Value>,
+}
+
+impl Project {
+    /// Loads a project from its folder or its file. Every path in the file stays inside the folder.
+    ///
+    /// # Errors
+    /// Every mistake at once, each with its line and column.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ProjectError> {
+        let path = path.as_ref();
+        let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
+        let root = file.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let text = read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
+        Self::read(&text, root).map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
+    }
+
+    fn read(text: &str, root: &Path) -> Result<Self, SpecErrors> {
+        let document = Document::read(text)?;
+        let keys: ProjectKeys = document.typed(&[])?;
+        let mut errors = SpecErrors::default();
+        let store = Arc::new(load_sets(&document, keys.feature_sets.keys(), root, &mut errors));
+        let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
+        let kinds = kinds(&models, &store);
+        let mut specs = IndexMap::new();
+        for name in keys.graphs.keys() {
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
+                let place = document.place(&["graphs", name]);
+                errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
+            }
+            match GraphSpec::read(&document, &["graphs", name], &kinds) {
+                Ok(spec) => drop(specs.insert(name.clone(), spec)),
+                Err(problems) => errors.extend(problems),
+            }
+        }
+        if specs.is_empty() {
+            errors.push(document.place(&["graphs"]), "a project has at least one graph");
+        }
+        // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
+        errors.check()?;
+        let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all()?;
+        let graphs = specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
+        Ok(Self { name: keys.name, description: keys.description, graphs: graphs.collect(), models, store })
+    }
+
+    /// The project's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the project is for.
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// The names of its graphs, in the order of the file.
+    pub fn graph_names(&self) -> impl Iterator<Item = &str> {
+        self.graphs.keys().map(String::as_str)
+    }
+
+    /// Its models.
+    pub fn models(&self) -> &Arc<ModelSet> {
+        &self.models
+    }
+
+    /// Its feature sets, loaded.
+    pub fn features(&self) -> &Arc<MemoryStore> {
+        &self.store
+    }
+
+    /// A graph as the file has it.
+    ///
+    /// # Errors
+    /// When there is no graph of this name, naming the closest one.
+    pub fn graph_spec(&self, name: &str) -> Result<&GraphSpec, ProjectError> {
+        Ok(&self.graph_entry(name)?.spec)
+    }
+
+    /// A graph, to add steps and taps to in Rust.
+    ///
+    /// # Errors
+    /// When there is no graph of this name, naming the closest one.
+    pub fn graph(&self, name: &str) -> Result<Graph, ProjectError> {
+        Ok(self.graph_entry(name)?.graph.clone())
+    }
+
+    /// A graph, compiled.
+    ///
+    /// # Errors
+    /// When there is no graph of this name, naming the closest one.
+    pub fn plan(&self, name: &str) -> Result<Plan, ProjectError> {
+        let graph = &self.graph_entry(name)?.graph;
+        graph.compile().map_err(|errors| ProjectError::UnknownGraph { message: errors.to_string() })
+    }
+
+    /// An engine that runs a graph.
+    ///
+    /// # Errors
+    /// When there is no graph of this name, or the engine cannot start its threads.
+    pub fn engine(&self, name: &str, limits: Limits) -> Result<Engine, ProjectError> {
+        Ok(Engine::new(self.plan(name)?, limits)?)
+    }
+
+    /// An engine that counts among the metrics of others.
+    ///
+    /// # Errors
+    /// As [`Project::engine`].
+    pub fn engine_with(&self, name: &str, limits: Limits, metrics: &Metrics) -> Result<Engine, ProjectError> {
+        Ok(Engine::with_metrics(self.plan(name)?, limits, metrics)?)
+    }
+
+    fn graph_entry(&self, name: &str) -> Result<&ProjectGraph, ProjectError> {
+        let unknown = || ProjectError::UnknownGraph {
+            message: millstream_graph::suggest::unknown("graph", name, self.graph_names()),
+        };
+        self.graphs.get(name).ok_or_else(unknown)
+    }
+}
+
+/// Every kind of step that a project file may name.
+pub fn kinds(models: &Arc<ModelSet>, store: &Arc<MemoryStore>) -> Kinds {
+    Kinds::default()
+        .with(spec::kinds())
+        .with(millstream_transform::kinds())
+        .with(millstream_models::kinds(Arc::clone(models)))
+        .with(millstream_featurestore::kinds(Arc::clone(store) as _))
+}
+
+/// The JSON Schema of a project file.
+pub fn project_schema() -> Schema {
+    let mut generator = SchemaGenerator::default();
+    let kinds = kinds(&Arc::default(), &Arc::default());
+    let graph = spec::graph_schema(&kinds, &mut generator).to_value();
+    let set = generator.subschema_for::<FeatureSetSpec>().to_value();
+    let model = generator.subschema_for::<ModelSpec>().to_value();
+    let mut schema = generator.into_root_schema_for::<ProjectKeys>();
+    for (key, entry) in [("feature_sets", set), ("models", model), ("graphs", graph)] {
+        if let Some(place) = schema.pointer_mut(&format!("/properties/{key}/additionalProperties")) {
+            *place = entry;
+        }
+    }
+    schema
+}
+
+fn read_bounded(file: &Path) -> std::io::Result<String> {
+    let length = std::fs::metadata(file)?.len();
+    if length > spec::MAX_BYTES as u64 {
+        return Err(std::io::Error::other(format!("a project file has at most {} bytes", spec::MAX_BYTES)));
+    }
+    std::fs::read_to_string(file)
+}
+
+fn load_sets<'n>(
+    document: &Document,
+    names: impl Iterator<Item = &'n String>,
+    root: &Path,
+    errors: &mut SpecErrors,
+) -> MemoryStore {
+    let mut store = MemoryStore::new();
+    for name in names {
+        let path = ["feature_sets", name];
+        match document.typed::<FeatureSetSpec>(&path) {
+            Ok(set) => match set.load(name, root, &LoadOptions::default()) {
+                Ok(table) => drop(store.insert(table)),
+                Err(error) => errors.push(document.place(&path), format!("feature set `{name}`: {}", chain(&error))),
+            },
+            Err(problems) => errors.extend(problems),
+        }
+    }
+    store
+}
+
+fn load_models<'n>(
+    document: &Document,
+    names: impl Iterator<Item = &'n String>,
+    root: &Path,
+    errors: &mut SpecErrors,
+) -> ModelSet {
+    let mut specs = IndexMap::new();
+    for name in names {
+        match document.typed::<ModelSpec>(&["models", name]) {
+            Ok(model) => drop(specs.insert(name.clone(), model)),
+            Err(problems) => errors.extend(problems),
+        }
+    }
+    ModelSet::load(root, &specs).unwrap_or_else(|problems| {
+        for problem in problems {
+            let message = format!("model `{}`: {}", problem.name, chain(&problem.source));
+            errors.push(document.place(&["models", &problem.name]), message);
+        }
+        ModelSet::default()
+    })
+}
+
+/// An error and its causes, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text += &format!(": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Graphs of one file, some of which may stand as steps in others.
+struct Graphs<'a> {
+    specs: &'a IndexMap<String, GraphSpec>,
+    kinds: &'a Kinds,
+    document: &'a Document,
+}
+
+impl Graphs<'_> {
+    fn make_all(&self) -> Result<Vec<Graph>, SpecErrors> {
+        let mut errors = SpecErrors::default();
+        let mut graphs = Vec::new();
+        for name in self.specs.keys() {
+            match self.make(name, &mut Vec::new()) {
+                Ok(graph) => {
+                    if let Err(problems) = graph.compile() {
+                        errors.extend(GraphSpec::place_errors(&problems, self.document, &["graphs", name]));
+                    }
+                    graphs.push(graph);
+                }
+                Err(problems) => errors.extend(problems),
+            }
+        }
+        errors.check()?;
+        Ok(graphs)
+    }
+
+    /// Makes a graph; `inside` are the graphs that it is being put into, none of which it may hold itself.
+    fn make(&self, name: &str, inside: &mut Vec<String>) -> Result<Graph, SpecErrors> {
+        let mut errors = SpecErrors::default();
+        inside.push(name.to_owned());
+        let mut others: BTreeMap<String, Graph> = BTreeMap::new();
+        for (step, used) in self.specs.get(name).into_iter().flat_map(used_graphs) {
+            let place = self.document.place(&["graphs", name, "steps", step]);
+            if inside.contains(&used) {
+                errors.push(place, format!("step `{step}`: graph `{used}` would hold itself"));
+            } else if self.specs.contains_key(&used) {
+                others.insert(used.clone(), self.make(&used, inside)?);
+            } else {
+                let known = self.specs.keys().map(String::as_str);
+                let message = millstream_graph::suggest::unknown("graph", &used, known);
+                errors.push(place, format!("step `{step}`: {message}"));
+            }
+        }
+        inside.pop();
+        errors.check()?;
+        let path = ["graphs", name];
+        let find = |other: &str| others.get(other).cloned();
+        self.specs[name].graph(name, self.kinds, &find, self.document, &path)
+    }
+}
+
+/// The steps of a graph for which other graphs stand, and which.
+fn used_graphs(spec: &GraphSpec) -> Vec<(&str, String)> {
+    let graph_of = |step: &spec::StepSpec| match step.settings.get("use") {
+        Some(Value::String(graph)) if step.kind == "graph" => Some(graph.clone()),
+        _ => None,
+    };
+    spec.steps.iter().filter_map(|(name, step)| Some((name.as_str(), graph_of(step)?))).collect()
+}

@@ -1,0 +1,258 @@
+//! One graph over HTTP: a body in, a run, a body out.
+
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
+use millstream_runtime::{Engine, Reply, RunError};
+use serde_json::json;
+
+use crate::{
+    describe,
+    wire::{DecodeCode, DecodeError, DecodeLimits, Form, ipc, json as json_wire},
+};
+
+/// The media type of an Arrow IPC stream.
+pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// How an Arrow IPC stream begins, and no JSON text can.
+const ARROW_START: [u8; 4] = [0xff; 4];
+/// A longer deadline than this is no deadline; it keeps header arithmetic away from overflow.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// A graph, ready to be served: a `tower::Service`, or a router by [`GraphService::router`].
+///
+/// `POST` runs the graph on one JSON object, an array of objects or an Arrow IPC stream, and answers in the same form,
+/// or in the one that `Accept` names. `GET` describes the graph. Cheap to clone.
+#[derive(Clone)]
+pub struct GraphService {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Engine,
+    decoder: json_wire::Decoder,
+    encoder: json_wire::Encoder,
+    limits: DecodeLimits,
+    ipc: ipc::Decoder,
+    description: serde_json::Value,
+}
+
+/// What a request is answered with.
+pub type Answer = Response<Full<Bytes>>;
+
+impl GraphService {
+    /// Serves an engine.
+    ///
+    /// # Errors
+    /// When the graph's input or reply has a column that JSON cannot carry.
+    pub fn new(engine: Engine, limits: DecodeLimits) -> Result<Self, SchemaError> {
+        let plan = engine.plan();
+        let decoder = json_wire::Decoder::new(Arc::clone(plan.input_schema()), limits)?;
+        let encoder = json_wire::Encoder::new(Arc::clone(plan.reply_schema()))?;
+        let ipc = ipc::Decoder::new(Arc::clone(plan.input_schema()), limits)?;
+        let description = describe::graph(plan);
+        Ok(Self { shared: Arc::new(Shared { engine, decoder, encoder, limits, ipc, description }) })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    /// A router that serves the graph at `/`, to nest into an application's own.
+    pub fn router(&self) -> axum::Router {
+        axum::Router::new().route_service("/", self.clone())
+    }
+
+    /// What `GET` answers: schemas, explain and diagram.
+    pub fn description(&self) -> &serde_json::Value {
+        &self.shared.description
+    }
+
+    /// Answers one request.
+    pub async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    {
+        let (head, body) = request.into_parts();
+        match head.method {
+            Method::POST => {}
+            Method::GET | Method::HEAD => return json_answer(StatusCode::OK, &self.shared.description),
+            _ => {
+                let message = json!({ "error": "a graph takes GET and POST", "code": "method_not_allowed" });
+                let mut answer = json_answer(StatusCode::METHOD_NOT_ALLOWED, &message);
+                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+                return answer;
+            }
+        }
+        let body = match Limited::new(body, self.shared.limits.body_bytes).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let limit = self.shared.limits.body_bytes;
+                let error = DecodeError::new(DecodeCode::TooLarge, format!("body has more than {limit} bytes"));
+                return self.refused(&error);
+            }
+            Err(_) => return self.refused(&DecodeError::new(DecodeCode::Truncated, "body did not arrive whole")),
+        };
+        self.run(&head.headers, body).await
+    }
+
+    async fn run(&self, headers: &HeaderMap, body: Bytes) -> Answer {
+        let shared = &*self.shared;
+        let arrow = body.starts_with(&ARROW_START);
+        let (batch, form) = if arrow {
+            match shared.ipc.decode(body) {
+                Ok(batch) => (batch, Form::Array),
+                Err(error) => return self.refused(&error),
+            }
+        } else {
+            match shared.decoder.decode(&body) {
+                Ok(decoded) => (decoded.batch, decoded.form),
+                Err(error) => return self.refused(&error),
+            }
+        };
+        let request = match run_request(headers) {
+            Ok(request) => request,
+            Err(error) => return self.refused(&error),
+        };
+        let id = request.id.clone();
+        let mut answer = match shared.engine.try_run(request, batch).await {
+            Ok(reply) => self.replied(&reply, form, wants_arrow(headers, arrow)),
+            Err(error) => failed(shared.engine.plan().name(), &error),
+        };
+        if let Some(id) = id.and_then(|id| HeaderValue::from_str(&id).ok()) {
+            answer.headers_mut().insert("x-request-id", id);
+        }
+        answer
+    }
+
+    fn replied(&self, reply: &Reply, form: Form, arrow: bool) -> Answer {
+        // A graph that makes several rows of one has more to say than one object can.
+        let form = if reply.rows().num_rows() > 1 { Form::Array } else { form };
+        let encoded = if arrow {
+            ipc::encode(reply.rows()).map_err(|error| error.to_string())
+        } else {
+            let mut body = Vec::with_capacity(256);
+            let encoded = self.shared.encoder.encode(reply.rows(), form, &mut body);
+            encoded.map(|()| body).map_err(|error| error.to_string())
+        };
+        let body = match encoded {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::error!(graph = self.engine().plan().name(), %error, "a reply cannot be written");
+                let message = json!({ "error": "the reply cannot be written", "code": ErrorKind::Internal.name() });
+                return json_answer(StatusCode::INTERNAL_SERVER_ERROR, &message);
+            }
+        };
+        let mut answer = Response::new(Full::new(Bytes::from(body)));
+        let media = if arrow { HeaderValue::from_static(ARROW_STREAM) } else { JSON };
+        answer.headers_mut().insert(CONTENT_TYPE, media);
+        if !reply.degraded().is_empty() {
+            let steps: Vec<&str> = reply.degraded().iter().map(|degraded| &*degraded.step).collect();
+            if let Ok(steps) = HeaderValue::from_str(&steps.join(", ")) {
+                answer.headers_mut().insert("x-millstream-degraded", steps);
+            }
+        }
+        answer
+    }
+
+    fn refused(&self, error: &DecodeError) -> Answer {
+        let status = match error.code {
+            DecodeCode::TooLarge | DecodeCode::TooManyRows => StatusCode::PAYLOAD_TOO_LARGE,
+            DecodeCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let message = json!({
+            "error": error.to_string(),
+            "code": error.code.name(),
+            "field": error.field,
+            "row": error.row,
+        });
+        json_answer(status, &message)
+    }
+}
+
+/// The run's name, deadline and trace, as the headers give them.
+fn run_request(headers: &HeaderMap) -> Result<RunRequest, DecodeError> {
+    let mut request = RunRequest::default();
+    if headers.is_empty() {
+        return Ok(request);
+    }
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    request.id = text("x-request-id").filter(|id| id.len() <= 256).map(Arc::from);
+    request.trace = text("traceparent").filter(|trace| trace.len() <= 256).map(Arc::from);
+    if let Some(limit) = text("x-request-timeout-ms") {
+        let Ok(millis) = limit.trim().parse::<u64>() else {
+            let message = "header `x-request-timeout-ms` is a whole number of milliseconds";
+            return Err(DecodeError::new(DecodeCode::Malformed, message));
+        };
+        let limit = Duration::from_millis(millis).min(LONGEST_DEADLINE);
+        request.deadline = tokio::time::Instant::now().into_std().checked_add(limit);
+    }
+    Ok(request)
+}
+
+/// Whether the reply is an Arrow stream: as `Accept` says, else as the request was.
+fn wants_arrow(headers: &HeaderMap, request_was_arrow: bool) -> bool {
+    match headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()) {
+        Some(accept) if accept.contains(ARROW_STREAM) => true,
+        Some(accept) if accept.contains("application/json") => false,
+        _ => request_was_arrow,
+    }
+}
+
+/// What a failed run is answered with. What went wrong inside is for the log; the caller learns what it can act on.
+fn failed(graph: &str, error: &RunError) -> Answer {
+    let (status, ours) = match error.kind() {
+        ErrorKind::Rows => (StatusCode::BAD_REQUEST, false),
+        ErrorKind::Overloaded => (StatusCode::TOO_MANY_REQUESTS, false),
+        ErrorKind::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, false),
+        ErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, true),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, true),
+    };
+    if ours {
+        tracing::error!(graph, %error, "a run failed");
+    }
+    let message = match (error, ours) {
+        (RunError::Failed { run, step, .. }, true) => format!("step `{step}` failed in run {run}"),
+        _ => error.to_string(),
+    };
+    let message = json!({ "error": message, "code": error.kind().name(), "step": error.step() });
+    let mut answer = json_answer(status, &message);
+    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
+}
+
+/// An answer of one JSON value.
+pub(crate) fn json_answer(status: StatusCode, value: &serde_json::Value) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(value.to_string())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
+impl<B> tower::Service<Request<B>> for GraphService
+where
+    B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.answer(request).await) })
+    }
+}
