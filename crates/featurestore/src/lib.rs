@@ -24,6 +24,7 @@
 
 mod cell;
 mod enrich;
+mod fit;
 mod gather;
 mod index;
 mod key;

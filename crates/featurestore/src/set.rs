@@ -192,6 +192,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in the tables")]
     fn check(builder: FeatureSetBuilder, expected: Expect) {
         let text = match builder.build() {
             Ok(set) => format!("{} keys, {} features", set.keys().len(), set.features().len()),

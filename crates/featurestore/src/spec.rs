@@ -142,6 +142,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in the tables")]
     fn check(value: serde_json::Value, expected: Expect) {
         let text = match serde_json::from_value::<FeatureSetSpec>(value) {
             Ok(spec) => serde_json::to_string(&spec).unwrap(),

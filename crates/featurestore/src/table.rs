@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
-    compute::{CastOptions, cast_with_options},
-    datatypes::{DataType, Float64Type, Int64Type},
+    datatypes::{DataType, Int64Type},
 };
 use millstream_graph::suggest;
 use smallvec::SmallVec;
 
 use crate::{
     FeatureSet, Statistics,
-    cell::{bits_of_text, column_of_bits, each_bits, held_as, number, texts},
+    cell::{each_bits, number, texts},
+    fit::{Unfit, fit},
     gather::{Found, PackedRow, Selection, gather},
     index::{ABSENT, Index, Inserted},
     key::{self, KeyKind},

@@ -1,6 +1,6 @@
 //! What compile accepts, what it says about every mistake, and how a plan looks.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use arrow::{array::BooleanArray, datatypes::SchemaRef};
 use expect_test::{Expect, expect};
@@ -282,7 +282,7 @@ fn rows_without_a_place_cannot_be_lined_up() {
 #[test]
 fn a_graph_has_one_reply() {
     refused(
-        |g| drop(g.step("a", &g.input(), OutPorts(&["out"]))),
+        |g| drop(g.step("a", g.input(), OutPorts(&["out"]))),
         &expect!["no step responds; make one the reply"],
     );
     refused(
@@ -310,7 +310,7 @@ fn a_step_that_reads_nothing_is_unreachable() {
 fn a_step_has_one_policy_for_its_errors() {
     refused(
         |g| {
-            let score = g.step("score", &g.input(), OutPorts(&["out"]));
+            let score = g.step("score", g.input(), OutPorts(&["out"]));
             g.when_failed(&score, OnError::Skip);
             g.step("dead", score.error(), OutPorts(&["out"]));
             g.respond(&score);
@@ -402,7 +402,7 @@ fn a_column_named_error_is_not_overwritten() {
 fn a_graph_that_cannot_be_a_step_is_refused() {
     let mut inner = Graph::new("inner", fields! { id: Int64 });
     let logged = inner.step("log", inner.on_error(), OutPorts(&["out"]));
-    let merged = inner.step("same", &inner.input(), OutPorts(&["out"]));
+    let merged = inner.step("same", inner.input(), OutPorts(&["out"]));
     inner.tap(&logged, Arc::new(Blind));
     inner.respond(&merged);
     refused(
@@ -439,7 +439,7 @@ fn all_mistakes_are_reported_at_once_and_what_is_behind_them_is_silent() {
             g.step("score", place("enrch"), OutPorts(&["out"]));
             // Behind a mistake: nothing is known of its rows, so nothing is said.
             g.filter("behind", [&place("enrch"), &place("score")], |_| Ok(BooleanArray::new_null(0)));
-            let a = g.step("a", &place("b"), OutPorts(&["out"]));
+            let a = g.step("a", place("b"), OutPorts(&["out"]));
             g.step("b", &a, OutPorts(&["out"]));
             g.merge("merge", [&odd, &map(&mut Graph::new("x", fields! {}), "narrow", &input, fields! {})]);
             map(g, "narrow", &input, fields! { id: Utf8 });
@@ -607,72 +607,86 @@ fn steps_stand_in_topological_order_with_the_tail_last() {
     assert_eq!(steps, [("early", main), ("late", main), ("respond", main), ("aside", tail), ("after", tail)]);
 }
 
-/// Compiles a large graph. The bound is far above what it takes, and far below what a pass over all pairs would take.
-fn compiles_soon(what: &str, build: impl FnOnce(&mut Graph)) {
-    let start = Instant::now();
-    let graph = graph_of(build);
-    let compiled = graph.compile();
-    let took = start.elapsed();
-    assert!(took.as_secs() < 10, "{what}: {took:?}");
-    if std::env::var_os("SHOW_TIMES").is_some() {
-        eprintln!("{what}: {took:?} {}", compiled.is_ok());
-    }
+/// Compiles a large graph and answers whether it was right. A pass over all pairs of steps shows as a test that drags.
+fn compiles(build: impl FnOnce(&mut Graph)) -> bool {
+    graph_of(build).compile().is_ok()
 }
 
 #[test]
-fn large_graphs_compile_in_time() {
+fn large_graphs_compile() {
     let name = |at: usize| format!("a_step_with_a_rather_long_name_{at}");
-    compiles_soon("a chain", |g| {
-        let mut port = g.input();
-        for at in 0..10_000 {
-            port = g.step(&name(at), &port, OutPorts(&["out"]));
-        }
-        g.respond(&port);
-    });
-    compiles_soon("a chain of policies", |g| {
-        let mut port = g.input();
-        for at in 0..10_000 {
-            port = g.step(&name(at), &port, OutPorts(&["out"]));
-            g.when_failed(&port, OnError::Skip);
-        }
-        g.respond(&port);
-    });
-    compiles_soon("a fan-out, merged", |g| {
-        let input = g.input();
-        let ports: Vec<_> = (0..5_000).map(|at| g.step(&name(at), &input, OutPorts(&["out"]))).collect();
-        let merged = g.merge("merge", ports);
-        g.respond(&merged);
-    });
-    compiles_soon("a fan-out, joined", |g| {
-        let input = g.input();
-        let column = |at: usize| fields_of(&format!("column_{at}"));
-        let ports: Vec<_> = (0..5_000).map(|at| map(g, &name(at), &input, column(at))).collect();
-        let joined = g.join("join", ports, JoinOn::Rows);
-        g.respond(&joined);
-    });
-    compiles_soon("many ports", |g| {
-        let input = g.input();
-        let names: &'static [&'static str] =
-            (0..5_000).map(|at| &*name(at).leak()).collect::<Vec<&'static str>>().leak();
-        let wide = g.step("wide", &input, OutPorts(names));
-        let ports: Vec<_> = names.iter().map(|name| wide.port(name)).collect();
-        let merged = g.merge("merge", ports);
-        g.respond(&merged);
-    });
-    compiles_soon("a long cycle", |g| {
-        let mut port = place(&name(9_999));
-        for at in 0..10_000 {
-            port = g.step(&name(at), &port, OutPorts(&["out"]));
-        }
-        g.respond(&port);
-    });
-    compiles_soon("many mistakes", |g| {
-        let input = g.input();
-        for at in 0..5_000 {
-            g.filter(&name(at), [&input, &input], |_| Ok(BooleanArray::new_null(0)));
-        }
-        g.respond(&input);
-    });
+    assert!(
+        compiles(|g| {
+            let mut port = g.input();
+            for at in 0..10_000 {
+                port = g.step(&name(at), &port, OutPorts(&["out"]));
+            }
+            g.respond(&port);
+        }),
+        "a chain"
+    );
+    assert!(
+        compiles(|g| {
+            let mut port = g.input();
+            for at in 0..10_000 {
+                port = g.step(&name(at), &port, OutPorts(&["out"]));
+                g.when_failed(&port, OnError::Skip);
+            }
+            g.respond(&port);
+        }),
+        "a chain of policies"
+    );
+    assert!(
+        compiles(|g| {
+            let input = g.input();
+            let ports: Vec<_> = (0..5_000).map(|at| g.step(&name(at), &input, OutPorts(&["out"]))).collect();
+            let merged = g.merge("merge", ports);
+            g.respond(&merged);
+        }),
+        "a fan-out, merged"
+    );
+    assert!(
+        compiles(|g| {
+            let input = g.input();
+            let column = |at: usize| fields_of(&format!("column_{at}"));
+            let ports: Vec<_> = (0..5_000).map(|at| map(g, &name(at), &input, column(at))).collect();
+            let joined = g.join("join", ports, JoinOn::Rows);
+            g.respond(&joined);
+        }),
+        "a fan-out, joined"
+    );
+    assert!(
+        compiles(|g| {
+            let input = g.input();
+            let names: &'static [&'static str] =
+                (0..5_000).map(|at| &*name(at).leak()).collect::<Vec<&'static str>>().leak();
+            let wide = g.step("wide", &input, OutPorts(names));
+            let ports: Vec<_> = names.iter().map(|name| wide.port(name)).collect();
+            let merged = g.merge("merge", ports);
+            g.respond(&merged);
+        }),
+        "many ports"
+    );
+    assert!(
+        !compiles(|g| {
+            let mut port = place(&name(9_999));
+            for at in 0..10_000 {
+                port = g.step(&name(at), &port, OutPorts(&["out"]));
+            }
+            g.respond(&port);
+        }),
+        "a long cycle"
+    );
+    assert!(
+        !compiles(|g| {
+            let input = g.input();
+            for at in 0..5_000 {
+                g.filter(&name(at), [&input, &input], |_| Ok(BooleanArray::new_null(0)));
+            }
+            g.respond(&input);
+        }),
+        "many mistakes"
+    );
 }
 
 fn fields_of(name: &str) -> SchemaRef {

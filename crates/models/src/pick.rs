@@ -35,7 +35,9 @@ pub enum Place {
 
 /// What is wrong with the text of a [`Pick`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` picks no part of an output: {reason}, at character {at}; write `name`, `name[0]` or `name['class']`")]
+#[error(
+    "`{text}` picks no part of an output: {reason}, at character {at}; write `name`, `name[0]` or `name['class']`"
+)]
 pub struct PickError {
     /// The text.
     pub text: String,
@@ -136,14 +138,18 @@ impl FromStr for Pick {
             let Some(inside) = rest.strip_prefix('[') else { return wrong("`[` is missing", rest) };
             let inside = inside.trim_start();
             let place = match inside.chars().next() {
-                Some(quote @ ('\'' | '"')) => key(&inside[1..], quote).map(|(key, rest)| (Place::Key(key), rest)),
+                Some(quote @ ('\'' | '"')) => {
+                    key(&inside[1..], quote).map(|(key, rest)| (Place::Key(key), rest))
+                }
                 _ => index(inside),
             };
             let Some((place, after)) = place else {
                 return wrong("a whole number or a quoted class is missing", inside);
             };
             places.push(place);
-            let Some(after) = after.trim_start().strip_prefix(']') else { return wrong("`]` is missing", after) };
+            let Some(after) = after.trim_start().strip_prefix(']') else {
+                return wrong("`]` is missing", after);
+            };
             rest = after;
         }
         Ok(Self { text: text.to_owned(), output: output.to_owned(), places })

@@ -9,12 +9,8 @@ use ort::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    CheckedModel, DType, InputInfo, Keys, LibraryError, Limits, Model, ModelError, ModelInfo, OutputInfo, OutputKind,
-    PrecheckError, Tensor,
-    instance::Instance,
-    library,
-    model::Read,
-    pool::Pool,
+    CheckedModel, DType, InputInfo, Keys, LibraryError, Limits, Model, ModelError, ModelInfo, OutputInfo,
+    OutputKind, PrecheckError, Tensor, instance::Instance, library, model::Read, pool::Pool,
     precheck::Classes,
 };
 
@@ -48,8 +44,8 @@ pub enum LoadError {
         found: String,
     },
     /// The first run failed.
-    #[error("its warm-up run failed (`warm_up: false` skips it)")]
-    WarmUp(#[source] ModelError),
+    #[error("its warm-up run failed (`warm_up: false` skips it): {0}")]
+    WarmUp(ModelError),
 }
 
 /// How a model is loaded.
@@ -102,7 +98,8 @@ impl OnnxModel {
             }
         }
         let first = session(model)?;
-        let mut info = ModelInfo { name: name.to_owned(), inputs: inputs(&first)?, outputs: outputs(&first, model)? };
+        let mut info =
+            ModelInfo { name: name.to_owned(), inputs: inputs(&first)?, outputs: outputs(&first, model)? };
         let mut first = Instance::new(first);
         if options.warm_up {
             let seen = first.warm_up(&info).map_err(LoadError::WarmUp)?;
@@ -139,13 +136,16 @@ impl std::fmt::Debug for OnnxModel {
     }
 }
 
-fn session(model: &CheckedModel) -> Result<Session, LoadError> {
+pub(crate) fn session(model: &CheckedModel) -> Result<Session, LoadError> {
     let environment = library::environment()?;
     // The checked bytes are handed over, not the path: nobody can swap the file in between.
     build_session(&environment, model).map_err(LoadError::Runtime)
 }
 
-fn build_session(environment: &ort::environment::Environment, model: &CheckedModel) -> Result<Session, String> {
+fn build_session(
+    environment: &ort::environment::Environment,
+    model: &CheckedModel,
+) -> Result<Session, String> {
     let folder = model.folder().to_str().ok_or("the model's folder has a name that is not UTF-8")?;
     Session::builder(environment)
         .map_err(said)?
@@ -168,11 +168,12 @@ fn build_session(environment: &ort::environment::Environment, model: &CheckedMod
 }
 
 /// What the runtime says about a failure.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
 pub(crate) fn said<R>(error: ort::Error<R>) -> String {
     error.message().to_owned()
 }
 
-fn inputs(session: &Session) -> Result<Vec<InputInfo>, LoadError> {
+pub(crate) fn inputs(session: &Session) -> Result<Vec<InputInfo>, LoadError> {
     let each = session.inputs().iter().map(|input| match input.dtype() {
         ValueType::Tensor { ty, shape, .. } if dtype(*ty).is_some() => {
             let dtype = dtype(*ty).unwrap_or(DType::F32);
@@ -183,7 +184,7 @@ fn inputs(session: &Session) -> Result<Vec<InputInfo>, LoadError> {
     each.collect()
 }
 
-fn outputs(session: &Session, model: &CheckedModel) -> Result<Vec<OutputInfo>, LoadError> {
+pub(crate) fn outputs(session: &Session, model: &CheckedModel) -> Result<Vec<OutputInfo>, LoadError> {
     let each = session.outputs().iter().map(|output| {
         let name = output.name().to_owned();
         let unsupported = || LoadError::Unsupported { name: name.clone(), found: output.dtype().to_string() };

@@ -1,13 +1,21 @@
 //! The models of a project, by name.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 use millstream_graph::{SchemaError, Step, spec::StepKind, suggest};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Columns, Ensemble, EnsembleSettings, Keep, LoadError, LoadOptions, Model, ModelStep, Nulls, OnnxModel, Pick};
+use crate::{
+    Columns, Ensemble, EnsembleSettings, Keep, LoadError, LoadOptions, Model, ModelStep, Nulls, OnnxModel,
+    Pick,
+};
 
 /// Where a model is, and how it is loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -39,15 +47,14 @@ impl ModelSpec {
 
 /// A model of a set that could not be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("model `{name}` ({}): {source}", path.display())]
+#[error("model `{name}` ({}): {reason}", path.display())]
 pub struct ModelSetError {
     /// The model's name.
     pub name: String,
     /// Its file, as the project names it.
     pub path: PathBuf,
     /// What is wrong.
-    #[source]
-    pub source: LoadError,
+    pub reason: LoadError,
 }
 
 /// Loaded models, by name. Cheap to share by `Arc`; never changes.
@@ -73,7 +80,9 @@ impl ModelSet {
             };
             match OnnxModel::load(name, root, &spec.path, &options) {
                 Ok(model) => set = set.with(name, Arc::new(model)),
-                Err(source) => errors.push(ModelSetError { name: name.clone(), path: spec.path.clone(), source }),
+                Err(reason) => {
+                    errors.push(ModelSetError { name: name.clone(), path: spec.path.clone(), reason })
+                }
             }
         }
         if errors.is_empty() { Ok(set) } else { Err(errors) }

@@ -8,7 +8,8 @@ use arrow::{
 };
 use indexmap::IndexMap;
 use millstream_graph::{
-    ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
+    ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult,
+    Work,
 };
 use smallvec::SmallVec;
 
@@ -101,7 +102,8 @@ impl Step for ModelStep {
         let schema = only(inputs)?;
         let info = self.model.info();
         let mut errors = self.problems.clone();
-        let inputs = inputs::compile(info, &self.inputs, self.nulls, schema).map_err(|error| errors.push(error)).ok();
+        let inputs =
+            inputs::compile(info, &self.inputs, self.nulls, schema).map_err(|error| errors.push(error)).ok();
         let outputs = outputs::compile(info, &self.outputs).map_err(|error| errors.push(error)).ok();
         let kept = self.keep.indices(schema).map_err(|error| errors.push(error)).ok();
         let (Some(inputs), Some(outputs), Some(kept)) = (inputs, outputs, kept) else {
@@ -119,8 +121,9 @@ impl Step for ModelStep {
         }
         SchemaError::collect(errors)?;
         let output = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-        let plan = Plan { model: Arc::clone(&self.model), inputs, outputs, kept, schema: Arc::clone(&output) };
-        // Typed once; a second time gives the same plan.
+        let plan =
+            Plan { model: Arc::clone(&self.model), inputs, outputs, kept, schema: Arc::clone(&output) };
+        // Compile types a step once; the first plan stays.
         let _ = self.plan.set(Arc::new(plan));
         Ok(Signature::row_wise(output))
     }
@@ -161,21 +164,30 @@ impl Plan {
     }
 
     /// Runs the good rows, and sends the others to the error port.
-    fn run_without(&self, rows: &Rows, faults: Faults) -> StepResult {
-        let (bad, messages): (Vec<u32>, Vec<String>) =
-            faults.into_rows().into_iter().map(|(row, reason)| (row as u32, reason)).unzip();
-        let mut at = bad.iter().copied().peekable();
-        let good: Vec<u32> = (0..rows.len() as u32).filter(|row| at.next_if_eq(row).is_none()).collect();
+    fn run_without(&self, rows: &Rows, mut faults: Faults) -> StepResult {
+        let mut good: Vec<u32> = (0..rows.len() as u32).collect();
+        let mut bad: Vec<(u32, String)> = Vec::new();
+        // Lists that make no tensor hide the nulls inside them, so a second round may find more.
+        let answered = loop {
+            let found = faults.into_rows();
+            bad.extend(found.iter().map(|(row, reason)| (good[*row], reason.clone())));
+            let mut found = found.iter().map(|(row, _)| *row).peekable();
+            let mut at = 0..good.len();
+            good.retain(|_| at.next().is_some_and(|at| found.next_if_eq(&at).is_none()));
+            if good.is_empty() {
+                break None;
+            }
+            let left = rows.take(&good)?;
+            match self.try_run(left.batch()) {
+                Ok(batch) => break Some(left.replace(batch)?),
+                Err(Failure::Whole(error)) => return Err(error),
+                Err(Failure::Rows(more)) => faults = more,
+            }
+        };
+        bad.sort_by_key(|(row, _)| *row);
+        let (bad, messages): (Vec<u32>, Vec<String>) = bad.into_iter().unzip();
         let failed = FailedRows { rows: rows.take(&bad)?, messages };
-        if good.is_empty() {
-            return Ok(Output::none().with_failed(failed));
-        }
-        let rows = rows.take(&good)?;
-        match self.try_run(rows.batch()) {
-            Ok(batch) => Ok(Output::one(rows.replace(batch)?).with_failed(failed)),
-            Err(Failure::Whole(error)) => Err(error),
-            Err(Failure::Rows(_)) => Err(StepError::internal("good rows became bad rows")),
-        }
+        Ok(answered.map_or_else(Output::none, Output::one).with_failed(failed))
     }
 
     fn try_run(&self, batch: &RecordBatch) -> Result<RecordBatch, Failure> {
@@ -199,15 +211,18 @@ impl Plan {
             let mut read = |values: &[crate::Value<'_>]| answer.append(values, rows.len(), called);
             self.model.run(&tensors, self.outputs.wanted(), &mut read).map_err(whole)?;
         }
-        let kept = self.kept.iter().map(|&column| Ok(Arc::clone(batch.column(column))));
-        let columns: Result<Vec<ArrayRef>, _> = kept.chain(answer.finish()).collect();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        columns.extend(self.kept.iter().map(|&column| Arc::clone(batch.column(column))));
+        for column in answer.finish() {
+            columns.push(column.map_err(|error| whole(error.into()))?);
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        columns
-            .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options))
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(|error| whole(error.into()))
     }
 
     fn failed(&self, error: ModelError) -> StepError {
-        StepError::new(ErrorKind::Internal, format!("model `{}` failed", self.model.info().name)).with_source(error)
+        StepError::new(ErrorKind::Internal, format!("model `{}` failed", self.model.info().name))
+            .with_source(error)
     }
 }

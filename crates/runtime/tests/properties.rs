@@ -299,11 +299,15 @@ fn project(graph: &mut Graph, name: &str, input: &PortRef) -> PortRef {
     graph.map(name, input, columns(), |batch| Ok(batch.project(&[0, 1])?))
 }
 
+/// `id`, `v` and place.
+type Row = (i64, i64, Option<u32>);
+/// Step, kind and message.
+type Failure = (Option<String>, ErrorKind, String);
+
 /// What the engine and the serial interpreter must agree on.
 #[derive(Debug, PartialEq)]
 struct Told {
-    /// `id`, `v` and place of each row; or step, kind and message.
-    reply: Result<Vec<(i64, i64, Option<u32>)>, (Option<String>, ErrorKind, String)>,
+    reply: Result<Vec<Row>, Failure>,
     /// Unknown where a run failed: what else ran until then is a race.
     degraded: Option<Vec<(String, String)>>,
     seen: Option<Vec<String>>,

@@ -285,7 +285,7 @@ fn load_models<'n>(
     }
     ModelSet::load(root, &specs).unwrap_or_else(|problems| {
         for problem in problems {
-            let message = format!("model `{}`: {}", problem.name, chain(&problem.source));
+            let message = format!("model `{}`: {}", problem.name, chain(&problem.reason));
             errors.push(document.place(&["models", &problem.name]), message);
         }
         ModelSet::default()

@@ -155,7 +155,7 @@ fn picks(
     added: &[Added],
     problems: &mut Vec<SchemaError>,
 ) -> Vec<Pick> {
-    let mut pick = |added: &Added| {
+    let pick = |added: &Added| {
         let own = step.policies.get(&table.set().features()[added.feature].name);
         let missing = own.and_then(|own| own.missing.as_ref()).unwrap_or(&step.missing);
         let nulls = own.and_then(|own| own.nulls.as_ref()).unwrap_or(&step.nulls);
@@ -170,7 +170,7 @@ fn picks(
         };
         Pick { feature: added.feature, missing: gap(missing), null: gap(nulls) }
     };
-    added.iter().map(|added| pick(added)).collect()
+    added.iter().map(pick).collect()
 }
 
 fn gap(table: &dyn OnlineTable, number: usize, policy: &Policy) -> Result<Gap, String> {

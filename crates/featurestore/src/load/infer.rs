@@ -114,6 +114,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads better in the tables")]
     fn check(values: &[&str], expected: Expect) {
         let guess = values.iter().fold(Guess::default(), |guess, text| guess.and(Guess::of(text)));
         expected.assert_eq(&guess.data_type().map_or("nothing".into(), |data_type| data_type.to_string()));

@@ -62,7 +62,7 @@ impl Source {
         Place { file: self.name.clone(), at }
     }
 
-    pub(super) fn malformed(&self, at: At, problem: impl ToString) -> LoadError {
+    pub(super) fn malformed(&self, at: At, problem: impl std::fmt::Display) -> LoadError {
         LoadError::Malformed { place: self.place(at), problem: problem.to_string() }
     }
 

@@ -343,7 +343,7 @@ fn several_keys_are_given_in_order_or_by_name() {
     let store = store(set, &[limits]);
     let request = || rows! { t: [2_i64, 1, 300], c: ["US", "DE", "US"] };
     let show = |step: Enrich| shown(&run(&step, request()).unwrap());
-    let in_order = show(Enrich::new(store.clone(), "limits").by(["c", "t"]));
+    let in_order = show(Enrich::new(Arc::clone(&store) as _, "limits").by(["c", "t"]));
     let by_name = show(Enrich::new(store, "limits").by_key([("tier", "t"), ("country", "c")]));
     assert_eq!(in_order, by_name);
     expect![[r#"

@@ -25,7 +25,7 @@ fn load() -> MemoryTable {
 fn file() -> RecordBatch {
     let file = std::fs::File::open(Path::new(PROJECT).join("data/cards.parquet")).unwrap();
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
-    let schema = builder.schema().clone();
+    let schema = Arc::clone(builder.schema());
     let batches: Vec<_> = builder.build().unwrap().map(Result::unwrap).collect();
     arrow::compute::concat_batches(&schema, &batches).unwrap()
 }

@@ -1,5 +1,8 @@
 //! The crate from outside: lookups against an oracle, files, the `enrich` step, and the table of the fraud example.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed")]
+#![allow(clippy::needless_pass_by_value, reason = "reads better in the tables")]
+
 mod enrich;
 mod fraud;
 mod load;

@@ -70,13 +70,17 @@ impl Combiner {
             SchemaError::new(format!("`missing` replaces a member by {value}, which is not {what}"))
         };
         let kind = if !vote {
-            let number = replacement.map(|value| value.as_f64().ok_or_else(|| unfit("a number"))).transpose()?;
+            let number =
+                replacement.map(|value| value.as_f64().ok_or_else(|| unfit("a number"))).transpose()?;
             Kind::Numbers(number)
         } else if types.first().is_some_and(|first| is_text(first)) {
-            let text = replacement.map(|value| value.as_str().map(str::to_owned).ok_or_else(|| unfit("a text")));
+            let text =
+                replacement.map(|value| value.as_str().map(str::to_owned).ok_or_else(|| unfit("a text")));
             Kind::Texts(text.transpose()?)
         } else {
-            Kind::Ints(replacement.map(|value| value.as_i64().ok_or_else(|| unfit("a whole number"))).transpose()?)
+            Kind::Ints(
+                replacement.map(|value| value.as_i64().ok_or_else(|| unfit("a whole number"))).transpose()?,
+            )
         };
         Ok(Self { rule: rule.clone(), names, members, weights, missing: missing.clone(), kind })
     }
@@ -107,9 +111,11 @@ impl Combiner {
             }
             Kind::Ints(replacement) => {
                 let columns = cast_all(columns, &DataType::Int64)?;
-                let columns: SmallVec<[&Int64Array; 8]> = columns.iter().map(|c| c.as_primitive::<Int64Type>()).collect();
+                let columns: SmallVec<[&Int64Array; 8]> =
+                    columns.iter().map(|c| c.as_primitive::<Int64Type>()).collect();
                 let mut values = Vec::with_capacity(rows);
-                let value = |member: usize, row| columns[member].is_valid(row).then(|| columns[member].value(row));
+                let value =
+                    |member: usize, row| columns[member].is_valid(row).then(|| columns[member].value(row));
                 let noted = self.each_row(rows, *replacement, value, |line, _| {
                     let class = self.vote(line);
                     values.push(*class.as_ref().unwrap_or(&0));
@@ -119,9 +125,11 @@ impl Combiner {
             }
             Kind::Texts(replacement) => {
                 let columns = cast_all(columns, &DataType::Utf8)?;
-                let columns: SmallVec<[&StringArray; 8]> = columns.iter().map(|c| c.as_string::<i32>()).collect();
+                let columns: SmallVec<[&StringArray; 8]> =
+                    columns.iter().map(|c| c.as_string::<i32>()).collect();
                 let mut values = Vec::with_capacity(rows);
-                let value = |member: usize, row| columns[member].is_valid(row).then(|| columns[member].value(row));
+                let value =
+                    |member: usize, row| columns[member].is_valid(row).then(|| columns[member].value(row));
                 let noted = self.each_row(rows, replacement.as_deref(), value, |line, _| {
                     let class = self.vote(line);
                     values.push(*class.as_ref().unwrap_or(&""));
@@ -157,7 +165,9 @@ impl Combiner {
                 line.push(value);
             }
             let combined = match lost {
-                Some(member) if self.missing == Missing::Fail => Err(format!("member `{}` is missing", self.names[member])),
+                Some(member) if self.missing == Missing::Fail => {
+                    Err(format!("member `{}` is missing", self.names[member]))
+                }
                 Some(_) if line.iter().all(Option::is_none) => Err("every member is missing".to_owned()),
                 _ => Ok(()),
             };
@@ -183,7 +193,8 @@ impl Combiner {
     }
 
     fn number(&self, line: &[Option<f64>], whole: bool) -> Result<f64, String> {
-        let present = || line.iter().zip(&self.weights).filter_map(|(value, weight)| Some(((*value)?, *weight)));
+        let present =
+            || line.iter().zip(&self.weights).filter_map(|(value, weight)| Some(((*value)?, *weight)));
         match &self.rule {
             Rule::Custom(combine) => Ok(combine(line)),
             Rule::Max => Ok(present().map(|(value, _)| value).fold(f64::NEG_INFINITY, largest)),
@@ -202,7 +213,9 @@ impl Combiner {
 
     fn vote<T: Copy + Ord>(&self, line: &[Option<T>]) -> Result<T, String> {
         let mut totals: SmallVec<[(T, f64); 8]> = SmallVec::new();
-        for (class, weight) in line.iter().zip(&self.weights).filter_map(|(class, weight)| Some(((*class)?, *weight))) {
+        for (class, weight) in
+            line.iter().zip(&self.weights).filter_map(|(class, weight)| Some(((*class)?, *weight)))
+        {
             match totals.iter_mut().find(|(known, _)| *known == class) {
                 Some((_, total)) => *total += weight,
                 None => totals.push((class, weight)),
@@ -267,7 +280,9 @@ fn cast_all<'a>(
     columns: impl Iterator<Item = &'a ArrayRef>,
     to: &DataType,
 ) -> Result<SmallVec<[ArrayRef; 8]>, StepError> {
-    columns.map(|column| if column.data_type() == to { Ok(Arc::clone(column)) } else { Ok(cast(column, to)?) }).collect()
+    columns
+        .map(|column| if column.data_type() == to { Ok(Arc::clone(column)) } else { Ok(cast(column, to)?) })
+        .collect()
 }
 
 fn is_text(data_type: &DataType) -> bool {

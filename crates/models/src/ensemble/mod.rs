@@ -11,8 +11,8 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use millstream_graph::{
-    Effect, ErrorKind, FailedRows, Input, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step,
-    StepError, StepResult, Token, Work,
+    Effect, ErrorKind, FailedRows, Input, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature,
+    Step, StepError, StepResult, Token, Work,
 };
 pub use settings::{EnsembleSettings, Members, Method, Missing};
 
@@ -54,13 +54,19 @@ enum Rule {
 impl Ensemble {
     /// The mean of the members, weighted. Weights are finite and not negative, and are scaled to a sum of 1; the sum
     /// is taken in the order given, in 64 bits.
-    pub fn weighted_mean<N: Into<String>>(name: impl Into<String>, members: impl IntoIterator<Item = (N, f64)>) -> Self {
+    pub fn weighted_mean<N: Into<String>>(
+        name: impl Into<String>,
+        members: impl IntoIterator<Item = (N, f64)>,
+    ) -> Self {
         Self::of(name, members, Rule::WeightedMean)
     }
 
     /// The class with the largest sum of weights. Classes are whole numbers or texts; of classes that draw level, the
     /// lowest wins.
-    pub fn majority_vote<N: Into<String>>(name: impl Into<String>, members: impl IntoIterator<Item = (N, f64)>) -> Self {
+    pub fn majority_vote<N: Into<String>>(
+        name: impl Into<String>,
+        members: impl IntoIterator<Item = (N, f64)>,
+    ) -> Self {
         Self::of(name, members, Rule::MajorityVote)
     }
 
@@ -79,7 +85,11 @@ impl Ensemble {
         Self::of(name, members.into_iter().map(|member| (member, 1.0)), Rule::Custom(Arc::new(combine)))
     }
 
-    fn of<N: Into<String>>(name: impl Into<String>, members: impl IntoIterator<Item = (N, f64)>, rule: Rule) -> Self {
+    fn of<N: Into<String>>(
+        name: impl Into<String>,
+        members: impl IntoIterator<Item = (N, f64)>,
+        rule: Rule,
+    ) -> Self {
         Self {
             name: name.into(),
             members: members.into_iter().map(|(member, weight)| (member.into(), weight)).collect(),
@@ -112,7 +122,9 @@ impl Ensemble {
         }
         for (i, (member, weight)) in self.members.iter().enumerate() {
             if !weight.is_finite() || *weight < 0.0 {
-                let problem = format!("the weight of member `{member}` is {weight}; it must be finite and not negative");
+                let problem = format!(
+                    "the weight of member `{member}` is {weight}; it must be finite and not negative"
+                );
                 errors.push(SchemaError::new(problem));
             }
             if self.members[..i].iter().any(|(known, _)| known == member) {
@@ -122,7 +134,9 @@ impl Ensemble {
         SchemaError::collect(errors)?;
         let sum: f64 = self.members.iter().map(|(_, weight)| weight).sum();
         if !sum.is_finite() || sum <= 0.0 {
-            return Err(SchemaError::new(format!("the weights add up to {sum}; at least one must be above 0")));
+            return Err(SchemaError::new(format!(
+                "the weights add up to {sum}; the sum must be finite and above 0"
+            )));
         }
         // Weights that already add up stay as they were written: 0.5, 0.2 and 0.3 give exactly that mean.
         let scale = |weight: f64| if (sum - 1.0).abs() <= 1e-12 { weight } else { weight / sum };
@@ -154,7 +168,10 @@ impl Ensemble {
         };
         let kept = self.keep.indices(&schema).map_err(|error| errors.push(error)).unwrap_or_default();
         if kept.iter().any(|&column| schema.field(column).name() == &self.name) {
-            errors.push(SchemaError::new(format!("column `{}` is there already; name the result otherwise", self.name)));
+            errors.push(SchemaError::new(format!(
+                "column `{}` is there already; name the result otherwise",
+                self.name
+            )));
         }
         let (Ok(()), Some(combiner)) = (SchemaError::collect(errors.clone()), combiner) else {
             return SchemaError::collect(errors).and(Err(SchemaError::new("the ensemble cannot be typed")));
@@ -165,7 +182,12 @@ impl Ensemble {
         Ok(Plan { union, combiner, kept, schema })
     }
 
-    fn combiner(&self, schema: &Schema, members: &[usize], weights: Vec<f64>) -> Result<Combiner, SchemaError> {
+    fn combiner(
+        &self,
+        schema: &Schema,
+        members: &[usize],
+        weights: Vec<f64>,
+    ) -> Result<Combiner, SchemaError> {
         let names = self.members.iter().map(|(member, _)| member.clone()).collect();
         let types: Vec<&DataType> = members.iter().map(|&column| schema.field(column).data_type()).collect();
         Combiner::new(&self.rule, names, members.to_vec(), &types, weights, &self.missing)
@@ -186,7 +208,8 @@ impl Step for Ensemble {
             return Work::Done(Err(StepError::internal("the step has not been typed")));
         };
         let tokens = input.into_tokens();
-        let rows = tokens.iter().map(|token| if let Token::Rows(rows) = token { rows.len() } else { 0 }).max();
+        let rows =
+            tokens.iter().map(|token| if let Token::Rows(rows) = token { rows.len() } else { 0 }).max();
         if rows.unwrap_or(0) <= INLINE_ROWS {
             return Work::Done(plan.run(&tokens));
         }
@@ -215,7 +238,9 @@ impl Plan {
                 &united
             }
             (None, [Token::Rows(rows)]) => rows,
-            (None, _) => return Err(StepError::internal("the ensemble's in-port carries no rows in this run")),
+            (None, _) => {
+                return Err(StepError::internal("the ensemble's in-port carries no rows in this run"));
+            }
         };
         let combined = self.combiner.combine(rows.batch())?;
         if combined.failed.is_empty() {
@@ -243,7 +268,12 @@ impl Plan {
             (None, _) => rows.take(&bad)?,
             // Rows fail as rows of in-port 0. Without them there, the run fails as a whole.
             (Some(_), [Token::Rows(first), ..]) if first.origin() == rows.origin() => first.take(&bad)?,
-            _ => return Err(StepError::new(ErrorKind::Unavailable, messages.into_iter().next().unwrap_or_default())),
+            _ => {
+                return Err(StepError::new(
+                    ErrorKind::Unavailable,
+                    messages.into_iter().next().unwrap_or_default(),
+                ));
+            }
         };
         let failed = FailedRows { rows: failed, messages };
         let mut at = bad.iter().copied().peekable();

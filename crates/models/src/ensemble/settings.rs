@@ -71,7 +71,9 @@ impl TryFrom<EnsembleSettings> for Ensemble {
     fn try_from(settings: EnsembleSettings) -> Result<Self, SchemaError> {
         let EnsembleSettings { method, members, r#as: name, missing, keep } = settings;
         if method == Method::Max && matches!(members, Members::Weighted(_)) {
-            return Err(SchemaError::new("`max` takes no weights: list its members, as in `members: [a, b]`"));
+            return Err(SchemaError::new(
+                "`max` takes no weights: list its members, as in `members: [a, b]`",
+            ));
         }
         let members = match members {
             Members::Alike(members) => members.into_iter().map(|member| (member, 1.0)).collect(),

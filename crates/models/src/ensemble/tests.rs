@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use super::*;
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).unwrap()
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .unwrap()
 }
 
 fn f64s(values: &[Option<f64>]) -> ArrayRef {
@@ -53,7 +54,11 @@ fn run_one(ensemble: &Ensemble, batch: RecordBatch) -> Outcome {
 }
 
 fn numbers(outcome: &Outcome) -> Vec<f64> {
-    outcome.column.as_ref().map(|column| column.as_primitive::<Float64Type>().values().to_vec()).unwrap_or_default()
+    outcome
+        .column
+        .as_ref()
+        .map(|column| column.as_primitive::<Float64Type>().values().to_vec())
+        .unwrap_or_default()
 }
 
 fn three(a: &[Option<f64>], b: &[Option<f64>], c: &[Option<f64>]) -> RecordBatch {
@@ -87,7 +92,8 @@ fn a_weighted_mean_is_the_sum_written_out() {
 
 #[test]
 fn a_missing_member_is_dealt_with_as_declared() {
-    let rows = || three(&[Some(1.0), Some(1.0), None], &[Some(2.0), None, None], &[Some(3.0), Some(3.0), None]);
+    let rows =
+        || three(&[Some(1.0), Some(1.0), None], &[Some(2.0), None, None], &[Some(3.0), Some(3.0), None]);
     let failing = run_one(&blend(), rows());
     assert_eq!(numbers(&failing), [0.5 + 0.2 * 2.0 + 0.3 * 3.0]);
     assert_eq!(failing.failed, ["member `b` is missing", "member `a` is missing"]);
@@ -99,7 +105,8 @@ fn a_missing_member_is_dealt_with_as_declared() {
     assert_eq!(renormalised.degraded, "member `b` left out for 1 of 2 rows");
 
     let replaced = run_one(&blend().missing(Missing::Replace(0.5.into())), rows());
-    let wanted = [0.5 + 0.2 * 2.0 + 0.3 * 3.0, 0.5 + 0.2 * 0.5 + 0.3 * 3.0, 0.5 * 0.5 + 0.2 * 0.5 + 0.3 * 0.5];
+    let wanted =
+        [0.5 + 0.2 * 2.0 + 0.3 * 3.0, 0.5 + 0.2 * 0.5 + 0.3 * 3.0, 0.5 * 0.5 + 0.2 * 0.5 + 0.3 * 0.5];
     assert_eq!(numbers(&replaced), wanted);
     expect!["member `a` replaced by 0.5 for 1 of 3 rows; member `b` replaced by 0.5 for 2 of 3 rows; member `c` replaced by 0.5 for 1 of 3 rows"]
         .assert_eq(&replaced.degraded);
@@ -107,15 +114,20 @@ fn a_missing_member_is_dealt_with_as_declared() {
     // What is left may have no weight at all.
     let lopsided = Ensemble::weighted_mean("score", [("a", 0.0), ("b", 1.0)]).missing(Missing::Renormalise);
     let outcome = run_one(&lopsided, three(&[Some(1.0)], &[None], &[None]));
-    assert_eq!((numbers(&outcome), outcome.failed), (vec![], vec!["the members that are left have no weight".to_owned()]));
+    assert_eq!(
+        (numbers(&outcome), outcome.failed),
+        (vec![], vec!["the members that are left have no weight".to_owned()])
+    );
 }
 
 #[test]
 fn a_vote_goes_to_the_most_weight_and_draws_to_the_lowest_class() {
     let vote = |weights: [f64; 3], classes: [i64; 3]| {
         let column = |class: i64| Arc::new(Int64Array::from(vec![class])) as ArrayRef;
-        let rows = batch(vec![("a", column(classes[0])), ("b", column(classes[1])), ("c", column(classes[2]))]);
-        let outcome = run_one(&Ensemble::majority_vote("class", ["a", "b", "c"].into_iter().zip(weights)), rows);
+        let rows =
+            batch(vec![("a", column(classes[0])), ("b", column(classes[1])), ("c", column(classes[2]))]);
+        let outcome =
+            run_one(&Ensemble::majority_vote("class", ["a", "b", "c"].into_iter().zip(weights)), rows);
         outcome.column.unwrap().as_primitive::<Int64Type>().value(0)
     };
     assert_eq!(vote([1.0, 1.0, 1.0], [4, 9, 9]), 9);
@@ -129,7 +141,10 @@ fn a_vote_goes_to_the_most_weight_and_draws_to_the_lowest_class() {
     let rows = || batch(vec![("a", text("no")), ("b", text("yes")), ("c", text("no"))]);
     let vote = || Ensemble::majority_vote("class", [("a", 1.0), ("b", 3.0), ("c", 1.0)]);
     let outcome = run_one(&vote().missing(Missing::Replace("maybe".into())), rows());
-    assert_eq!(outcome.column.unwrap().as_string::<i32>().iter().collect::<Vec<_>>(), [Some("yes"), Some("maybe")]);
+    assert_eq!(
+        outcome.column.unwrap().as_string::<i32>().iter().collect::<Vec<_>>(),
+        [Some("yes"), Some("maybe")]
+    );
     assert_eq!(run_one(&vote(), rows()).failed, ["member `a` is missing"]);
 }
 
@@ -165,10 +180,11 @@ fn branches_are_brought_together() {
     let branches = branches(3);
     let ensemble = blend();
     let signature = ensemble.signature(&schemas(&branches)).unwrap();
-    let names: Vec<_> = signature.outputs[0].schema.fields().iter().map(|field| field.name().clone()).collect();
+    let names: Vec<_> =
+        signature.outputs[0].schema.fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["x", "a", "b", "c", "score"]);
     assert_eq!(signature.outputs[0].flow, RowFlow::Merged);
-    let outcome = run(&blend(), &schemas(&branches), branches.to_vec().into_iter().map(whole).collect()).unwrap();
+    let outcome = run(&blend(), &schemas(&branches), branches.iter().cloned().map(whole).collect()).unwrap();
     assert_eq!(numbers(&outcome), [0.0, 1.0, 2.0]);
     assert_eq!(outcome.origin, Some(Origin::Whole));
 }
@@ -191,8 +207,10 @@ fn a_skipped_branch_is_a_missing_member() {
 #[test]
 fn rows_are_matched_by_where_they_stood_in_the_request() {
     let branches = branches(4);
-    let pick = |branch: &RecordBatch, rows: &[u32]| Token::Rows(Rows::whole(branch.clone()).take(rows).unwrap());
-    let tokens = vec![pick(&branches[0], &[3, 1]), pick(&branches[1], &[1, 2, 3]), pick(&branches[2], &[3, 2, 1])];
+    let pick =
+        |branch: &RecordBatch, rows: &[u32]| Token::Rows(Rows::whole(branch.clone()).take(rows).unwrap());
+    let tokens =
+        vec![pick(&branches[0], &[3, 1]), pick(&branches[1], &[1, 2, 3]), pick(&branches[2], &[3, 2, 1])];
     let ensemble = blend().missing(Missing::Renormalise);
     let outcome = run(&ensemble, &schemas(&branches), tokens).unwrap();
     assert_eq!(outcome.origin, Some(Origin::Picked(vec![1, 2, 3].into())));
@@ -200,6 +218,12 @@ fn rows_are_matched_by_where_they_stood_in_the_request() {
         assert!((got - wanted).abs() < 1e-15, "{got} is not {wanted}");
     }
     assert_eq!(outcome.degraded, "member `a` left out for 1 of 3 rows");
+
+    // Turned round alike on every branch, they still leave in the order of the request.
+    let turned = branches.iter().map(|branch| pick(branch, &[2, 0])).collect();
+    let outcome = run(&blend(), &schemas(&branches), turned).unwrap();
+    assert_eq!(outcome.origin, Some(Origin::Picked(vec![0, 2].into())));
+    assert_eq!(numbers(&outcome), [0.0, 2.0]);
 
     let free = |branch: &RecordBatch| Token::Rows(Rows::free(branch.slice(0, 3)));
     let lost = vec![whole(branches[0].clone()), free(&branches[1]), whole(branches[2].clone())];
@@ -211,10 +235,12 @@ fn rows_are_matched_by_where_they_stood_in_the_request() {
 fn a_column_that_differs_between_branches_is_no_carried_column() {
     let mut branches = branches(2);
     // Equal values in other memory are the same column.
-    branches[1] = batch(vec![("x", Arc::new(Int64Array::from(vec![0, 1]))), ("b", f64s(&[Some(0.0), Some(1.0)]))]);
+    branches[1] =
+        batch(vec![("x", Arc::new(Int64Array::from(vec![0, 1]))), ("b", f64s(&[Some(0.0), Some(1.0)]))]);
     let all = |branches: &[RecordBatch]| branches.iter().cloned().map(whole).collect::<Vec<_>>();
     assert_eq!(numbers(&run(&blend(), &schemas(&branches), all(&branches)).unwrap()), [0.0, 1.0]);
-    branches[1] = batch(vec![("x", Arc::new(Int64Array::from(vec![0, 9]))), ("b", f64s(&[Some(0.0), Some(1.0)]))]);
+    branches[1] =
+        batch(vec![("x", Arc::new(Int64Array::from(vec![0, 9]))), ("b", f64s(&[Some(0.0), Some(1.0)]))]);
     let wanted = "column `x` comes from several branches with different values; rename it in all but one";
     let error = run(&blend(), &schemas(&branches), all(&branches)).err().unwrap();
     assert_eq!(error.message(), wanted);
@@ -233,22 +259,40 @@ fn everything_that_is_wrong_is_said_at_once() {
     let check = |ensemble: Ensemble, wanted: Expect| {
         wanted.assert_eq(&ensemble.signature(&[rows.schema()]).unwrap_err().problems().join("\n"));
     };
-    check(Ensemble::weighted_mean("score", [("a", f64::NAN), ("A", -1.0), ("a", 1.0)]), expect![[r#"
+    check(
+        Ensemble::weighted_mean("score", [("a", f64::NAN), ("A", -1.0), ("a", 1.0)]),
+        expect![[r#"
         the weight of member `a` is NaN; it must be finite and not negative
         the weight of member `A` is -1; it must be finite and not negative
         member `a` is named twice
-        no column `A`; did you mean `a`?"#]]);
-    check(Ensemble::weighted_mean("a", [("a", 0.0)]), expect![[r#"
-        the weights add up to 0; at least one must be above 0
-        column `a` is there already; name the result otherwise"#]]);
+        no column `A`; did you mean `a`?"#]],
+    );
+    check(
+        Ensemble::weighted_mean("a", [("a", 0.0)]),
+        expect![[r#"
+            the weights add up to 0; the sum must be finite and above 0
+            column `a` is there already; name the result otherwise"#]],
+    );
     check(Ensemble::weighted_mean::<&str>("score", []), expect!["an ensemble needs at least one member"]);
-    check(Ensemble::weighted_mean("score", [("a", f64::MAX), ("u", f64::MAX)]), expect!["the weights add up to inf; at least one must be above 0"]);
+    check(
+        Ensemble::weighted_mean("score", [("a", f64::MAX), ("u", f64::MAX)]),
+        expect!["the weights add up to inf; the sum must be finite and above 0"],
+    );
     check(Ensemble::max("score", ["a", "b"]), expect!["member `b` is Utf8, but the ensemble takes numbers"]);
-    check(Ensemble::majority_vote("score", [("a", 1.0), ("u", 1.0)]), expect![[r#"
+    check(
+        Ensemble::majority_vote("score", [("a", 1.0), ("u", 1.0)]),
+        expect![[r#"
         member `a` is Float64, but the ensemble takes whole numbers up to 63 bits, or texts
-        member `u` is UInt64, but the ensemble takes whole numbers up to 63 bits, or texts"#]]);
-    check(Ensemble::majority_vote("score", [("b", 1.0), ("a", 1.0)]), expect!["member `a` is Float64, but the ensemble takes texts, like the first member"]);
-    check(Ensemble::max("score", ["a"]).missing(Missing::Replace("much".into())), expect![[r#"`missing` replaces a member by "much", which is not a number"#]]);
+        member `u` is UInt64, but the ensemble takes whole numbers up to 63 bits, or texts"#]],
+    );
+    check(
+        Ensemble::majority_vote("score", [("b", 1.0), ("a", 1.0)]),
+        expect!["member `a` is Float64, but the ensemble takes texts, like the first member"],
+    );
+    check(
+        Ensemble::max("score", ["a"]).missing(Missing::Replace("much".into())),
+        expect![[r#"`missing` replaces a member by "much", which is not a number"#]],
+    );
     let other = batch(vec![("a", Arc::new(Int64Array::from(vec![1])))]);
     let error = Ensemble::max("score", ["a"]).signature(&[rows.schema(), other.schema()]).unwrap_err();
     assert_eq!(error.to_string(), "column `a` is Float64 on input 0 but Int64 on input 1");

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array},
-    compute::interleave,
+    array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array},
+    compute::{interleave, take},
     datatypes::{Field, Schema, SchemaRef},
 };
 use millstream_graph::{Origin, Rows, SchemaError, StepError, Token};
@@ -33,7 +33,8 @@ pub(super) fn plan(inputs: &[SchemaRef]) -> Result<Union, SchemaError> {
     let mut errors = Vec::new();
     for (port, schema) in inputs.iter().enumerate() {
         for (column, field) in schema.fields().iter().enumerate() {
-            let Some((united, known)) = columns.iter_mut().find(|(united, _)| united.name == *field.name()) else {
+            let Some((united, known)) = columns.iter_mut().find(|(united, _)| united.name == *field.name())
+            else {
                 let united = United { name: field.name().clone(), sources: vec![(port, column)] };
                 columns.push((united, field.as_ref().clone()));
                 continue;
@@ -55,7 +56,9 @@ pub(super) fn plan(inputs: &[SchemaRef]) -> Result<Union, SchemaError> {
     let ports = inputs.len();
     let fields: Vec<Field> = columns
         .iter()
-        .map(|(united, field)| field.clone().with_nullable(field.is_nullable() || united.sources.len() < ports))
+        .map(|(united, field)| {
+            field.clone().with_nullable(field.is_nullable() || united.sources.len() < ports)
+        })
         .collect();
     let columns = columns.into_iter().map(|(united, _)| united).collect();
     Ok(Union { schema: Arc::new(Schema::new(fields)), columns, ports })
@@ -67,22 +70,32 @@ pub(super) fn unite(union: &Union, tokens: &[Token]) -> Result<Rows, StepError> 
         Some(Token::Rows(rows)) => Some(rows),
         _ => None,
     };
-    let present: Vec<(usize, &Rows)> = (0..union.ports).filter_map(|port| Some((port, rows(port)?))).collect();
+    let present: Vec<(usize, &Rows)> =
+        (0..union.ports).filter_map(|port| Some((port, rows(port)?))).collect();
     let Some(&(_, first)) = present.first() else {
         return Err(StepError::internal("no in-port carries rows in this run"));
     };
-    let aligned = present.iter().all(|(_, rows)| rows.len() == first.len() && same_origin(rows.origin(), first.origin()));
-    // Rows of one branch alone line up with themselves, whatever happened to them.
-    if !aligned && present.iter().any(|(_, rows)| *rows.origin() == Origin::Lost) {
+    if present.len() > 1 && present.iter().any(|(_, rows)| *rows.origin() == Origin::Lost) {
         return Err(StepError::internal("a branch's rows no longer know which rows of the request they are"));
     }
+    let same = |rows: &Rows| rows.len() == first.len() && same_origin(rows.origin(), first.origin());
+    // Rows leave in the order of the request, also when every branch has turned them round in the same way.
+    let aligned = in_order(first.origin()) && present.iter().all(|(_, rows)| same(rows));
     let lines = if aligned { Lines::Same(first.len()) } else { Lines::of(&present) };
-    let columns = union.columns.iter().map(|column| column.unite(union, &present, &lines)).collect::<Result<_, _>>()?;
+    let columns =
+        union.columns.iter().map(|column| column.unite(union, &present, &lines)).collect::<Result<_, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(lines.len()));
     let batch = RecordBatch::try_new_with_options(Arc::clone(&union.schema), columns, &options)?;
     match lines {
         Lines::Same(_) => first.replace(batch),
         Lines::Mixed { at, .. } => Ok(Rows::with_origin(batch, Origin::Picked(at.into()))),
+    }
+}
+
+fn in_order(origin: &Origin) -> bool {
+    match origin {
+        Origin::Picked(at) => at.is_sorted(),
+        Origin::Whole | Origin::Lost => true,
     }
 }
 
@@ -97,8 +110,33 @@ fn same_origin(a: &Origin, b: &Origin) -> bool {
 enum Lines {
     /// Row `i` of every in-port.
     Same(usize),
-    /// For each row, where it stood in the request, and its row in each of the present in-ports.
-    Mixed { at: Vec<u32>, rows: Vec<Vec<Option<usize>>> },
+    /// Rows that are matched one by one.
+    Mixed {
+        /// Where each row of the union stood in the request.
+        at: Vec<u32>,
+        /// What each of the present in-ports has to it.
+        ports: Vec<Matched>,
+    },
+}
+
+/// The rows of one in-port among the rows of the union.
+struct Matched {
+    /// For each row of the union, the row of the in-port.
+    rows: Vec<Option<usize>>,
+    /// The rows of the union that the in-port has, and its own rows, in the same order.
+    pairs: (UInt32Array, UInt32Array),
+}
+
+impl Matched {
+    fn new(origin: &[u32], at: &[u32]) -> Self {
+        let mut sorted: Vec<(u32, usize)> = origin.iter().copied().zip(0..).collect();
+        sorted.sort_unstable();
+        let row = |at: &u32| sorted.binary_search_by_key(at, |(at, _)| *at).ok().map(|found| sorted[found].1);
+        let rows: Vec<Option<usize>> = at.iter().map(row).collect();
+        let pairs = rows.iter().zip(0_u32..).filter_map(|(row, line)| Some((line, (*row)? as u32)));
+        let (lines, own): (Vec<u32>, Vec<u32>) = pairs.unzip();
+        Self { rows, pairs: (lines.into(), own.into()) }
+    }
 }
 
 impl Lines {
@@ -113,14 +151,8 @@ impl Lines {
         let mut at: Vec<u32> = origins.iter().flatten().copied().collect();
         at.sort_unstable();
         at.dedup();
-        let find = |origin: &Vec<u32>| {
-            let mut sorted: Vec<(u32, usize)> = origin.iter().copied().zip(0..).collect();
-            sorted.sort_unstable();
-            let row = |at: &u32| sorted.binary_search_by_key(at, |(at, _)| *at).ok().map(|found| sorted[found].1);
-            at.iter().map(row).collect()
-        };
-        let rows = origins.iter().map(find).collect();
-        Self::Mixed { at, rows }
+        let ports = origins.iter().map(|origin| Matched::new(origin, &at)).collect();
+        Self::Mixed { at, ports }
     }
 
     fn len(&self) -> usize {
@@ -146,7 +178,7 @@ impl United {
             let field = union.schema.field_with_name(&self.name)?;
             return Ok(new_null_array(field.data_type(), lines.len()));
         };
-        let Lines::Mixed { at, rows } = lines else {
+        let Lines::Mixed { at, ports } = lines else {
             return match carriers.iter().all(|(_, column)| same(first, column)) {
                 true => Ok(Arc::clone(first)),
                 false => Err(self.differs()),
@@ -155,19 +187,21 @@ impl United {
         let nothing = new_null_array(first.data_type(), 1);
         let mut arrays: Vec<&dyn Array> = carriers.iter().map(|(_, column)| &***column).collect();
         arrays.push(&*nothing);
-        let mut picks = Vec::with_capacity(at.len());
-        for line in 0..at.len() {
-            let mut found = carriers.iter().enumerate().filter_map(|(i, (place, _))| Some((i, rows[*place][line]?)));
-            let pick = found.next();
-            for (i, row) in found {
-                let (first, value) = pick.map_or((&nothing, 0), |(first, row)| (carriers[first].1, row));
-                if first.slice(value, 1) != carriers[i].1.slice(row, 1) {
-                    return Err(self.differs());
-                }
+        let pick = |line: usize| {
+            let mut found = carriers.iter().enumerate();
+            found
+                .find_map(|(i, (place, _))| Some((i, ports[*place].rows[line]?)))
+                .unwrap_or((carriers.len(), 0))
+        };
+        let picks: Vec<(usize, usize)> = (0..at.len()).map(pick).collect();
+        let united = interleave(&arrays, &picks)?;
+        for (place, column) in carriers.iter().skip(1) {
+            let (lines, own) = &ports[*place].pairs;
+            if take(&united, lines, None)? != take(column, own, None)? {
+                return Err(self.differs());
             }
-            picks.push(pick.unwrap_or((arrays.len() - 1, 0)));
         }
-        Ok(interleave(&arrays, &picks)?)
+        Ok(united)
     }
 
     fn differs(&self) -> StepError {

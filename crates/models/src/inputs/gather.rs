@@ -1,6 +1,6 @@
 //! The copying itself: values of any number type, nested or not, into one row-major buffer.
 
-use std::{borrow::Cow, fmt::Display, ops::Range};
+use std::{borrow::Cow, fmt::Debug, ops::Range};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray},
@@ -38,7 +38,8 @@ impl TensorPlan {
         match &self.row {
             RowShape::Fixed(sizes) => shape.extend_from_slice(sizes),
             RowShape::Open(_) => {
-                let located = self.parts.first().and_then(|part| part.locate(&columns[part.column], rows.start));
+                let located =
+                    self.parts.first().and_then(|part| part.locate(&columns[part.column], rows.start));
                 shape.extend(located.map(|(_, sizes)| sizes).unwrap_or_default());
             }
         }
@@ -211,23 +212,21 @@ impl Missing for &str {
 }
 
 impl<O: Missing + Copy> Transfer<'_, '_, O> {
-    fn of<S: ArrowPrimitiveType>(&mut self, array: &dyn Array, convert: impl Fn(S::Native) -> Option<O>)
-    where
-        S::Native: Display,
-    {
+    fn of<S: ArrowPrimitiveType>(&mut self, array: &dyn Array, convert: impl Fn(S::Native) -> Option<O>) {
         let values = array.as_primitive::<S>();
         let slice = &values.values()[..];
         self.each(values.nulls(), |at| slice[at], convert);
     }
 
-    fn each<V: Display + Copy>(
+    fn each<V: Debug + Copy>(
         &mut self,
         nulls: Option<&NullBuffer>,
         value: impl Fn(usize) -> V,
         convert: impl Fn(V) -> Option<O>,
     ) {
         let Place { rows, start, width, at, stride } = *self.place;
-        let clean = nulls.is_none_or(|nulls| nulls.null_count() == 0) && self.part.no_list_is_null(self.column);
+        let clean =
+            nulls.is_none_or(|nulls| nulls.null_count() == 0) && self.part.no_list_is_null(self.column);
         for row in 0..rows.len() {
             let missing = !clean && self.part.lists_null(self.column, rows.start + row);
             for k in 0..width {
@@ -250,7 +249,7 @@ impl<O: Missing + Copy> Transfer<'_, '_, O> {
     }
 
     #[cold]
-    fn fault<V: Display>(&mut self, row: usize, value: Option<V>) {
+    fn fault<V: Debug>(&mut self, row: usize, value: Option<V>) {
         let (part, tensor) = (self.part, self.gather.tensor);
         self.faults.push(row, || match value {
             None => part.is_null(&tensor.input),
@@ -258,7 +257,7 @@ impl<O: Missing + Copy> Transfer<'_, '_, O> {
                 format!("column `{}` holds a NUL, which input `{}` does not take", part.name, tensor.input)
             }
             Some(value) => format!(
-                "column `{}` is {value}, which input `{}` cannot take as {}",
+                "column `{}` is {value:?}, which input `{}` cannot take as {}",
                 part.name, tensor.input, tensor.dtype
             ),
         });

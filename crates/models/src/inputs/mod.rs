@@ -146,7 +146,12 @@ impl InputPlan {
     }
 
     /// The ranges of rows that the model takes in one call each, in order.
-    pub(crate) fn calls(&self, columns: &[ArrayRef], rows: usize, faults: &mut Faults) -> SmallVec<[Range<usize>; 1]> {
+    pub(crate) fn calls(
+        &self,
+        columns: &[ArrayRef],
+        rows: usize,
+        faults: &mut Faults,
+    ) -> SmallVec<[Range<usize>; 1]> {
         let most = self.rows_per_call.unwrap_or(rows).max(1);
         if !self.tensors.iter().any(TensorPlan::is_open) {
             return (0..rows).step_by(most).map(|start| start..(start + most).min(rows)).collect();
@@ -157,7 +162,8 @@ impl InputPlan {
         let mut shapes: Vec<Option<Dims>> = vec![None; self.tensors.len()];
         for row in 0..rows {
             let mut fits = row - start < most;
-            for (last, tensor) in shapes.iter_mut().zip(&self.tensors).filter(|(_, tensor)| tensor.is_open()) {
+            for (last, tensor) in shapes.iter_mut().zip(&self.tensors).filter(|(_, tensor)| tensor.is_open())
+            {
                 let Some(shape) = tensor.shape_of(columns, row, faults) else { continue };
                 if last.as_ref() != Some(&shape) {
                     fits &= last.is_none();
@@ -202,12 +208,16 @@ impl TensorPlan {
             faults.push(row, || format!("column `{}` holds lists of different lengths", part.name));
             return None;
         };
-        let fits = shape.iter().zip(declared).all(|(size, declared)| declared.is_none_or(|wanted| wanted == *size));
+        let fits =
+            shape.iter().zip(declared).all(|(size, declared)| declared.is_none_or(|wanted| wanted == *size));
         if !fits || shape.contains(&0) {
             faults.push(row, || {
                 let wanted: Vec<_> = std::iter::once(None).chain(declared.iter().copied()).collect();
                 let wanted = crate::model::Shape(&wanted);
-                format!("column `{}` has shape {shape:?}, but input `{}` takes {wanted}", part.name, self.input)
+                format!(
+                    "column `{}` has shape {shape:?}, but input `{}` takes {wanted}",
+                    part.name, self.input
+                )
             });
             return None;
         }
@@ -234,13 +244,15 @@ impl Part {
                 }
                 Level::List => {
                     let list = array.as_list::<i32>();
-                    let offsets: Dims = list.offsets()[start..=start + len].iter().map(|&at| at as usize).collect();
+                    let offsets: Dims =
+                        list.offsets()[start..=start + len].iter().map(|&at| at as usize).collect();
                     array = list.values();
                     even(&offsets, &mut start, &mut len)?
                 }
                 Level::LargeList => {
                     let list = array.as_list::<i64>();
-                    let offsets: Dims = list.offsets()[start..=start + len].iter().map(|&at| at as usize).collect();
+                    let offsets: Dims =
+                        list.offsets()[start..=start + len].iter().map(|&at| at as usize).collect();
                     array = list.values();
                     even(&offsets, &mut start, &mut len)?
                 }

@@ -7,11 +7,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use super::{Dims, InputPlan, Leaf, Level, Nulls, Part, RowShape, TensorPlan};
-use crate::{
-    Columns, DType, InputInfo, ModelInfo,
-    columns::unknown_column,
-    model::Shape,
-};
+use crate::{Columns, DType, InputInfo, ModelInfo, columns::unknown_column, model::Shape};
 
 /// Plans the inputs of `model` from the columns of `schema`: those that `declared` names, else the one named like
 /// the input.
@@ -24,9 +20,9 @@ pub(crate) fn compile(
     let mut errors = Vec::new();
     for name in declared.keys() {
         if !model.inputs.iter().any(|input| input.name == *name) {
-            let what = format!("input of model `{}`", model.name);
-            let known = model.inputs.iter().map(|input| input.name.as_str());
-            errors.push(SchemaError::new(suggest::unknown(&what, name, known)));
+            let unknown =
+                suggest::unknown("input", name, model.inputs.iter().map(|input| input.name.as_str()));
+            errors.push(SchemaError::new(format!("model `{}`: {unknown}", model.name)));
         }
     }
     let mut unpack = Vec::new();
@@ -55,7 +51,10 @@ fn rows_per_call(model: &ModelInfo) -> Result<Option<usize>, SchemaError> {
         };
         match (fixed, rows) {
             (_, Some(0)) => {
-                return Err(SchemaError::new(format!("input `{}` of model `{}` takes no rows", input.name, model.name)));
+                return Err(SchemaError::new(format!(
+                    "input `{}` of model `{}` takes no rows",
+                    input.name, model.name
+                )));
             }
             (None, Some(rows)) => fixed = Some(rows),
             (Some(known), Some(rows)) if known != rows => {
@@ -88,7 +87,10 @@ fn tensor(
         None => return Err(undeclared(model, input, schema)),
     };
     if nulls == Nulls::Nan && !input.dtype.is_float() {
-        return Err(SchemaError::new(format!("`nulls: nan` does not suit {}: only floats have a NaN", of(model, input))));
+        return Err(SchemaError::new(format!(
+            "`nulls: nan` does not suit {}: only floats have a NaN",
+            of(model, input)
+        )));
     }
     let mut errors = Vec::new();
     let mut parts = Vec::new();
@@ -116,9 +118,10 @@ fn undeclared(model: &ModelInfo, input: &InputInfo, schema: &Schema) -> SchemaEr
     let names: Vec<_> = schema.fields().iter().take(2).map(|field| field.name().as_str()).collect();
     let example = if names.is_empty() { "..".to_owned() } else { format!("{}, ..", names.join(", ")) };
     let columns = schema.fields().iter().map(|field| field.name().as_str());
+    // Between names as short as `X` everything is close.
     let closest = match suggest::closest(&input.name, columns) {
-        Some(column) => format!(" (there is `{column}`)"),
-        None => String::new(),
+        Some(column) if input.name.len() > 2 => format!(" (there is `{column}`)"),
+        _ => String::new(),
     };
     SchemaError::new(format!(
         "no column is named like {}{closest}; say which columns it takes, as in `inputs: {{{}: [{example}]}}`",
@@ -158,7 +161,10 @@ fn part(
     }
     let unpacked = match data_type {
         DataType::Dictionary(_, value) if levels.is_empty() => Some((**value).clone()),
-        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..)
+        DataType::Decimal32(..)
+        | DataType::Decimal64(..)
+        | DataType::Decimal128(..)
+        | DataType::Decimal256(..)
             if levels.is_empty() =>
         {
             Some(DataType::Float64)
@@ -169,7 +175,8 @@ fn part(
         let text = format!("column `{name}` is {}, but {} takes {why}", field.data_type(), of(model, input));
         SchemaError::new(text)
     };
-    let leaf = leaf(unpacked.as_ref().unwrap_or(data_type)).ok_or_else(|| refused("numbers, booleans or texts"))?;
+    let leaf =
+        leaf(unpacked.as_ref().unwrap_or(data_type)).ok_or_else(|| refused("numbers, booleans or texts"))?;
     let text = matches!(leaf, Leaf::Utf8 | Leaf::LargeUtf8 | Leaf::Utf8View);
     if text != (input.dtype == DType::Str) {
         return Err(refused(if text { "numbers: encode it first" } else { "texts: cast it first" }));
@@ -179,7 +186,10 @@ fn part(
     }
     let shape: Vec<Option<usize>> = match tensor_shape(field, &levels)? {
         Some(shape) => shape.into_iter().map(Some).collect(),
-        None => levels.iter().map(|level| if let Level::Fixed(size) = level { Some(*size) } else { None }).collect(),
+        None => levels
+            .iter()
+            .map(|level| if let Level::Fixed(size) = level { Some(*size) } else { None })
+            .collect(),
     };
     if shape.contains(&Some(0)) {
         return Err(refused("at least one value per row"));
@@ -245,14 +255,24 @@ fn row_shape(
 ) -> Result<RowShape, SchemaError> {
     let wanted = input.shape.get(1..).unwrap_or_default();
     let fixed: Option<Vec<Vec<usize>>> = shapes.iter().map(|shape| shape.iter().copied().collect()).collect();
-    let (Some(fixed), names) = (fixed, parts.iter().map(|part| format!("`{}`", part.name)).collect::<Vec<_>>()) else {
+    let (Some(fixed), names) =
+        (fixed, parts.iter().map(|part| format!("`{}`", part.name)).collect::<Vec<_>>())
+    else {
         let suits = |shape: &[Option<usize>]| {
             shape.len() == wanted.len() && shape.iter().zip(wanted).all(|(got, want)| fits(*got, *want))
         };
         return match shapes {
             [shape] if suits(shape) => Ok(RowShape::Open(wanted.to_vec())),
-            [shape] => Err(mismatch(model, input, &format!("column `{}` has rows of shape {}", parts[0].name, row(shape)))),
-            _ => Err(mismatch(model, input, "lists of any length cannot stand side by side with other columns")),
+            [shape] => Err(mismatch(
+                model,
+                input,
+                &format!("column `{}` has rows of shape {}", parts[0].name, row(shape)),
+            )),
+            _ => Err(mismatch(
+                model,
+                input,
+                "lists of any length cannot stand side by side with other columns",
+            )),
         };
     };
     let got: Vec<usize> = match fixed.as_slice() {
@@ -275,7 +295,8 @@ fn mismatch(model: &ModelInfo, input: &InputInfo, what: &str) -> SchemaError {
 }
 
 fn row(shape: &[Option<usize>]) -> String {
-    let sizes: Vec<_> = shape.iter().map(|size| size.map_or_else(|| "?".to_owned(), |size| size.to_string())).collect();
+    let sizes: Vec<_> =
+        shape.iter().map(|size| size.map_or_else(|| "?".to_owned(), |size| size.to_string())).collect();
     format!("[{}]", sizes.join(", "))
 }
 

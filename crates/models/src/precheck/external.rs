@@ -25,7 +25,9 @@ pub(super) fn check(tensor: &TensorProto, folder: &Path, needed: u64) -> Result<
     let refuse = |reason: &str| refused(tensor, reason);
     let location = entry(tensor, "location").filter(|location| !location.is_empty());
     let location = location.ok_or_else(|| refuse("it names no file"))?;
-    if ["location", "offset", "length"].iter().any(|key| tensor.external_data.iter().filter(|e| e.key == *key).count() > 1)
+    if ["location", "offset", "length"]
+        .iter()
+        .any(|key| tensor.external_data.iter().filter(|e| e.key == *key).count() > 1)
     {
         return Err(refuse("it names one entry twice"));
     }
@@ -40,16 +42,22 @@ pub(super) fn check(tensor: &TensorProto, folder: &Path, needed: u64) -> Result<
     let size = size_of(tensor, folder, location)?;
     let number = |key| match entry(tensor, key) {
         None => Ok(None),
-        Some(text) => text.parse::<u64>().map(Some).map_err(|_| refused(tensor, format!("its {key} is no number"))),
+        Some(text) => {
+            text.parse::<u64>().map(Some).map_err(|_| refused(tensor, format!("its {key} is no number")))
+        }
     };
     let offset = number("offset")?.unwrap_or(0);
-    let rest = size.checked_sub(offset).ok_or_else(|| refuse("its offset lies behind the end of the file"))?;
+    let rest =
+        size.checked_sub(offset).ok_or_else(|| refuse("its offset lies behind the end of the file"))?;
     let length = number("length")?.unwrap_or(needed);
     if length != needed {
         return Err(refused(tensor, format!("its length is {length} bytes but its shape needs {needed}")));
     }
     if length > rest {
-        return Err(refused(tensor, format!("it needs {length} bytes but the file ends {rest} bytes after its offset")));
+        return Err(refused(
+            tensor,
+            format!("it needs {length} bytes but the file ends {rest} bytes after its offset"),
+        ));
     }
     Ok(())
 }

@@ -1,19 +1,25 @@
 //! Functions that a model brings along: they may not call in circles, nor unfold without bound.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     PrecheckError, domain,
     onnx::{GraphProto, ModelProto, NodeProto},
 };
 
-type Key<'a> = (&'a str, &'a str);
+/// A domain and a name.
+pub(super) type Key<'a> = (&'a str, &'a str);
 
-/// Whether `node` calls a function that the model brings along.
-pub(super) fn defined(model: &ModelProto, node: &NodeProto) -> bool {
-    model.functions.iter().any(|function| {
-        function.name == node.op_type && domain(&function.domain) == domain(&node.domain)
-    })
+/// The functions that a model brings along.
+pub(super) type Own<'a> = HashSet<Key<'a>>;
+
+pub(super) fn own(model: &ModelProto) -> Own<'_> {
+    model.functions.iter().map(|function| (domain(&function.domain), function.name.as_str())).collect()
+}
+
+/// The name by which a node calls a function or an operator.
+pub(super) fn key(node: &NodeProto) -> Key<'_> {
+    (domain(&node.domain), node.op_type.as_str())
 }
 
 /// Counts the operators that the model unfolds into; the runtime inlines every call.
@@ -21,7 +27,8 @@ pub(super) fn check(model: &ModelProto, graph: &GraphProto, limit: u64) -> Resul
     if model.functions.is_empty() {
         return Ok(());
     }
-    let bodies = model.functions.iter().map(|f| ((domain(&f.domain), f.name.as_str()), f.node.as_slice())).collect();
+    let bodies =
+        model.functions.iter().map(|f| ((domain(&f.domain), f.name.as_str()), f.node.as_slice())).collect();
     let mut unfolding = Unfolding { bodies, sizes: HashMap::new(), limit };
     unfolding.size_of(&graph.node, "").map(|_| ())
 }
@@ -50,7 +57,7 @@ impl<'a> Unfolding<'a> {
         for graph in node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
             size = size.saturating_add(self.size_of(&graph.node, within)?);
         }
-        let key = (domain(&node.domain), node.op_type.as_str());
+        let key = key(node);
         let Some(&body) = self.bodies.get(&key) else { return Ok(size) };
         let called = match self.sizes.get(&key) {
             Some(Some(known)) => *known,

@@ -3,6 +3,7 @@
 //! A model is code from elsewhere: the runtime parses it in C++, and its past holes were files that point outside
 //! their folder, sizes that overflow and nesting without end. What is refused here never reaches it.
 
+mod error;
 mod external;
 mod functions;
 mod onnx;
@@ -15,129 +16,10 @@ use std::{
 
 use prost::{Message, bytes::Bytes};
 
-use onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto, TensorProto};
-
-/// What is wrong with a model file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PrecheckError {
-    /// The file cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    Unreadable {
-        /// The path as it was given.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The path leaves the folder that models may come from.
-    #[error("`{}` leaves the project's folder", path.display())]
-    OutsideRoot {
-        /// The path as it was given.
-        path: PathBuf,
-    },
-    /// It is a folder, a device or a pipe.
-    #[error("`{}` is not a regular file", path.display())]
-    NotAFile {
-        /// The path as it was given.
-        path: PathBuf,
-    },
-    /// The file is larger than a model file may be.
-    #[error("the file has more than {limit} bytes")]
-    TooLarge {
-        /// The most bytes a model file may have.
-        limit: u64,
-    },
-    /// The file is no protobuf message, or is cut short, or nests deeper than protobuf allows.
-    #[error("the file is not an ONNX model: {reason}")]
-    Malformed {
-        /// What the decoder says.
-        reason: String,
-    },
-    /// A part that every model has is missing.
-    #[error("the file is not an ONNX model: it has no {part}")]
-    Missing {
-        /// Which part.
-        part: &'static str,
-    },
-    /// The version of the file format is not supported.
-    #[error("the model has ir_version {got}; supported are {least} to {most}")]
-    IrVersion {
-        /// The model's.
-        got: i64,
-        /// The oldest supported.
-        least: i64,
-        /// The newest supported.
-        most: i64,
-    },
-    /// The version of an operator set is not supported.
-    #[error("the model has opset {got} of `{domain}`; supported are {least} to {most}")]
-    Opset {
-        /// The operator set.
-        domain: String,
-        /// The model's.
-        got: i64,
-        /// The oldest supported.
-        least: i64,
-        /// The newest supported.
-        most: i64,
-    },
-    /// An operator of a domain that needs native code of its own, or that reads files.
-    #[error("the model uses `{operator}` of `{domain}`; custom operators are refused")]
-    CustomOperator {
-        /// The operator's domain.
-        domain: String,
-        /// The operator.
-        operator: String,
-    },
-    /// The model carries a training graph.
-    #[error("the model carries a training graph; export it for inference")]
-    Training,
-    /// Graphs within graphs, deeper than allowed.
-    #[error("graphs are nested more than {limit} deep")]
-    TooDeep {
-        /// How deep they may be.
-        limit: usize,
-    },
-    /// The model's functions call each other in a circle, or unfold into too many operators.
-    #[error("function `{function}` calls itself, or unfolds into more than {limit} operators")]
-    Unfolds {
-        /// Where it was noticed.
-        function: String,
-        /// How many operators a model may unfold into.
-        limit: u64,
-    },
-    /// A tensor's shape is impossible.
-    #[error("tensor `{tensor}` has an impossible shape {dims:?}")]
-    Shape {
-        /// The tensor.
-        tensor: String,
-        /// Its shape.
-        dims: Vec<i64>,
-    },
-    /// A tensor says it has more values than there are bytes, or raw bytes that are not its values.
-    #[error("tensor `{tensor}` of shape {dims:?} needs {needed} bytes but has {got}")]
-    Data {
-        /// The tensor.
-        tensor: String,
-        /// Its shape.
-        dims: Vec<i64>,
-        /// The bytes its shape and type need.
-        needed: u64,
-        /// The bytes there are.
-        got: u64,
-    },
-    /// A tensor's data lies in another file, in a way that is refused.
-    #[error("tensor `{tensor}` has its data in `{location}`: {reason}")]
-    External {
-        /// The tensor.
-        tensor: String,
-        /// The other file, as the model names it.
-        location: String,
-        /// Why it is refused.
-        reason: String,
-    },
-}
+pub use error::PrecheckError;
+use onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto, TensorProto,
+};
 
 /// What a model file may be.
 #[derive(Clone, Debug)]
@@ -211,7 +93,14 @@ impl CheckedModel {
         }
         let model = ModelProto::decode(bytes.clone())
             .map_err(|error| PrecheckError::Malformed { reason: error.to_string() })?;
-        let classes = Check { model: &model, folder: &folder, limits, file: bytes.len() as u64 }.model()?;
+        let classes = Check {
+            model: &model,
+            own: functions::own(&model),
+            folder: &folder,
+            limits,
+            file: bytes.len() as u64,
+        }
+        .model()?;
         Ok(Self { bytes, folder, classes })
     }
 
@@ -254,6 +143,7 @@ fn domain(name: &str) -> &str {
 
 struct Check<'a> {
     model: &'a ModelProto,
+    own: functions::Own<'a>,
     folder: &'a Path,
     limits: &'a Limits,
     file: u64,
@@ -312,7 +202,7 @@ impl Check<'_> {
             let domain = domain(&node.domain);
             let known = OPSETS.iter().any(|(known, ..)| *known == domain);
             // `EPContext` names a compiled model in another file, and is meant for accelerators only.
-            if node.op_type == "EPContext" || !(known || functions::defined(self.model, node)) {
+            if node.op_type == "EPContext" || !(known || self.own.contains(&functions::key(node))) {
                 return Err(PrecheckError::CustomOperator {
                     domain: domain.to_owned(),
                     operator: node.op_type.clone(),
@@ -341,12 +231,8 @@ impl Check<'_> {
         let overflow = || PrecheckError::Shape { tensor: tensor.name.clone(), dims: tensor.dims.clone() };
         let bits = value_bits(tensor.data_type.unwrap_or(0));
         let needed = values.checked_mul(bits.unwrap_or(1)).ok_or_else(overflow)?.div_ceil(8);
-        let short = |got| PrecheckError::Data {
-            tensor: tensor.name.clone(),
-            dims: tensor.dims.clone(),
-            needed,
-            got,
-        };
+        let short =
+            |got| PrecheckError::Data { tensor: tensor.name.clone(), dims: tensor.dims.clone(), needed, got };
         if external::is_external(tensor) {
             if bits.is_none() {
                 return Err(external::refused(tensor, "values of this type cannot lie in another file"));
@@ -364,7 +250,8 @@ impl Check<'_> {
     fn sparse(&self, tensor: &SparseTensorProto) -> Result<(), PrecheckError> {
         let name = tensor.values.as_ref().map_or("", |values| values.name.as_str());
         tensor.values.iter().chain(&tensor.indices).try_for_each(|part| self.tensor(part))?;
-        let bits = tensor.values.as_ref().and_then(|values| value_bits(values.data_type.unwrap_or(0))).unwrap_or(64);
+        let bits =
+            tensor.values.as_ref().and_then(|values| value_bits(values.data_type.unwrap_or(0))).unwrap_or(64);
         let dense = count(name, &tensor.dims)?.checked_mul(bits).map(|bits| bits.div_ceil(8));
         match dense {
             Some(bytes) if bytes <= self.limits.dense_bytes => Ok(()),

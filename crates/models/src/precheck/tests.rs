@@ -81,7 +81,10 @@ fn what_every_model_has_must_be_there_and_known() {
     };
     check(change(|m| m.ir_version = None), expect!["the file is not an ONNX model: it has no ir_version"]);
     check(change(|m| m.ir_version = Some(2)), expect!["the model has ir_version 2; supported are 3 to 14"]);
-    check(change(|m| m.ir_version = Some(999)), expect!["the model has ir_version 999; supported are 3 to 14"]);
+    check(
+        change(|m| m.ir_version = Some(999)),
+        expect!["the model has ir_version 999; supported are 3 to 14"],
+    );
     check(
         change(|m| m.opset_import.clear()),
         expect!["the file is not an ONNX model: it has no operator set"],
@@ -253,7 +256,9 @@ fn data_in_other_files_stays_in_the_models_folder() {
     check(&[("location", "deep")], expect!["tensor `w` has its data in `deep`: it is not a regular file"]);
     check(
         &[("location", "w.bin"), ("offset", "49")],
-        expect!["tensor `w` has its data in `w.bin`: it needs 16 bytes but the file ends 15 bytes after its offset"],
+        expect![
+            "tensor `w` has its data in `w.bin`: it needs 16 bytes but the file ends 15 bytes after its offset"
+        ],
     );
     check(
         &[("location", "w.bin"), ("offset", "18446744073709551615")],
@@ -296,7 +301,10 @@ fn links_lead_nowhere() {
             &folder,
             &Limits::default(),
         );
-        assert_eq!(error.unwrap_err().to_string(), format!("tensor `w` has its data in `{location}`: links are refused"));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            format!("tensor `w` has its data in `{location}`: links are refused")
+        );
     }
     // The model itself may be linked inside its root, but not out of it.
     fs::write(folder.join("real.onnx"), model(Vec::new()).encode_to_vec()).unwrap();
@@ -326,8 +334,11 @@ fn the_classes_of_a_zip_map_are_known() {
         ..AttributeProto::default()
     };
     let classes = |attribute: AttributeProto| {
-        let zip =
-            NodeProto { output: vec!["p".to_owned()], attribute: vec![attribute], ..node("ai.onnx.ml", "ZipMap") };
+        let zip = NodeProto {
+            output: vec!["p".to_owned()],
+            attribute: vec![attribute],
+            ..node("ai.onnx.ml", "ZipMap")
+        };
         let mut model = model(vec![zip]);
         model.graph.as_mut().unwrap().output.push(ValueInfoProto { name: "p".to_owned(), r#type: None });
         let checked = CheckedModel::of_bytes(model.encode_to_vec(), ".", &Limits::default()).unwrap();

@@ -30,9 +30,14 @@ fn check(model: &dyn Model, inputs: &[Owned], row: Option<usize>) {
                     assert_close(&got, &Tensor { shape: &shape, data: Data::F32(&values) }, &what);
                     let keys: Vec<Json> = match &maps.keys {
                         millstream_models::Keys::Ints(keys) => keys.iter().map(|&key| key.into()).collect(),
-                        millstream_models::Keys::Strings(keys) => keys.iter().map(|key| key.as_str().into()).collect(),
+                        millstream_models::Keys::Strings(keys) => {
+                            keys.iter().map(|key| key.as_str().into()).collect()
+                        }
                     };
-                    assert_eq!(keys, all().take(keys.len()).map(|entry| entry[0].clone()).collect::<Vec<_>>());
+                    assert_eq!(
+                        keys,
+                        all().take(keys.len()).map(|entry| entry[0].clone()).collect::<Vec<_>>()
+                    );
                 }
             }
         }
@@ -67,7 +72,11 @@ fn every_model_answers_as_in_python() {
 #[test]
 fn one_instance_serves_eight_threads() {
     for name in ["lgbm", "several", "zip_ints", "labels"] {
-        let folder = if name == "lgbm" { format!("{DATA}/../../../../examples/fraud/models") } else { DATA.to_owned() };
+        let folder = if name == "lgbm" {
+            format!("{DATA}/../../../../examples/fraud/models")
+        } else {
+            DATA.to_owned()
+        };
         let model = load(&folder, name, 1).unwrap_or_else(|error| panic!("{error}"));
         let whole = inputs(&model);
         std::thread::scope(|scope| {

@@ -25,7 +25,11 @@ pub(crate) fn model(name: &str) -> OnnxModel {
     load(folder, name, 2).unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub(crate) fn load(folder: &str, name: &str, instances: usize) -> Result<OnnxModel, millstream_models::LoadError> {
+pub(crate) fn load(
+    folder: &str,
+    name: &str,
+    instances: usize,
+) -> Result<OnnxModel, millstream_models::LoadError> {
     let options = LoadOptions { instances: NonZeroUsize::new(instances), ..LoadOptions::default() };
     OnnxModel::load(name, Path::new(folder), Path::new(&format!("{name}.onnx")), &options)
 }
@@ -37,6 +41,7 @@ pub(crate) fn typed<S: Step>(step: S, batch: &RecordBatch) -> S {
 }
 
 /// What is wrong with `step` for rows like `batch`, one problem per line.
+#[expect(clippy::needless_pass_by_value, reason = "a step is built where it is used")]
 pub(crate) fn problems(step: impl Step, batch: &RecordBatch) -> String {
     step.signature(&[batch.schema()]).expect_err("the step is typed").problems().join("\n")
 }
@@ -139,7 +144,10 @@ pub(crate) fn assert_close(got: &Tensor<'_>, wanted: &Tensor<'_>, what: &str) {
     match (got.data, wanted.data) {
         (Data::F32(got), Data::F32(wanted)) => {
             for (got, wanted) in got.iter().zip(wanted) {
-                assert!((got - wanted).abs() <= 1e-6 * wanted.abs().max(1.0), "{what}: {got} is not {wanted}");
+                assert!(
+                    (got - wanted).abs() <= 1e-6 * wanted.abs().max(1.0),
+                    "{what}: {got} is not {wanted}"
+                );
             }
         }
         (got, wanted) => assert_eq!(got, wanted, "{what}"),

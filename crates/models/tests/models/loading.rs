@@ -11,10 +11,11 @@ use crate::harness::{DATA, model};
 
 #[test]
 fn a_model_says_what_it_takes_and_answers() {
-    let shown: Vec<String> = ["lgbm", "several", "image", "sequence", "labels", "fixed3", "zip_ints", "zip_strings"]
-        .iter()
-        .map(|name| model(name).info().to_string())
-        .collect();
+    let shown: Vec<String> =
+        ["lgbm", "several", "image", "sequence", "labels", "fixed3", "zip_ints", "zip_strings"]
+            .iter()
+            .map(|name| model(name).info().to_string())
+            .collect();
     expect![[r#"
         lgbm: X Float32 [N, 28] -> probabilities Float32 [N, 2]
         several: a Float32 [N, 3], b Float32 [N, 1] -> sum Float32 [N, 3], top Float32 [N, 1], best Int64 [N]
@@ -27,7 +28,10 @@ fn a_model_says_what_it_takes_and_answers() {
 }
 
 fn specs(specs: &[(&str, serde_json::Value)]) -> IndexMap<String, ModelSpec> {
-    specs.iter().map(|(name, spec)| ((*name).to_owned(), serde_json::from_value(spec.clone()).unwrap())).collect()
+    specs
+        .iter()
+        .map(|(name, spec)| ((*name).to_owned(), serde_json::from_value(spec.clone()).unwrap()))
+        .collect()
 }
 
 #[test]
@@ -37,7 +41,10 @@ fn a_set_loads_or_says_all_that_is_wrong() {
         ("b", json!({"path": "picky.onnx", "warm_up": false, "instances": 1})),
     ]);
     let set = ModelSet::load(Path::new(DATA), &good).unwrap_or_else(|errors| panic!("{errors:?}"));
-    assert_eq!(set.iter().map(|(name, model)| (name, model.info().inputs.len())).collect::<Vec<_>>(), [("a", 1), ("b", 1)]);
+    assert_eq!(
+        set.iter().map(|(name, model)| (name, model.info().inputs.len())).collect::<Vec<_>>(),
+        [("a", 1), ("b", 1)]
+    );
 
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("garbage.onnx"), b"not a model at all").unwrap();
@@ -60,7 +67,7 @@ fn a_set_loads_or_says_all_that_is_wrong() {
         model `cut` (cut.onnx): the file is not an ONNX model: failed to decode Protobuf message: ModelProto.graph: buffer underflow
         model `orphan` (orphan.onnx): tensor `w` has its data in `weights.bin`: entity not found
         model `away` (../away.onnx): `../away.onnx` leaves the project's folder
-        model `absent` (absent.onnx): cannot read `absent.onnx`
+        model `absent` (absent.onnx): cannot read `absent.onnx`: entity not found
         model `pinned` (pinned.onnx): the file's sha256 is b63f2fde3733cb8d9ec03709eb18f39c8f7591d9fc8e52200d8cc777a14f86b8, not 00ff"#]].assert_eq(&lines.join("\n"));
 
     let error = serde_json::from_value::<ModelSpec>(json!({"path": "a.onnx", "instnaces": 2})).unwrap_err();
@@ -72,7 +79,11 @@ fn a_pinned_file_is_loaded_when_it_is_the_one() {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(fs::read(format!("{DATA}/rank3.onnx")).unwrap());
     let sha256 = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-    let options = LoadOptions { sha256: Some(sha256), instances: std::num::NonZeroUsize::new(1), ..LoadOptions::default() };
+    let options = LoadOptions {
+        sha256: Some(sha256),
+        instances: std::num::NonZeroUsize::new(1),
+        ..LoadOptions::default()
+    };
     assert!(OnnxModel::load("pinned", Path::new(DATA), Path::new("rank3.onnx"), &options).is_ok());
 }
 
@@ -96,7 +107,9 @@ fn project_files_name_models_and_ensembles() {
     let kinds = kinds(Arc::new(set));
     let build = |kind: &str, settings: serde_json::Value| {
         let kind = kinds.iter().find(|known| known.name() == kind).unwrap();
-        kind.build(&settings).map(|_| ()).map_err(|error| format!("{}: {}", error.path.join("."), error.problems.join("; ")))
+        kind.build(&settings)
+            .map(|_| ())
+            .map_err(|error| format!("{}: {}", error.path.join("."), error.problems.join("; ")))
     };
     let full = json!({"use": "rank3", "inputs": {"x": "image"}, "outputs": {"mean": "mean[1]"}, "keep": ["id"], "nulls": "nan"});
     assert_eq!(build("model", full), Ok(()));
@@ -124,6 +137,9 @@ fn project_files_name_models_and_ensembles() {
         missing: unknown variant `ignore`, expected one of `fail`, `renormalise`, `replace`"#]].assert_eq(&lines.join("\n"));
     for kind in &kinds {
         let schema = kind.schema(&mut schemars::SchemaGenerator::default());
-        assert!(schema.as_value().to_string().contains("$ref") || schema.as_value()["additionalProperties"] == json!(false));
+        assert!(
+            schema.as_value().to_string().contains("$ref")
+                || schema.as_value()["additionalProperties"] == json!(false)
+        );
     }
 }

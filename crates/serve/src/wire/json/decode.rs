@@ -8,7 +8,7 @@ use serde_json::error::Category;
 use super::{
     assemble,
     plan::{Layout, Planner, Record},
-    read::BodySeed,
+    record::BodySeed,
     slots::Reading,
 };
 use crate::wire::{DecodeCode, DecodeError, DecodeLimits, Form};

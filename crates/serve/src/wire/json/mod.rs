@@ -5,9 +5,10 @@ mod decode;
 mod encode;
 mod plan;
 mod raw;
-mod read;
+mod record;
 mod slots;
 mod text;
+mod value;
 mod write;
 
 #[cfg(test)]
