@@ -3,7 +3,9 @@
 pub use millstream_featurestore as features;
 pub use millstream_graph::*;
 pub use millstream_models as models;
-pub use millstream_runtime::{Degraded, Engine, EngineError, Limits, Metrics, Reply, RunError, run_serially, testkit};
+pub use millstream_runtime::{
+    Degraded, Engine, EngineError, Limits, Metrics, Reply, RunError, run_serially, testkit,
+};
 pub use millstream_serve::{
     ARROW_STREAM, GraphService, Project, ProjectError, ServeError, Server, cli, kinds, project_schema, wire,
 };
@@ -12,8 +14,9 @@ pub use millstream_transform as transform;
 /// What most services need.
 pub mod prelude {
     pub use crate::{
-        DecodeLimits, Engine, Graph, GraphService, JoinOn, Limits, OnError, PortRef, Project, Step, fields, rows,
+        DecodeLimits, Engine, Graph, GraphService, JoinOn, Limits, OnError, PortRef, Project, Step, fields,
         models::{Ensemble, ModelStep},
+        rows,
         transform::{Filter, OneHot, Select, Validate, When, With},
     };
 }

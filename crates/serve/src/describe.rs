@@ -11,7 +11,11 @@ use crate::{
 /// A graph's schemas, steps, explain text and diagram.
 pub(crate) fn graph(plan: &Plan) -> Value {
     let columns = |schema: &arrow::datatypes::Schema| -> Value {
-        schema.fields().iter().map(|field| json!({ "name": field.name(), "type": type_text(field) })).collect()
+        schema
+            .fields()
+            .iter()
+            .map(|field| json!({ "name": field.name(), "type": type_text(field) }))
+            .collect()
     };
     let steps = plan.steps().iter().map(|step| {
         let phase = match step.phase() {
@@ -47,7 +51,8 @@ pub(crate) fn openapi(name: &str, graphs: &[(String, GraphService)]) -> Value {
     schemas.insert("Error".into(), error_schema());
     for (graph, service) in graphs {
         let plan = service.engine().plan();
-        schemas.insert(format!("{graph}.Request"), schema::request(plan.input_schema(), UnknownFields::Refuse));
+        schemas
+            .insert(format!("{graph}.Request"), schema::request(plan.input_schema(), UnknownFields::Refuse));
         schemas.insert(format!("{graph}.Reply"), schema::reply(plan.reply_schema()));
         paths.insert(format!("/v1/graphs/{graph}"), graph_path(graph));
     }
@@ -74,9 +79,7 @@ fn graph_path(graph: &str) -> Value {
         let schema = json!({ "$ref": "#/components/schemas/Error" });
         json!({ "description": description, "content": { "application/json": { "schema": schema } } })
     };
-    let header = |name: &str, schema: Value, description: &str| {
-        json!({ "name": name, "in": "header", "schema": schema, "description": description })
-    };
+    let header = |name: &str, schema: Value, description: &str| json!({ "name": name, "in": "header", "schema": schema, "description": description });
     json!({
         "get": {
             "operationId": format!("describe_{graph}"),

@@ -87,7 +87,8 @@ impl Server {
                 .map_err(|source| ServeError::Columns { graph: name.to_owned(), source })?;
             graphs.push((name.to_owned(), service));
         }
-        let shared = Shared { project: project.name().to_owned(), graphs, metrics, stopping: AtomicBool::new(false) };
+        let shared =
+            Shared { project: project.name().to_owned(), graphs, metrics, stopping: AtomicBool::new(false) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -113,7 +114,12 @@ impl Server {
     ///
     /// # Errors
     /// When the listener has no address.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>, grace: Duration) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+        grace: Duration,
+    ) -> io::Result<()> {
         let router = self.router();
         let mut connections = auto::Builder::new(TokioExecutor::new());
         connections
@@ -198,7 +204,8 @@ async fn openapi(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn list(State(shared): State<Arc<Shared>>) -> Response {
-    let graph = |(name, _): &(String, GraphService)| json!({ "name": name, "url": format!("/v1/graphs/{name}") });
+    let graph =
+        |(name, _): &(String, GraphService)| json!({ "name": name, "url": format!("/v1/graphs/{name}") });
     let graphs: Vec<_> = shared.graphs.iter().map(graph).collect();
     json_answer(StatusCode::OK, &json!({ "project": shared.project, "graphs": graphs })).into_response()
 }

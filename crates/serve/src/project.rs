@@ -111,7 +111,8 @@ impl Project {
         let path = path.as_ref();
         let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
         let root = file.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let text = read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
+        let text =
+            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
         Self::read(&text, root).map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
     }
 
@@ -139,7 +140,8 @@ impl Project {
         // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
         errors.check()?;
         let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all()?;
-        let graphs = specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
+        let graphs =
+            specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
         Ok(Self { name: keys.name, description: keys.description, graphs: graphs.collect(), models, store })
     }
 
@@ -262,7 +264,9 @@ fn load_sets<'n>(
         match document.typed::<FeatureSetSpec>(&path) {
             Ok(set) => match set.load(name, root, &LoadOptions::default()) {
                 Ok(table) => drop(store.insert(table)),
-                Err(error) => errors.push(document.place(&path), format!("feature set `{name}`: {}", chain(&error))),
+                Err(error) => {
+                    errors.push(document.place(&path), format!("feature set `{name}`: {}", chain(&error)))
+                }
             },
             Err(problems) => errors.extend(problems),
         }

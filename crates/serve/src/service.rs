@@ -95,10 +95,13 @@ impl GraphService {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => {
                 let limit = self.shared.limits.body_bytes;
-                let error = DecodeError::new(DecodeCode::TooLarge, format!("body has more than {limit} bytes"));
+                let error =
+                    DecodeError::new(DecodeCode::TooLarge, format!("body has more than {limit} bytes"));
                 return self.refused(&error);
             }
-            Err(_) => return self.refused(&DecodeError::new(DecodeCode::Truncated, "body did not arrive whole")),
+            Err(_) => {
+                return self.refused(&DecodeError::new(DecodeCode::Truncated, "body did not arrive whole"));
+            }
         };
         self.run(&head.headers, body).await
     }
@@ -146,7 +149,8 @@ impl GraphService {
             Ok(body) => body,
             Err(error) => {
                 tracing::error!(graph = self.engine().plan().name(), %error, "a reply cannot be written");
-                let message = json!({ "error": "the reply cannot be written", "code": ErrorKind::Internal.name() });
+                let message =
+                    json!({ "error": "the reply cannot be written", "code": ErrorKind::Internal.name() });
                 return json_answer(StatusCode::INTERNAL_SERVER_ERROR, &message);
             }
         };

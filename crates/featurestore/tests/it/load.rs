@@ -244,15 +244,23 @@ fn what_does_not_fit_in_parquet_is_named_with_its_row() {
         typed("float32"),
         expect!["a.parquet: row 2: column `x`: `1e300` is no Float32"],
     );
-    check(rows! { id: [1_i64, 2], x: [-0.0, f64::NAN] }, typed("int64"), expect!["a.parquet: row 2: column `x`: `NaN` is no Int64"]);
-    check(rows! { id: [1_i64, 2], x: [f64::INFINITY, f64::NAN] }, typed("float32"), expect![[r#"
+    check(
+        rows! { id: [1_i64, 2], x: [-0.0, f64::NAN] },
+        typed("int64"),
+        expect!["a.parquet: row 2: column `x`: `NaN` is no Int64"],
+    );
+    check(
+        rows! { id: [1_i64, 2], x: [f64::INFINITY, f64::NAN] },
+        typed("float32"),
+        expect![[r#"
         2 rows: x Float32
         +----+-----+
         | id | _x  |
         +----+-----+
         | 1  | inf |
         +----+-----+
-    "#]]);
+    "#]],
+    );
     check(
         rows! { id: [1_i64, 2], x: [7_i64, 300] },
         typed("int8"),

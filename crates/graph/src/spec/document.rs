@@ -124,7 +124,11 @@ impl Document {
     /// The place of the value at `path`, or of the closest part of the file around it.
     pub fn place<S: AsRef<str>>(&self, path: &[S]) -> Place {
         let path: Vec<String> = path.iter().map(|key| key.as_ref().to_owned()).collect();
-        (0..=path.len()).rev().find_map(|len| self.places.get(&path[..len])).copied().unwrap_or(Place { line: 1, column: 1 })
+        (0..=path.len())
+            .rev()
+            .find_map(|len| self.places.get(&path[..len]))
+            .copied()
+            .unwrap_or(Place { line: 1, column: 1 })
     }
 
     /// Reads the value at `path` as a type that refuses unknown keys.

@@ -129,7 +129,10 @@ impl GraphSpec {
         let keys: Keys = document.typed(path)?;
         for (name, text) in &keys.input {
             if let Err(problem) = column(name, text) {
-                errors.push(document.place(&[path, &["input", name]].concat()), format!("column `{name}`: {problem}"));
+                errors.push(
+                    document.place(&[path, &["input", name]].concat()),
+                    format!("column `{name}`: {problem}"),
+                );
             }
         }
         let mut steps = IndexMap::new();
@@ -176,7 +179,9 @@ impl GraphSpec {
                         graph.nodes[first].description.clone_from(&step.description);
                         graph.nodes[first + 1..].iter_mut().for_each(|node| node.embedded = true);
                     }
-                    Err(message) => errors.push(document.place(&path), format!("step `{step_name}`: {message}")),
+                    Err(message) => {
+                        errors.push(document.place(&path), format!("step `{step_name}`: {message}"))
+                    }
                 }
             } else if let Some(kind) = kinds.get(&step.kind) {
                 match kind.build(&step.settings) {
@@ -211,7 +216,7 @@ impl GraphSpec {
         for error in errors.errors() {
             let place = match error.step() {
                 // Steps of an embedded graph stand under the step that names it.
-                Some(step) if step == "respond" => document.place(&[path, &["respond"]].concat()),
+                Some("respond") => document.place(&[path, &["respond"]].concat()),
                 Some(step) => {
                     let step = step.split('/').next().unwrap_or(step);
                     document.place(&[path, &["steps", step]].concat())
@@ -225,7 +230,8 @@ impl GraphSpec {
 }
 
 fn embedded(step: &StepSpec, others: &dyn Fn(&str) -> Option<Graph>) -> Result<Graph, String> {
-    let settings: GraphSettings = serde_json::from_value(step.settings.clone()).map_err(|error| error.to_string())?;
+    let settings: GraphSettings =
+        serde_json::from_value(step.settings.clone()).map_err(|error| error.to_string())?;
     others(&settings.graph).ok_or_else(|| format!("no graph `{}` that could stand here", settings.graph))
 }
 
@@ -242,7 +248,8 @@ impl StepSpec {
         let mut errors = SpecErrors::default();
         let name = path.last().copied().unwrap_or_default();
         let Some(Value::Object(map)) = document.get(path) else {
-            errors.push(document.place(path), format!("step `{name}`: a step is a map with its kind as a key"));
+            errors
+                .push(document.place(path), format!("step `{name}`: a step is a map with its kind as a key"));
             return Err(errors);
         };
         let known = || kinds.iter().map(super::StepKind::name).chain([GRAPH_KIND]);
@@ -347,7 +354,12 @@ impl TryFrom<&Graph> for GraphSpec {
 
     fn try_from(graph: &Graph) -> Result<Self, NotWritable> {
         let input = graph.input.fields().iter().map(|field| (field.name().clone(), type_text(field)));
-        let mut spec = Self { description: None, input: input.collect(), steps: IndexMap::new(), respond: String::new() };
+        let mut spec = Self {
+            description: None,
+            input: input.collect(),
+            steps: IndexMap::new(),
+            respond: String::new(),
+        };
         // An embedded graph is written as the one step that it stands for.
         let outer = |port: &PortRef| match port.step.split_once('/') {
             Some((step, _)) => step.to_owned(),

@@ -12,11 +12,14 @@ use super::{
 pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
     let mut properties = Map::new();
     for kind in kinds.iter() {
-        properties.insert(kind.name().to_owned(), optional(kind.schema(generator).to_value()));
+        properties.insert(kind.name().to_owned(), optional(&kind.schema(generator).to_value()));
     }
     properties.insert(GRAPH_KIND.to_owned(), generator.subschema_for::<GraphSettings>().to_value());
     let one_kind: Vec<Value> = properties.keys().map(|kind| json!({ "required": [kind] })).collect();
-    properties.insert("description".to_owned(), json!({ "type": "string", "description": "What the step is for." }));
+    properties.insert(
+        "description".to_owned(),
+        json!({ "type": "string", "description": "What the step is for." }),
+    );
     let from = json!({
         "description": "The step or `step.port` that is read, or a list of them; without it, the step above.",
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }],
@@ -62,6 +65,6 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
 }
 
 /// A kind may stand there with nothing behind it, when it needs no settings.
-fn optional(settings: Value) -> Value {
+fn optional(settings: &Value) -> Value {
     json!({ "anyOf": [settings, { "type": "null" }] })
 }

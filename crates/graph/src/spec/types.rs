@@ -43,7 +43,7 @@ const MAX_DEPTH: usize = 16;
 /// let field = column("pixels", "tensor<float32, 2, 3>?").unwrap();
 /// assert!(field.is_nullable());
 /// assert_eq!(type_text(&field), "tensor<float32, 2, 3>?");
-/// assert_eq!(column("a", "int46").unwrap_err(), "no type `int46`; did you mean `int64`?");
+/// assert_eq!(column("a", "flaot64").unwrap_err(), "no type `flaot64`; did you mean `float64`?");
 /// ```
 ///
 /// # Errors
@@ -68,7 +68,8 @@ fn parse(name: &str, text: &str, depth: usize) -> Result<Field, String> {
         let mut parts = split(inner).into_iter();
         let mut data_type = parse("item", parts.next().unwrap_or_default(), depth + 1)?.data_type().clone();
         let sizes = parts.map(|size| size.parse::<i32>().ok().filter(|size| *size > 0));
-        let sizes: Vec<i32> = sizes.collect::<Option<_>>().ok_or_else(|| format!("`{text}`: a size is a positive number"))?;
+        let sizes: Vec<i32> =
+            sizes.collect::<Option<_>>().ok_or_else(|| format!("`{text}`: a size is a positive number"))?;
         if sizes.is_empty() || sizes.len() > MAX_DEPTH {
             return Err(format!("`{text}`: a tensor has one to {MAX_DEPTH} sizes"));
         }
@@ -79,7 +80,8 @@ fn parse(name: &str, text: &str, depth: usize) -> Result<Field, String> {
     }
     if let Some(inner) = argument(text, "struct") {
         let fields = split(inner).into_iter().map(|part| {
-            let (name, text) = part.split_once(':').ok_or_else(|| format!("`{part}`: a field is `name: type`"))?;
+            let (name, text) =
+                part.split_once(':').ok_or_else(|| format!("`{part}`: a field is `name: type`"))?;
             parse(name.trim(), text.trim(), depth + 1)
         });
         return Ok(field(DataType::Struct(fields.collect::<Result<Vec<_>, String>>()?.into())));
@@ -144,7 +146,10 @@ pub fn type_text(field: &Field) -> String {
         DataType::Timestamp(unit, _) => {
             UNITS.iter().find(|(_, known)| known == unit).map_or("timestamp", |(name, _)| name).to_owned()
         }
-        other => SIMPLE.iter().find(|(_, known)| known == other).map_or_else(|| other.to_string(), |(name, _)| (*name).to_owned()),
+        other => SIMPLE
+            .iter()
+            .find(|(_, known)| known == other)
+            .map_or_else(|| other.to_string(), |(name, _)| (*name).to_owned()),
     };
     if field.is_nullable() { text + "?" } else { text }
 }

@@ -112,15 +112,21 @@ fn csv_rows(file: File, schema: &SchemaRef, rows: usize) -> Result<Batches, Fail
     let mut reader = BufReader::new(file);
     let mut head = String::new();
     reader.read_line(&mut head)?;
-    let names: Vec<String> =
-        head.trim_end().trim_start_matches('\u{feff}').split(',').map(|name| name.trim_matches('"').to_owned()).collect();
+    let names: Vec<String> = head
+        .trim_end()
+        .trim_start_matches('\u{feff}')
+        .split(',')
+        .map(|name| name.trim_matches('"').to_owned())
+        .collect();
     let places = columns(schema, &names)?;
     // The CSV reader knows columns by their place, so it is given the schema in the order of the file.
-    let mut in_file: Vec<Field> = names.iter().map(|name| Field::new(name, arrow::datatypes::DataType::Utf8, true)).collect();
+    let mut in_file: Vec<Field> =
+        names.iter().map(|name| Field::new(name, arrow::datatypes::DataType::Utf8, true)).collect();
     for (field, place) in schema.fields().iter().zip(&places) {
         in_file[*place] = Field::clone(field);
     }
-    let reader = csv::ReaderBuilder::new(Arc::new(Schema::new(in_file))).with_batch_size(rows).build(reader)?;
+    let reader =
+        csv::ReaderBuilder::new(Arc::new(Schema::new(in_file))).with_batch_size(rows).build(reader)?;
     let schema = Arc::clone(schema);
     Ok(Box::new(reader.map(move |batch| pick(&batch?, &places, &schema))))
 }

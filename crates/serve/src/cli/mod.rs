@@ -167,7 +167,8 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         Ok(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -187,7 +188,8 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
@@ -201,8 +203,14 @@ fn validate(args: &ProjectArgs) -> Result<(), Failure> {
             let plan = project.plan(name)?;
             Ok(json!({ "name": name, "steps": plan.steps().len(), "row_wise": plan.row_wise() }))
         });
-        let sets = project.features().tables().map(|table| json!({ "name": table.set().name(), "rows": table.len() }));
-        let models = project.models().iter().map(|(name, model)| json!({ "name": name, "signature": model.info().to_string() }));
+        let sets = project
+            .features()
+            .tables()
+            .map(|table| json!({ "name": table.set().name(), "rows": table.len() }));
+        let models = project
+            .models()
+            .iter()
+            .map(|(name, model)| json!({ "name": name, "signature": model.info().to_string() }));
         let listing = json!({
             "project": project.name(),
             "graphs": graphs.collect::<Result<Vec<_>, Failure>>()?,
@@ -242,7 +250,8 @@ fn graph_name<'p>(project: &'p Project, named: Option<&'p str>) -> Result<&'p st
     match (named, names.next(), names.next()) {
         (Some(name), ..) => Ok(name),
         (None, Some(only), None) => Ok(only),
-        _ => Err(format!("name one of the graphs: {}", project.graph_names().collect::<Vec<_>>().join(", ")).into()),
+        _ => Err(format!("name one of the graphs: {}", project.graph_names().collect::<Vec<_>>().join(", "))
+            .into()),
     }
 }
 

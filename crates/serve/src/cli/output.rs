@@ -54,16 +54,28 @@ impl Output {
             Some("csv") => {
                 if let Some(nested) = schema.fields().iter().find(|field| field.data_type().is_nested()) {
                     let name = nested.name();
-                    return Err(format!("column `{name}` is nested, which CSV cannot hold; use .jsonl or .parquet").into());
+                    return Err(format!(
+                        "column `{name}` is nested, which CSV cannot hold; use .jsonl or .parquet"
+                    )
+                    .into());
                 }
                 Sink::Csv(csv::WriterBuilder::new().with_header(true).build(buffered()?))
             }
             Some("parquet") => {
-                let properties =
-                    WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-                Sink::Parquet(Box::new(ArrowWriter::try_new(create()?, Arc::clone(schema), Some(properties))?))
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                    .build();
+                Sink::Parquet(Box::new(ArrowWriter::try_new(
+                    create()?,
+                    Arc::clone(schema),
+                    Some(properties),
+                )?))
             }
-            _ => return Err(format!("{}: replies go to .json, .jsonl, .csv or .parquet", path.display()).into()),
+            _ => {
+                return Err(
+                    format!("{}: replies go to .json, .jsonl, .csv or .parquet", path.display()).into()
+                );
+            }
         };
         Ok(Self { sink, place: Some((partial, path.to_path_buf())) })
     }
