@@ -1,4 +1,4 @@
-#![doc = include_str!("docs.md")]
+#![doc = include_str!("../README.md")]
 
 pub use millstream_featurestore as features;
 pub use millstream_graph::*;

@@ -151,10 +151,11 @@ impl Plan {
     }
 
     /// Whether requests may share a run: every step computes each row from that row alone, and none has an effect that
-    /// must happen once per request.
+    /// must happen once per request, and no error handler would answer one request's failure to all of them.
     pub fn row_wise(&self) -> bool {
         let row_wise = |port: &PlanPort| port.flow != RowFlow::Free;
         self.reply_in_order
+            && self.handler_edges.is_empty()
             && self.steps.iter().all(|step| step.effect != Effect::Once && step.outputs.iter().all(row_wise))
     }
 

@@ -102,6 +102,7 @@ impl Server {
             .route("/v1/graphs", get(list))
             .route("/v1/graphs/{graph}", axum::routing::any(unknown_graph))
             .fallback(unknown_route)
+            .method_not_allowed_fallback(wrong_method)
             .with_state(Arc::clone(&self.shared));
         for (name, service) in &self.shared.graphs {
             router = router.route_service(&format!("/v1/graphs/{name}"), service.clone());
@@ -219,4 +220,9 @@ async fn unknown_graph(State(shared): State<Arc<Shared>>, Path(graph): Path<Stri
 async fn unknown_route() -> Response {
     let message = json!({ "error": "no such route; /openapi.json lists them", "code": "unknown_route" });
     json_answer(StatusCode::NOT_FOUND, &message).into_response()
+}
+
+async fn wrong_method() -> Response {
+    let message = json!({ "error": "this route takes GET", "code": "method_not_allowed" });
+    json_answer(StatusCode::METHOD_NOT_ALLOWED, &message).into_response()
 }

@@ -9,7 +9,7 @@ use std::{
 use indexmap::IndexMap;
 use millstream_featurestore::{FeatureSetSpec, LoadOptions, MemoryStore};
 use millstream_graph::{
-    Graph, Plan,
+    CompileErrors, Graph, Plan,
     spec::{self, Document, GraphSpec, Kinds, SpecErrors},
 };
 use millstream_models::{ModelSet, ModelSpec};
@@ -74,6 +74,9 @@ pub enum ProjectError {
         /// The names there are.
         message: String,
     },
+    /// A graph does not compile, which [`Project::load`] has ruled out for the graphs of the file.
+    #[error(transparent)]
+    Compile(#[from] CompileErrors),
     /// An engine could not be started.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -134,7 +137,7 @@ impl Project {
                 Err(problems) => errors.extend(problems),
             }
         }
-        if specs.is_empty() {
+        if keys.graphs.is_empty() {
             errors.push(document.place(&["graphs"]), "a project has at least one graph");
         }
         // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
@@ -192,7 +195,7 @@ impl Project {
     /// When there is no graph of this name, naming the closest one.
     pub fn plan(&self, name: &str) -> Result<Plan, ProjectError> {
         let graph = &self.graph_entry(name)?.graph;
-        graph.compile().map_err(|errors| ProjectError::UnknownGraph { message: errors.to_string() })
+        Ok(graph.compile()?)
     }
 
     /// An engine that runs a graph.

@@ -58,7 +58,7 @@ pub(super) enum OnErrorSpec {
     Default(BTreeMap<String, Value>),
 }
 
-/// The settings of the kinds that this crate brings, as serde reads them.
+/// Puts the columns of several inputs side by side.
 #[derive(Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct JoinSettings {
@@ -81,12 +81,12 @@ pub(super) enum How {
     Inner,
 }
 
-/// Settings of a kind that has none.
+/// Brings the rows of several inputs of one schema back together, in the order of the request.
 #[derive(Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NoSettings {}
+pub(super) struct MergeSettings {}
 
-/// Which other graph of the file stands in the step's place.
+/// Puts another graph of the file in this step's place.
 #[derive(Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GraphSettings {
@@ -98,7 +98,7 @@ pub(super) struct GraphSettings {
 /// The kinds of step that need nothing but Arrow: `merge` and `join`.
 pub fn kinds() -> Vec<super::StepKind> {
     vec![
-        super::StepKind::new("merge", |_: NoSettings| Ok(Arc::new(Merge::default()) as _)),
+        super::StepKind::new("merge", |_: MergeSettings| Ok(Arc::new(Merge::default()) as _)),
         super::StepKind::new("join", |settings: JoinSettings| {
             let on = if settings.on.is_empty() { JoinOn::Rows } else { JoinOn::Keys(settings.on) };
             let how = match settings.how {
