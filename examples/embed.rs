@@ -39,7 +39,8 @@ impl Step for Sigmoid {
         let [schema] = inputs else { return Err(SchemaError::new("takes one input")) };
         let names = schema.fields().iter().map(|field| field.name().as_str());
         let at = schema.index_of("logit").map_err(|_| SchemaError::unknown_column("logit", names))?;
-        let fields = schema.fields().iter().chain(fields! { score: Float64 }.fields()).cloned().collect::<Vec<_>>();
+        let fields =
+            schema.fields().iter().chain(fields! { score: Float64 }.fields()).cloned().collect::<Vec<_>>();
         let (_, output) = self.typed.get_or_init(|| (at, Arc::new(Schema::new(fields))));
         Ok(Signature::row_wise(Arc::clone(output)))
     }
@@ -72,14 +73,15 @@ struct Decided {
 }
 
 /// Rules that are easier to say in Rust than in SQL. An error would send this row alone to the error port.
-fn decide(row: Scored) -> Result<Decided, String> {
-    let limit = if row.country == "US" { 0.8 } else { 0.6 };
-    Ok(Decided { score: row.score, decision: if row.score > limit { "review" } else { "approve" } })
+fn decide(Scored { score, country }: Scored) -> Result<Decided, String> {
+    let limit = if country == "US" { 0.8 } else { 0.6 };
+    Ok(Decided { score, decision: if score > limit { "review" } else { "approve" } })
 }
 
 fn graph() -> Graph {
     let mut graph = Graph::new("score", fields! { amount: Float64, usual: Float64, country: Utf8 });
-    let features = With::new().column("ratio", "amount / (usual + 1.0)").column("logit", "1.5 * ln(ratio + 0.01)");
+    let features =
+        With::new().column("ratio", "amount / (usual + 1.0)").column("logit", "1.5 * ln(ratio + 0.01)");
     let features = graph.step("features", graph.input(), features);
     let scored = graph.step("scored", &features, Sigmoid::default());
     let decided = graph.map_rows("decided", &scored, fields! { score: Float64, decision: Utf8 }, decide);
@@ -107,7 +109,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn ask(address: SocketAddr) -> Result<String, Box<dyn Error>> {
     let body = r#"{"amount": 120.0, "usual": 40.0, "country": "FR"}"#;
     let mut stream = TcpStream::connect(address).await?;
-    let head = format!("POST /score HTTP/1.1\r\nhost: us\r\nconnection: close\r\ncontent-length: {}", body.len());
+    let head =
+        format!("POST /score HTTP/1.1\r\nhost: us\r\nconnection: close\r\ncontent-length: {}", body.len());
     stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

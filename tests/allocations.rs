@@ -4,6 +4,7 @@
 
 use std::{
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -18,7 +19,7 @@ struct NoOp;
 
 impl Step for NoOp {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        Ok(Signature::row_wise(inputs[0].clone()))
+        Ok(Signature::row_wise(Arc::clone(&inputs[0])))
     }
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
         Work::Done(input.rows(0).map(Output::one))

@@ -1,5 +1,6 @@
 //! The example projects as a client sees them: served on a socket, compared with the answers of the tools that their
 //! models come from.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod client;
 
@@ -152,7 +153,11 @@ fn fraud_answers_as_the_original_models_do() {
     served("fraud", |address| {
         let mut client = Client::connect(address);
         for (row, (request, expected)) in requests.iter().zip(&expected).enumerate() {
-            assert_close(&posted(&mut client, "fraud", request.as_bytes()), expected, &format!("request {row}"));
+            assert_close(
+                &posted(&mut client, "fraud", request.as_bytes()),
+                expected,
+                &format!("request {row}"),
+            );
         }
         let expected = Value::Array(expected);
         assert_close(&posted(&mut client, "fraud", &array(&requests)), &expected, "array");
@@ -173,7 +178,10 @@ fn assert_reason(got: &Value, expected: &Value, place: &str) {
     assert_eq!(reason.is_some(), !failed.is_empty(), "{place}: {got}");
     for rule in failed {
         let column = format!("`{}`", rule.as_str().unwrap());
-        assert!(reason.is_some_and(|reason| reason.contains(&column)), "{place}: {got} does not name {column}");
+        assert!(
+            reason.is_some_and(|reason| reason.contains(&column)),
+            "{place}: {got} does not name {column}"
+        );
     }
 }
 
@@ -218,7 +226,8 @@ fn loan_answers_as_the_original_models_do() {
 #[test]
 fn a_null_and_an_absent_field_are_the_same() {
     let requests = values("loan", "requests.jsonl");
-    let request = requests.iter().find(|request| request["driver_tenure"].is_null()).unwrap().as_object().unwrap();
+    let request =
+        requests.iter().find(|request| request["driver_tenure"].is_null()).unwrap().as_object().unwrap();
     let (mut null, mut absent) = (request.clone(), request.clone());
     null.insert("driver_tenure".into(), Value::Null);
     absent.shift_remove("driver_tenure");
@@ -293,8 +302,8 @@ fn bad_bodies_are_refused_before_anything_runs() {
         ("a bad second row", second(&with("197.64", "true")), "wrong_type", Some("amount"), Some(1), "row 1: field `amount`"),
         ("an empty second row", second(b"{}"), "missing_field", Some("txn_id"), Some(1), ""),
         ("a second row that is none", second(b"7"), "wrong_type", None, Some(1), ""),
-        ("half a stream", arrow_stream("fraud", &[good.clone()])[..100].to_vec(), "truncated", None, None, "ends in the middle"),
-        ("noise that begins as a stream", [&[0xff; 4], &[0; 64][..]].concat(), "truncated", None, None, ""),
+        ("half a stream", arrow_stream("fraud", std::slice::from_ref(good))[..100].to_vec(), "truncated", None, None, "ends in the middle"),
+        ("noise that begins as a stream", [&[0xff; 4], &[0; 64][..]].concat(), "trailing", None, None, ""),
     ];
     served("fraud", |address| {
         let mut client = Client::connect(address);
@@ -318,13 +327,15 @@ fn bodies_beyond_the_limits_are_refused() {
     let requests = lines("fraud", "requests.jsonl");
     let decode = DecodeLimits { body_bytes: 1000, rows: 3, ..DecodeLimits::default() };
     served_with("fraud", &Limits::default(), decode, |address, _stop| {
-        for (body, code) in [
-            (array(&requests[..6]), "too_large"),
-            (b"[{},{},{},{}]".to_vec(), "too_many_rows"),
-        ] {
+        for (body, code) in [(array(&requests[..6]), "too_large"), (array(&requests[..4]), "too_many_rows")] {
             // The rest of a body that is too large is not read, so its connection cannot be used again.
             let answer = post(&mut Client::connect(address), "fraud", &body);
-            assert_eq!((answer.status, answer.json()["code"].as_str()), (413, Some(code)), "{}", answer.text());
+            assert_eq!(
+                (answer.status, answer.json()["code"].as_str()),
+                (413, Some(code)),
+                "{}",
+                answer.text()
+            );
         }
         let answer = posted(&mut Client::connect(address), "fraud", &array(&requests[..3]));
         assert_eq!(answer.as_array().unwrap().len(), 3);
@@ -342,7 +353,10 @@ fn rows_that_the_graph_cannot_take_name_the_step() {
         ] {
             let answer = post(&mut client, "fraud", body.as_bytes());
             let error = answer.json();
-            assert_eq!((answer.status, error["code"].as_str(), error["step"].as_str()), (400, Some("rows"), Some(step)));
+            assert_eq!(
+                (answer.status, error["code"].as_str(), error["step"].as_str()),
+                (400, Some("rows"), Some(step))
+            );
             assert!(error["error"].as_str().unwrap().contains(sentence), "{error}");
         }
     });
@@ -362,7 +376,8 @@ fn a_server_describes_itself() {
 
         let graph = client.get("/v1/graphs/fraud").json();
         assert_eq!(graph["input"][2], serde_json::json!({ "name": "amount", "type": "float64" }));
-        let reply: Vec<_> = graph["reply"].as_array().unwrap().iter().map(|column| column["name"].as_str()).collect();
+        let reply: Vec<_> =
+            graph["reply"].as_array().unwrap().iter().map(|column| column["name"].as_str()).collect();
         assert_eq!(reply, [Some("score"), Some("decision"), Some("models")]);
         assert!(graph["mermaid"].as_str().unwrap().starts_with("flowchart"), "{graph}");
         let kinds = graph["steps"].as_array().unwrap().iter().map(|step| step["kind"].as_str().unwrap());
@@ -393,9 +408,18 @@ fn wrong_routes_and_methods_are_refused_in_json() {
         ] {
             let answer = Client::connect(address).send(method, path, &[], b"");
             let error = answer.json();
-            assert_eq!((answer.status, error["code"].as_str()), (status, Some(code)), "{method} {path}: {error}");
+            assert_eq!(
+                (answer.status, error["code"].as_str()),
+                (status, Some(code)),
+                "{method} {path}: {error}"
+            );
             assert!(error["error"].as_str().unwrap().contains(sentence), "{method} {path}: {error}");
-            assert_eq!(answer.headers.contains_key("allow"), status == 405, "{method} {path}: {:?}", answer.headers);
+            assert_eq!(
+                answer.headers.contains_key("allow"),
+                status == 405,
+                "{method} {path}: {:?}",
+                answer.headers
+            );
         }
     });
 }
@@ -405,15 +429,24 @@ fn headers_set_the_deadline_the_form_and_the_name() {
     let request = &lines("fraud", "requests.jsonl")[0];
     served("fraud", |address| {
         let mut client = Client::connect(address);
-        let mut send = |headers: &[(&str, &str)]| {
-            client.send("POST", "/v1/graphs/fraud", headers, request.as_bytes())
-        };
+        let mut send =
+            |headers: &[(&str, &str)]| client.send("POST", "/v1/graphs/fraud", headers, request.as_bytes());
         let late = send(&[("x-request-timeout-ms", "0")]);
-        assert_eq!((late.status, late.json()["code"].as_str()), (504, Some("deadline_exceeded")), "{}", late.text());
+        assert_eq!(
+            (late.status, late.json()["code"].as_str()),
+            (504, Some("deadline_exceeded")),
+            "{}",
+            late.text()
+        );
         let never = send(&[("x-request-timeout-ms", "18446744073709551615")]);
         assert_eq!(never.status, 200, "{}", never.text());
         let unclear = send(&[("x-request-timeout-ms", "soon")]);
-        assert_eq!((unclear.status, unclear.json()["code"].as_str()), (400, Some("malformed")), "{}", unclear.text());
+        assert_eq!(
+            (unclear.status, unclear.json()["code"].as_str()),
+            (400, Some("malformed")),
+            "{}",
+            unclear.text()
+        );
 
         let arrow = send(&[("accept", ARROW_STREAM), ("x-request-id", "mine")]);
         assert_eq!((arrow.status, arrow.headers["content-type"].as_str()), (200, ARROW_STREAM));

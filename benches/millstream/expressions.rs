@@ -52,7 +52,7 @@ fn plain_rows(count: usize) -> Vec<Plain> {
         amount: at as f64 + 0.5,
         stored: [50.0, 12.0, 1.0, 7.0, 4000.0],
         ts: 1_760_000_000 + at as i64,
-        country: if at % 3 == 0 { "US" } else { "DE" },
+        country: if at.is_multiple_of(3) { "US" } else { "DE" },
     };
     (0..count).map(row).collect()
 }

@@ -13,6 +13,7 @@ mod step_overhead;
 use std::{
     future::Future,
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -53,7 +54,7 @@ struct NoOp;
 
 impl Step for NoOp {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        Ok(Signature::row_wise(inputs[0].clone()))
+        Ok(Signature::row_wise(Arc::clone(&inputs[0])))
     }
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
         Work::Done(input.rows(0).map(Output::one))

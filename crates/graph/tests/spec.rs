@@ -1,6 +1,10 @@
 //! Graphs as YAML: what is read, what is refused and where, and what is written again.
 
-#![expect(clippy::unwrap_used, reason = "a test fails loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test fails loudly, and tables own their rows"
+)]
 
 use expect_test::{Expect, expect};
 use millstream_graph::{
@@ -19,7 +23,9 @@ fn check(text: &str, expected: Expect) {
         graph.compile().map_err(|errors| GraphSpec::place_errors(&errors, &document, &[]))
     };
     let said = match read() {
-        Ok(plan) => plan.reply_schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", "),
+        Ok(plan) => {
+            plan.reply_schema().fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ")
+        }
         Err(errors) => errors.to_string(),
     };
     expected.assert_eq(&said);
@@ -57,20 +63,61 @@ steps:
   fifth: {from: input}
 respond: first
 ";
-    check(text, expect![[""]]);
+    check(
+        text,
+        expect![[r#"
+            2:9: column `id`: no type `int46`; did you mean `int16`?
+            4:11: step `first`: no kind of step `mrge`; did you mean `merge`?
+            5:32: step `second`: no key `onn`; did you mean `on`?
+            6:11: `from` is a step, a `step.port`, or a list of them
+            7:21: step `fourth`: is both `merge` and `join`; make it two steps
+            8:3: step `fifth`: says no kind of step"#]],
+    );
 }
 
 #[test]
 fn mistakes_of_a_step_stand_at_the_step() {
     let cases = [
-        ("unknown input", "a: {from: inptu, merge: }", expect![[""]]),
-        ("unknown port", "a: {from: input.odd, merge: }", expect![[""]]),
-        ("cycle", "a: {from: b, merge: }\n  b: {from: a, merge: }", expect![[""]]),
-        ("settings of the wrong type", "a: {from: [input, input], join: {on: id}}", expect![[""]]),
-        ("unknown choice", "a: {from: [input, input], join: {how: outer}}", expect![[""]]),
-        ("unknown policy", "a: {merge: , on_error: ignore}", expect![[""]]),
-        ("default of the wrong type", "a: {merge: , on_error: {default: {id: x}}}", expect![[""]]),
-        ("unknown graph", "a: {graph: {use: outer}}", expect![[""]]),
+        (
+            "unknown input",
+            "a: {from: inptu, merge: }",
+            expect!["3:3: step `a`: no step named `inptu`; did you mean `input`?"],
+        ),
+        (
+            "unknown port",
+            "a: {from: input.odd, merge: }",
+            expect!["3:3: step `a`: input `input` has no port `odd`; there is none"],
+        ),
+        (
+            "cycle",
+            "a: {from: b, merge: }\n  b: {from: a, merge: }",
+            expect!["3:3: steps form a cycle: `a` -> `b` -> `a`"],
+        ),
+        (
+            "settings of the wrong type",
+            "a: {from: [input, input], join: {on: id}}",
+            expect![[r#"3:36: step `a`: invalid type: string "id", expected a sequence"#]],
+        ),
+        (
+            "unknown choice",
+            "a: {from: [input, input], join: {how: outer}}",
+            expect!["3:36: step `a`: no choice `outer`; there is `left`, `inner`"],
+        ),
+        (
+            "unknown policy",
+            "a: {merge: , on_error: ignore}",
+            expect!["3:16: no choice `ignore`; there is `fail`, `skip`, `default`"],
+        ),
+        (
+            "default of the wrong type",
+            "a: {merge: , on_error: {default: {id: x}}}",
+            expect!["3:3: step `a`: default values need a step that keeps its rows"],
+        ),
+        (
+            "unknown graph",
+            "a: {graph: {use: outer}}",
+            expect!["3:3: step `a`: no graph `outer` that could stand here"],
+        ),
     ];
     for (_, step, expected) in cases {
         check(&format!("input: {{id: int64}}\nsteps:\n  {step}\nrespond: a\n"), expected);
@@ -80,13 +127,16 @@ fn mistakes_of_a_step_stand_at_the_step() {
 #[test]
 fn texts_that_are_no_graph_are_refused() {
     let cases = [
-        ("", expect![[""]]),
-        ("input: {id: int64", expect![[""]]),
-        ("input: {}\ninput: {}\n", expect![[""]]),
-        ("input: {id: .nan}\nsteps: {}\nrespond: input", expect![[""]]),
-        ("input: {id: int64}\nstep: {}\nrespond: input", expect![[""]]),
-        ("input: {id: int64}\nsteps: {}", expect![[""]]),
-        ("--- {}\n--- {}\n", expect![[""]]),
+        ("", expect!["1:1: invalid type: null, expected a map of `input`, `steps` and `respond`"]),
+        ("input: {id: int64", expect!["2:1: while parsing a flow mapping, did not find expected ',' or '}'"]),
+        ("input: {}\ninput: {}\n", expect!["2:1: duplicated key in mapping"]),
+        ("input: {id: .nan}\nsteps: {}\nrespond: input", expect!["1:13: a number must be finite"]),
+        (
+            "input: {id: int64}\nstep: {}\nrespond: input",
+            expect!["2:1: no key `step`; did you mean `steps`?"],
+        ),
+        ("input: {id: int64}\nsteps: {}", expect!["1:1: key `respond` is missing"]),
+        ("--- {}\n--- {}\n", expect!["2:5: a file holds one document"]),
     ];
     for (text, expected) in cases {
         check(text, expected);
@@ -145,12 +195,25 @@ fn a_step_made_in_rust_cannot_be_written() {
 #[test]
 fn types_are_written_as_they_are_read() {
     for text in [
-        "bool", "int8", "uint64?", "float16", "string", "binary", "date", "timestamp", "timestamp_ns?", "json",
-        "list<int32?>", "tensor<float32, 3, 224, 224>?", "struct<a: struct<b: list<float64>>, c: date?>",
+        "bool",
+        "int8",
+        "uint64?",
+        "float16",
+        "string",
+        "binary",
+        "date",
+        "timestamp",
+        "timestamp_ns?",
+        "json",
+        "list<int32?>",
+        "tensor<float32, 3, 224, 224>?",
+        "struct<a: struct<b: list<float64>>, c: date?>",
     ] {
         assert_eq!(type_text(&column("c", text).unwrap()), text);
     }
-    for text in ["", "int46", "list<", "tensor<float32>", "tensor<float32, 0>", "struct<a>", "list<list<lst<int8>>>"] {
+    for text in
+        ["", "int46", "list<", "tensor<float32>", "tensor<float32, 0>", "struct<a>", "list<list<lst<int8>>>"]
+    {
         assert!(column("c", text).is_err(), "{text}");
     }
     assert!(column("c", &("list<".repeat(40) + "int8" + &">".repeat(40))).is_err());

@@ -88,7 +88,7 @@ fn located(file: &Path, errors: &SpecErrors) -> String {
 
 /// The keys of a project file; what stands under them is read entry by entry.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a map of `name`, `graphs` and more")]
 #[schemars(title = "Millstream project")]
 struct ProjectKeys {
     /// The project's name.

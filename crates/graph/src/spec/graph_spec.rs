@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{Document, Kinds, SpecErrors, column, type_text};
 use crate::{
-    CompileErrors, Graph, INPUT, OnError, PortRef, Ports,
+    CompileErrors, Graph, INPUT, OnError, PortRef, Ports, Step,
     graph::Node,
     steps::{Join, JoinHow, JoinOn, Merge},
     suggest,
@@ -118,7 +118,7 @@ impl GraphSpec {
     pub fn read(document: &Document, path: &[&str], kinds: &Kinds) -> Result<Self, SpecErrors> {
         /// The keys of a graph; steps are read one by one, so that each can say what is wrong with it.
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
+        #[serde(deny_unknown_fields, expecting = "a map of `input`, `steps` and `respond`")]
         struct Keys {
             description: Option<String>,
             input: IndexMap<String, String>,
@@ -137,7 +137,12 @@ impl GraphSpec {
         }
         let mut steps = IndexMap::new();
         for name in keys.steps.keys() {
-            match StepSpec::read(document, &[path, &["steps", name]].concat(), kinds) {
+            let path = [path, &["steps", name]].concat();
+            // Settings are read here too, so that their mistakes come with those of the other steps.
+            match StepSpec::read(document, &path, kinds).and_then(|step| {
+                step.build(kinds, document, &path)?;
+                Ok(step)
+            }) {
                 Ok(step) => drop(steps.insert(name.clone(), step)),
                 Err(problems) => errors.extend(problems),
             }
@@ -183,24 +188,19 @@ impl GraphSpec {
                         errors.push(document.place(&path), format!("step `{step_name}`: {message}"))
                     }
                 }
-            } else if let Some(kind) = kinds.get(&step.kind) {
-                match kind.build(&step.settings) {
-                    Ok(made) => {
+            } else {
+                match step.build(kinds, document, &path) {
+                    Ok(Some(made)) => {
                         let written = [(step.kind.clone(), step.settings.clone())].into_iter().collect();
-                        graph.add(step_name, kind.name(), Ports::from(inputs), made);
+                        graph.add(step_name, made.kind, Ports::from(inputs), made.step);
                         if let Some(node) = graph.nodes.last_mut() {
                             node.written = Some(Value::Object(written));
                             node.description.clone_from(&step.description);
                             node.on_error = step.on_error.clone();
                         }
                     }
-                    Err(error) => {
-                        let path = [&path[..], &[step.kind.as_str()]].concat();
-                        for problem in &error.problems {
-                            let (place, message) = document.explain(&path, &error.path, problem);
-                            errors.push(place, format!("step `{step_name}`: {message}"));
-                        }
-                    }
+                    Ok(None) => {}
+                    Err(problems) => errors.extend(problems),
                 }
             }
             above.clone_from(step_name);
@@ -243,7 +243,29 @@ fn port(text: &str, replies: &BTreeMap<String, PortRef>) -> PortRef {
     }
 }
 
+/// A step made of settings, and its kind's name.
+struct Made {
+    kind: &'static str,
+    step: Arc<dyn Step>,
+}
+
 impl StepSpec {
+    /// What the settings make; `None` where another graph stands in its place.
+    fn build(&self, kinds: &Kinds, document: &Document, path: &[&str]) -> Result<Option<Made>, SpecErrors> {
+        let Some(kind) = kinds.get(&self.kind) else { return Ok(None) };
+        let made = kind.build(&self.settings).map_err(|error| {
+            let name = path.last().copied().unwrap_or_default();
+            let path = [path, &[self.kind.as_str()]].concat();
+            let mut errors = SpecErrors::default();
+            for problem in &error.problems {
+                let (place, message) = document.explain(&path, &error.path, problem);
+                errors.push(place, format!("step `{name}`: {message}"));
+            }
+            errors
+        })?;
+        Ok(Some(Made { kind: kind.name(), step: made }))
+    }
+
     fn read(document: &Document, path: &[&str], kinds: &Kinds) -> Result<Self, SpecErrors> {
         let mut errors = SpecErrors::default();
         let name = path.last().copied().unwrap_or_default();

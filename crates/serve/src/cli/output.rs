@@ -28,7 +28,7 @@ enum Sink {
     Lines(Encoder, Box<dyn Write>),
     /// One array over all batches; whether a row was written before.
     Array(Encoder, Box<dyn Write>, bool),
-    Csv(csv::Writer<Box<dyn Write>>),
+    Csv(Box<csv::Writer<Box<dyn Write>>>),
     Parquet(Box<ArrowWriter<File>>),
 }
 
@@ -59,7 +59,7 @@ impl Output {
                     )
                     .into());
                 }
-                Sink::Csv(csv::WriterBuilder::new().with_header(true).build(buffered()?))
+                Sink::Csv(Box::new(csv::WriterBuilder::new().with_header(true).build(buffered()?)))
             }
             Some("parquet") => {
                 let properties = WriterProperties::builder()
