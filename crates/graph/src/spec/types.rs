@@ -125,7 +125,7 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-/// The text that [`column`] reads as this column's type.
+/// The text that [`column()`] reads as this column's type.
 pub fn type_text(field: &Field) -> String {
     let text = match field.data_type() {
         DataType::Utf8 if field.metadata().contains_key(JSON_COLUMN) => "json".to_owned(),
