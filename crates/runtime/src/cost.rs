@@ -27,13 +27,20 @@ impl Cost {
     }
 
     /// Takes in what one call cost.
+    ///
+    /// The estimate falls at once and rises slowly, so it follows what the call costs when nothing comes between: a thread
+    /// that is interrupted, or that was just woken, shows more than the call itself. An estimate that believed it would
+    /// send cheap calls to the pool, where they look dearer still, and never learn better.
     pub(crate) fn learn(&self, rows: usize, took: Duration) {
         let cell = &self.by_size[size(rows)];
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX >> 8).max(1);
         let known = cell.load(Relaxed);
-        // One call that was interrupted must not send the next hundred to the pool, so a sample counts at most fourfold.
+        let next = match known {
+            0 => nanos,
+            known if nanos < known => known.midpoint(nanos),
+            known => known + ((nanos - known) / 16).min(known / 8),
+        };
         // Two threads may learn at once; losing one of their samples is harmless.
-        let next = if known == 0 { nanos } else { (known * 7 + nanos.min(known * 4)) / 8 };
         cell.store(next.max(1), Relaxed);
     }
 }
@@ -64,5 +71,28 @@ mod tests {
         (0..100).for_each(|_| cost.learn(1, Duration::from_micros(10)));
         cost.learn(1, Duration::from_millis(50));
         assert!(cost.estimate(1) < Some(15_000));
+    }
+
+    #[test]
+    fn a_first_call_that_was_cold_is_soon_forgotten() {
+        let cost = Cost::default();
+        cost.learn(1, Duration::from_millis(5));
+        (0..12).for_each(|_| cost.learn(1, Duration::from_micros(10)));
+        assert!(cost.estimate(1) < Some(15_000));
+    }
+
+    #[test]
+    fn calls_that_look_dear_every_other_time_count_as_cheap() {
+        let cost = Cost::default();
+        (0..200).for_each(|at| cost.learn(1, Duration::from_micros(if at % 2 == 0 { 200 } else { 10 })));
+        assert!(cost.estimate(1) < Some(30_000));
+    }
+
+    #[test]
+    fn calls_that_have_become_dear_are_noticed() {
+        let cost = Cost::default();
+        (0..100).for_each(|_| cost.learn(1, Duration::from_micros(10)));
+        (0..40).for_each(|_| cost.learn(1, Duration::from_millis(2)));
+        assert!(cost.estimate(1) > Some(200_000));
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    request::Parts,
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
@@ -81,6 +82,17 @@ impl GraphService {
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
         let (head, body) = request.into_parts();
+        let mut answer = self.answer_to(&head, body).await;
+        if let Some(id) = head.headers.get("x-request-id") {
+            answer.headers_mut().insert("x-request-id", id.clone());
+        }
+        answer
+    }
+
+    async fn answer_to<B>(&self, head: &Parts, body: B) -> Answer
+    where
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    {
         match head.method {
             Method::POST => {}
             Method::GET | Method::HEAD => return json_answer(StatusCode::OK, &self.shared.description),
@@ -124,15 +136,10 @@ impl GraphService {
             Ok(request) => request,
             Err(error) => return self.refused(&error),
         };
-        let id = request.id.clone();
-        let mut answer = match shared.engine.try_run(request, batch).await {
+        match shared.engine.try_run(request, batch).await {
             Ok(reply) => self.replied(&reply, form, wants_arrow(headers, arrow)),
             Err(error) => failed(shared.engine.plan().name(), &error),
-        };
-        if let Some(id) = id.and_then(|id| HeaderValue::from_str(&id).ok()) {
-            answer.headers_mut().insert("x-request-id", id);
         }
-        answer
     }
 
     fn replied(&self, reply: &Reply, form: Form, arrow: bool) -> Answer {

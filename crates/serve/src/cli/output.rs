@@ -20,8 +20,32 @@ use crate::wire::json::Encoder;
 /// Where replies go. A file appears under its name only once it is whole.
 pub(super) struct Output {
     sink: Sink,
-    /// The file while it is written, and its name.
-    place: Option<(PathBuf, PathBuf)>,
+    place: Option<Partial>,
+}
+
+/// A file while it is written, under another name. Dropped before it is whole, it is removed.
+struct Partial {
+    path: PathBuf,
+    name: PathBuf,
+    whole: bool,
+}
+
+impl Partial {
+    fn publish(mut self) -> Result<(), Failure> {
+        std::fs::rename(&self.path, &self.name)
+            .map_err(|error| format!("{}: {error}", self.name.display()))?;
+        self.whole = true;
+        Ok(())
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.whole {
+            // What went wrong before is what the user needs to hear.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 enum Sink {
@@ -77,7 +101,8 @@ impl Output {
                 );
             }
         };
-        Ok(Self { sink, place: Some((partial, path.to_path_buf())) })
+        let place = Partial { path: partial, name: path.to_path_buf(), whole: false };
+        Ok(Self { sink, place: Some(place) })
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
@@ -113,8 +138,8 @@ impl Output {
             Sink::Csv(writer) => writer.into_inner().flush()?,
             Sink::Parquet(writer) => drop(writer.close()?),
         }
-        if let Some((partial, path)) = self.place {
-            std::fs::rename(&partial, &path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if let Some(place) = self.place {
+            place.publish()?;
         }
         Ok(())
     }
