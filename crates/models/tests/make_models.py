@@ -2,7 +2,7 @@
 """Makes the small models that the tests run, and what Python's ONNX Runtime answers for them.
 
     python -m venv /tmp/venv && /tmp/venv/bin/pip install onnx numpy onnxruntime scikit-learn skl2onnx
-    /tmp/venv/bin/python crates/models/tests/make_models.py
+    python crates/models/tests/make_models.py
 
 Writes tests/data/*.onnx and tests/data/expected.json, the same ones every time:
     {"<model>": {"inputs": {"<input>": {"dtype", "shape", "values"}}, "outputs": {...the same...}}}
