@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the small models that the tests run, and what Python's ONNX Runtime answers for them.
 
-    python -m venv /tmp/venv && /tmp/venv/bin/pip install onnx numpy onnxruntime scikit-learn skl2onnx
+    pip install onnx numpy onnxruntime scikit-learn skl2onnx
     python crates/models/tests/make_models.py
 
 Writes tests/data/*.onnx and tests/data/expected.json, the same ones every time:
