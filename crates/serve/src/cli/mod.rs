@@ -17,7 +17,7 @@ use millstream_featurestore::OnlineTable;
 use millstream_runtime::Limits;
 use serde_json::json;
 
-use crate::{DecodeLimits, Project, Server, project_schema};
+use crate::{DecodeLimits, Project, Server, project::chain, project_schema};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -265,15 +265,7 @@ fn print(text: &str) -> Result<(), Failure> {
 
 /// Says what went wrong, on standard error; nobody is left to tell when that is closed too.
 fn complain(error: &dyn std::error::Error) {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if !text.contains(&cause.to_string()) {
-            text += &format!(": {cause}");
-        }
-        source = cause.source();
-    }
-    let _ = writeln!(std::io::stderr(), "error: {text}");
+    let _ = writeln!(std::io::stderr(), "error: {}", chain(error));
 }
 
 /// Says something beside the data.

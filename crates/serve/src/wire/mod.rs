@@ -17,7 +17,7 @@ use arrow::datatypes::Field;
 pub use error::{DecodeCode, DecodeError};
 
 /// The metadata key that marks a text column as free-form JSON, when its value is `true`.
-pub const FREE_FORM: &str = "millstream.json";
+pub const FREE_FORM: &str = millstream_graph::spec::JSON_COLUMN;
 
 /// Whether a column holds free-form JSON: any value, kept as its own text.
 pub fn is_free_form(field: &Field) -> bool {
