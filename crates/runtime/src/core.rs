@@ -37,7 +37,7 @@ impl Core {
 
     /// The pool, when a job over `rows` is worth a hop to it. A step whose cost is unknown is measured there first.
     pub(crate) fn pool_for(&self, cost: &Cost, rows: usize) -> Option<&Pool> {
-        self.pool.as_ref().filter(|_| cost.estimate(rows).is_none_or(|nanos| nanos > INLINE_BUDGET))
+        self.pool.as_ref().filter(|_| cost.worth_a_hop(rows, INLINE_BUDGET))
     }
 
     pub(crate) fn failed(&self, cx: &RunCx, id: StepId, source: StepError) -> RunError {
