@@ -29,13 +29,24 @@ pub struct Request {
     pub trace: Option<Arc<str>>,
 }
 
+/// One request's share of a run: who asked, under which name, and how many of the run's rows are its own.
+#[derive(Clone, Debug)]
+pub struct Share {
+    /// What this request's run is called, wherever its rows travel.
+    pub run: RunId,
+    /// The request.
+    pub request: Request,
+    /// How many rows it brought.
+    pub rows: usize,
+}
+
 /// The requests a run serves, which rows are whose, and the time that remains.
 ///
 /// Made by the engine, one per run; every step of the run reads the same one.
 #[derive(Debug)]
 pub struct RunCx {
     run: RunId,
-    requests: SmallVec<[(Request, usize); 1]>,
+    shares: SmallVec<[Share; 1]>,
     deadline: Option<Instant>,
     clock: fn() -> Instant,
 }
@@ -44,7 +55,15 @@ impl RunCx {
     /// A run for one request of `rows` rows, timed by `clock`.
     pub fn new(run: RunId, request: Request, rows: usize, clock: fn() -> Instant) -> Self {
         let deadline = request.deadline;
-        Self { run, requests: SmallVec::from_buf([(request, rows)]), deadline, clock }
+        Self { run, shares: SmallVec::from_buf([Share { run, request, rows }]), deadline, clock }
+    }
+
+    /// A run for several requests, whose rows follow one another. It is called `run`, and goes on until the last of their
+    /// deadlines.
+    pub fn shared(run: RunId, shares: SmallVec<[Share; 1]>, clock: fn() -> Instant) -> Self {
+        let deadlines = shares.iter().map(|share| share.request.deadline);
+        let deadline = deadlines.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b))).flatten();
+        Self { run, shares, deadline, clock }
     }
 
     /// This run's name.
@@ -54,12 +73,22 @@ impl RunCx {
 
     /// The requests this run serves, each with the rows of the run's input that are its own.
     pub fn requests(&self) -> impl Iterator<Item = (&Request, Range<usize>)> {
+        self.shares().map(|(share, rows)| (&share.request, rows))
+    }
+
+    /// The shares of the requests in this run, each with the rows of the run's input that are its own.
+    pub fn shares(&self) -> impl Iterator<Item = (&Share, Range<usize>)> {
         let mut start = 0;
-        self.requests.iter().map(move |(request, rows)| {
-            let range = start..start + rows;
-            start += rows;
-            (request, range)
+        self.shares.iter().map(move |share| {
+            let range = start..start + share.rows;
+            start += share.rows;
+            (share, range)
         })
+    }
+
+    /// Whether this run serves several requests.
+    pub fn is_shared(&self) -> bool {
+        self.shares.len() > 1
     }
 
     /// When the run must be done.

@@ -150,13 +150,14 @@ impl Plan {
         self.reply_in_order
     }
 
-    /// Whether requests may share a run: every step computes each row from that row alone, and none has an effect that
-    /// must happen once per request, and no error handler would answer one request's failure to all of them.
+    /// Whether requests may share a run: every step up to the reply computes each row from that row alone, and none has an
+    /// effect that must happen once per request. What runs after the reply runs per request in any case.
     pub fn row_wise(&self) -> bool {
         let row_wise = |port: &PlanPort| port.flow != RowFlow::Free;
-        self.reply_in_order
-            && self.handler_edges.is_empty()
-            && self.steps.iter().all(|step| step.effect != Effect::Once && step.outputs.iter().all(row_wise))
+        let shares = |step: &PlanStep| {
+            step.phase == Phase::Tail || (step.effect != Effect::Once && step.outputs.iter().all(row_wise))
+        };
+        self.reply_in_order && self.steps.iter().all(shares)
     }
 
     /// The steps, in topological order; a [`StepId`] is an index into them.

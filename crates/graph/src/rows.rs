@@ -1,6 +1,6 @@
 //! Rows on an edge: a record batch that remembers which rows of the request it holds.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, BooleanArray, RecordBatch, UInt32Array},
@@ -142,6 +142,32 @@ impl Rows {
         };
         let batch = take_record_batch(&self.batch, &UInt32Array::from(indices.to_vec()))?;
         Ok(Self { batch, origin })
+    }
+
+    /// The rows that stood in `range` of the run's input, as if that had been the whole input; `None` when there are none.
+    ///
+    /// # Errors
+    /// When the rows no longer know their place.
+    pub fn cut(&self, range: &Range<usize>) -> Result<Option<Rows>, StepError> {
+        let at = match &self.origin {
+            Origin::Whole => {
+                let end = range.end.min(self.len());
+                let rows = end.saturating_sub(range.start);
+                return Ok((rows > 0).then(|| Self::whole(self.batch.slice(range.start, rows))));
+            }
+            Origin::Picked(at) => at,
+            Origin::Lost => return Err(StepError::internal("rows lost their place")),
+        };
+        let inside = |place: &u32| range.contains(&(*place as usize));
+        let picked: Vec<u32> = (0..at.len() as u32).filter(|&row| inside(&at[row as usize])).collect();
+        let (Some(&first), Some(&last)) = (picked.first(), picked.last()) else { return Ok(None) };
+        let batch = if (last - first) as usize + 1 == picked.len() {
+            self.batch.slice(first as usize, picked.len())
+        } else {
+            take_record_batch(&self.batch, &UInt32Array::from(picked.clone()))?
+        };
+        let places = picked.iter().map(|&row| at[row as usize] - range.start as u32).collect();
+        Ok(Some(Self { batch, origin: Origin::Picked(places) }))
     }
 
     /// The rows of several batches of `schema`, in the order of the run's input.

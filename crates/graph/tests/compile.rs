@@ -507,7 +507,7 @@ fn a_plan_explains_itself() {
                             when it fails: skip
            8 audit        step <- audited  [tail]
                             out: id Int64, score Float64
-          reply: id Int64, score Float64"#]]
+          reply: id Int64, score Float64; requests may share a run"#]]
     .assert_eq(&everything().compile().unwrap().to_string());
 }
 

@@ -1,6 +1,8 @@
 //! The object an application holds: a plan, its pool, and admission.
 
 use std::{
+    future::Future,
+    ops::{Deref, DerefMut, Range},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -13,7 +15,7 @@ use arrow::{
     datatypes::{Field, Schema},
 };
 use crossbeam_queue::ArrayQueue;
-use millstream_graph::{Origin, Plan, Request, RunCx, RunId};
+use millstream_graph::{Plan, Request, RunCx, RunId, Share};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
     task::JoinSet,
@@ -22,8 +24,9 @@ use tokio::{
 use crate::{
     Metrics, Reply, RunError,
     core::Core,
+    metrics::GraphMetrics,
     pool::Pool,
-    run::{drive, now},
+    run::{drive, now, reply},
     state::State,
 };
 
@@ -74,17 +77,17 @@ impl Default for Limits {
 /// ```
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
-    core: Arc<Core>,
+pub(crate) struct Shared {
+    pub(crate) core: Arc<Core>,
     limits: Limits,
     permits: Arc<Semaphore>,
     /// States of finished runs, for the next ones.
     states: ArrayQueue<Box<State>>,
-    /// The tails under way; dropped, and so cancelled, with the engine.
-    tails: Mutex<JoinSet<()>>,
+    /// Tails and shared runs under way; dropped, and so cancelled, with the engine.
+    owned: Mutex<JoinSet<()>>,
     next_run: AtomicU64,
 }
 
@@ -124,7 +127,7 @@ impl Engine {
             permits: Arc::new(Semaphore::new(permits(&limits) as usize)),
             states: ArrayQueue::new(limits.runs.clamp(1, 256)),
             limits,
-            tails: Mutex::new(JoinSet::new()),
+            owned: Mutex::new(JoinSet::new()),
             next_run: AtomicU64::new(1),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -157,7 +160,7 @@ impl Engine {
                 Arc::clone(&self.shared.permits).acquire_owned().await.map_err(|_| RunError::Closed)?
             }
         };
-        self.admitted(permit, request, rows).await
+        self.fitting(permit, request, rows).await
     }
 
     /// Like [`Engine::run_request`], but refuses at once when as many runs are under way as the limits allow.
@@ -165,14 +168,7 @@ impl Engine {
     /// # Errors
     /// [`RunError::Overloaded`], or as [`Engine::run`].
     pub async fn try_run(&self, request: Request, rows: RecordBatch) -> Result<Reply, RunError> {
-        match Arc::clone(&self.shared.permits).try_acquire_owned() {
-            Ok(permit) => self.admitted(permit, request, rows).await,
-            Err(TryAcquireError::Closed) => Err(RunError::Closed),
-            Err(TryAcquireError::NoPermits) => {
-                self.shared.core.metrics.refused.inc();
-                Err(RunError::Overloaded)
-            }
-        }
+        self.fitting(self.shared.permit()?, request, rows).await
     }
 
     /// Takes no more runs, and waits until those under way and their tails have ended.
@@ -184,51 +180,102 @@ impl Engine {
         drop(ended);
     }
 
-    async fn admitted(
+    async fn fitting(
         &self,
         permit: OwnedSemaphorePermit,
-        mut request: Request,
+        request: Request,
         rows: RecordBatch,
     ) -> Result<Reply, RunError> {
-        let shared = &self.shared;
-        let core = &shared.core;
-        let rows = with_schema_of(&core.plan, rows)?;
+        let rows = with_schema_of(self.plan(), rows)?;
+        let (mut admitted, request) = self.shared.admit(request, rows.num_rows());
+        self.shared.alone(permit, &mut admitted, request, rows).await
+    }
+}
+
+impl Shared {
+    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, RunError> {
+        Arc::clone(&self.permits).try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::Closed => RunError::Closed,
+            TryAcquireError::NoPermits => {
+                self.core.metrics.refused.inc();
+                RunError::Overloaded
+            }
+        })
+    }
+
+    /// Names the run of a request, counts it, and gives it the deadline that it does not bring.
+    pub(crate) fn admit(&self, mut request: Request, rows: usize) -> (Admitted<'_>, Request) {
         let start = now();
-        if let (None, Some(limit)) = (request.deadline, shared.limits.deadline) {
+        if let (None, Some(limit)) = (request.deadline, self.limits.deadline) {
             request.deadline = start.checked_add(limit);
         }
-        let run = RunId(shared.next_run.fetch_add(1, Relaxed));
-        let count = rows.num_rows();
-        let cx = RunCx::new(run, request, count, now);
-        let mut running = Running::begin(shared, &cx, rows);
-        let outcome = drive(core, &cx, running.state(), core.main_end).await;
-        let state = running.state();
-        state.replied = true;
-        let has_tail = outcome.is_ok() && state.live.any_from(core.main_end);
-        let reply = match (outcome, state.reply.take(), state.failure.take()) {
-            (Err(error), ..) | (Ok(()), None, Some(error)) => Err(error),
-            (Ok(()), rows, _) => Ok(reply_of(&core.plan, run, rows, std::mem::take(&mut state.degraded))),
-        };
-        running.finish(start, count, reply.is_ok());
-        if has_tail {
-            self.start_tail(running.take_state(), cx, permit);
+        self.core.metrics.in_flight.inc();
+        let run = RunId(self.next_run.fetch_add(1, Relaxed));
+        (Admitted { metrics: &self.core.metrics, run, start, rows, ended: false }, request)
+    }
+
+    /// A run for one request.
+    pub(crate) async fn alone(
+        &self,
+        permit: OwnedSemaphorePermit,
+        admitted: &mut Admitted<'_>,
+        request: Request,
+        rows: RecordBatch,
+    ) -> Result<Reply, RunError> {
+        let cx = RunCx::new(admitted.run, request, rows.num_rows(), now);
+        let mut state = self.state();
+        let reply = reply(&self.core, &cx, &mut state, rows).await;
+        admitted.finish(reply.is_ok());
+        if state.has_tail(&self.core) {
+            self.start_tail(state.take(), cx, permit);
         }
         reply
     }
 
+    /// A state from the stock, which goes back when it is dropped.
+    pub(crate) fn state(&self) -> Stocked<'_> {
+        Stocked { stock: &self.states, state: Some(self.states.pop().unwrap_or_default()) }
+    }
+
     /// The rest of a run, after its reply. It holds the run's permit, so tails are bounded as runs are.
-    fn start_tail(&self, mut state: Box<State>, cx: RunCx, permit: OwnedSemaphorePermit) {
+    pub(crate) fn start_tail(&self, mut state: Box<State>, cx: RunCx, permit: OwnedSemaphorePermit) {
         // The task owns the core and not the engine: when the engine goes, so does its `JoinSet` and with it the tail.
-        let core = Arc::clone(&self.shared.core);
-        let cx = cx.with_deadline(now().checked_add(self.shared.limits.tail));
-        let mut tails = self.shared.tails.lock().unwrap_or_else(PoisonError::into_inner);
-        while tails.try_join_next().is_some() {}
-        tails.spawn(async move {
+        let core = Arc::clone(&self.core);
+        let cx = cx.with_deadline(now().checked_add(self.limits.tail));
+        self.own(async move {
             let _permit = permit;
             if let Err(error) = drive(&core, &cx, &mut state, usize::MAX).await {
                 tracing::warn!(graph = core.plan.name(), run = %cx.run(), %error, "a tail failed");
             }
+            state.count(&core);
         });
+    }
+
+    /// The tail of one of the requests that shared a run.
+    pub(crate) fn start_tail_of(
+        &self,
+        state: &State,
+        share: &Share,
+        rows: &Range<usize>,
+        permit: OwnedSemaphorePermit,
+    ) {
+        match state.cut(&self.core, rows) {
+            Ok(state) if state.has_tail(&self.core) => {
+                let cx = RunCx::new(share.run, share.request.clone(), share.rows, now);
+                self.start_tail(Box::new(state), cx, permit);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(graph = self.core.plan.name(), run = %share.run, %error, "a tail failed");
+            }
+        }
+    }
+
+    /// Runs what no caller waits for alone. It ends with the engine.
+    pub(crate) fn own(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        while owned.try_join_next().is_some() {}
+        owned.spawn(task);
     }
 }
 
@@ -243,68 +290,80 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// A run under way: whatever way it ends, it is counted and its state goes back.
-struct Running<'e> {
-    shared: &'e Shared,
-    state: Option<Box<State>>,
+/// A request under way: whatever way it ends, it is counted.
+pub(crate) struct Admitted<'e> {
+    metrics: &'e GraphMetrics,
+    pub(crate) run: RunId,
+    start: Instant,
+    rows: usize,
     ended: bool,
 }
 
-impl<'e> Running<'e> {
-    fn begin(shared: &'e Shared, cx: &RunCx, rows: RecordBatch) -> Self {
-        shared.core.metrics.in_flight.inc();
-        let mut running = Self { shared, state: shared.states.pop(), ended: false };
-        running.state().begin(&shared.core, cx, rows);
-        running
-    }
-
-    fn state(&mut self) -> &mut State {
-        self.state.get_or_insert_default()
-    }
-
-    fn finish(&mut self, start: Instant, rows: usize, ok: bool) {
-        let metrics = &self.shared.core.metrics;
+impl Admitted<'_> {
+    pub(crate) fn finish(&mut self, ok: bool) {
+        let metrics = self.metrics;
         self.ended = true;
         metrics.in_flight.dec();
-        metrics.rows.inc_by(rows as u64);
-        metrics.seconds.observe(now().saturating_duration_since(start).as_secs_f64());
+        metrics.rows.inc_by(self.rows as u64);
+        metrics.seconds.observe(now().saturating_duration_since(self.start).as_secs_f64());
         if ok { &metrics.ok } else { &metrics.failed }.inc();
     }
+}
 
-    fn take_state(&mut self) -> Box<State> {
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.metrics.in_flight.dec();
+            self.metrics.cancelled.inc();
+        }
+    }
+}
+
+/// A state in use, which goes back to the engine's stock however the run ends.
+pub(crate) struct Stocked<'e> {
+    stock: &'e ArrayQueue<Box<State>>,
+    state: Option<Box<State>>,
+}
+
+impl Stocked<'_> {
+    /// Keeps the state beyond the run.
+    pub(crate) fn take(mut self) -> Box<State> {
         self.state.take().unwrap_or_default()
     }
 }
 
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.shared.core.metrics.in_flight.dec();
-            self.shared.core.metrics.cancelled.inc();
-        }
-        if let Some(mut state) = self.state.take() {
-            state.clear();
-            // A state too many is freed.
-            let _ = self.shared.states.push(state);
+impl Deref for Stocked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        match &self.state {
+            Some(state) => state,
+            None => unreachable!("the state leaves only with its owner"),
         }
     }
 }
 
-fn reply_of(
-    plan: &Plan,
-    run: RunId,
-    rows: Option<millstream_graph::Rows>,
-    degraded: Vec<crate::Degraded>,
-) -> Reply {
-    let (rows, origin) = match rows {
-        Some(rows) => rows.into_parts(),
-        None => (RecordBatch::new_empty(Arc::clone(plan.reply_schema())), Origin::Whole),
-    };
-    Reply { run, rows, origin, degraded }
+impl DerefMut for Stocked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        match &mut self.state {
+            Some(state) => state,
+            None => unreachable!("the state leaves only with its owner"),
+        }
+    }
+}
+
+impl Drop for Stocked<'_> {
+    fn drop(&mut self) {
+        if let Some(mut state) = self.state.take() {
+            state.clear();
+            // A state too many is freed.
+            let _ = self.stock.push(state);
+        }
+    }
 }
 
 /// The rows under the plan's own schema, which later steps recognise by its address.
-fn with_schema_of(plan: &Plan, rows: RecordBatch) -> Result<RecordBatch, RunError> {
+pub(crate) fn with_schema_of(plan: &Plan, rows: RecordBatch) -> Result<RecordBatch, RunError> {
     let wanted = plan.input_schema();
     if Arc::ptr_eq(rows.schema_ref(), wanted) {
         return Ok(rows);

@@ -22,6 +22,18 @@ pub enum RunError {
     /// The engine takes no more runs.
     #[error("the engine is closed")]
     Closed,
+    /// The rows of requests that came together could not be put together.
+    #[error("rows could not be put together: {reason}")]
+    Gather {
+        /// What Arrow said.
+        reason: String,
+    },
+    /// The deadline passed while the request waited for others that it shares a run with.
+    #[error("the deadline passed")]
+    DeadlineExceeded {
+        /// The run.
+        run: RunId,
+    },
     /// A step failed and nothing in the graph took care of it.
     #[error("step `{step}`: {source}")]
     Failed {
@@ -41,6 +53,8 @@ impl RunError {
             Self::Input { .. } => ErrorKind::Rows,
             Self::Overloaded => ErrorKind::Overloaded,
             Self::Closed => ErrorKind::Unavailable,
+            Self::Gather { .. } => ErrorKind::Internal,
+            Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Self::Failed { source, .. } => source.kind(),
         }
     }

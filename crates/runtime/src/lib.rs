@@ -6,6 +6,7 @@
 
 mod core;
 mod cost;
+mod door;
 mod engine;
 mod error;
 mod metrics;
@@ -18,6 +19,7 @@ mod serial;
 mod state;
 pub mod testkit;
 
+pub use door::{Append, Door, DoorLimits, Gather, Portion};
 pub use engine::{Engine, EngineError, Limits};
 pub use error::RunError;
 pub use metrics::Metrics;

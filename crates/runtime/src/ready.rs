@@ -5,7 +5,7 @@ use millstream_graph::StepId;
 /// A set of steps from which the first in topological order is taken next.
 ///
 /// Taking the first makes a run of inline steps follow the order of the plan, exactly as the serial interpreter does.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct StepSet {
     words: Vec<u64>,
     /// No step stands in a word before this one.

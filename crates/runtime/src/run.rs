@@ -8,18 +8,20 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use arrow::array::RecordBatch;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use millstream_graph::{
-    EdgeId, ErrorKind, Phase, Rows, RunCx, StepError, StepFuture, StepId, StepResult, Work,
+    EdgeId, ErrorKind, Origin, Phase, Rows, RunCx, RunId, StepError, StepFuture, StepId, StepResult, Work,
 };
 use tokio::time::timeout_at;
 
 use crate::{
-    RunError,
+    Reply, RunError,
     core::Core,
     panics,
     pool::timed,
@@ -30,6 +32,37 @@ use crate::{
 const STRETCH: Duration = Duration::from_micros(200);
 /// What a step that answered at once counts for: reading the clock for each would cost as much as the step.
 const STEP: Duration = Duration::from_nanos(100);
+
+/// Runs a plan up to its reply. What stays in the state is the tail.
+pub(crate) async fn reply(
+    core: &Core,
+    cx: &RunCx,
+    state: &mut State,
+    rows: RecordBatch,
+) -> Result<Reply, RunError> {
+    state.begin(core, cx, rows);
+    let outcome = drive(core, cx, state, core.main_end).await;
+    state.replied = true;
+    if !cx.is_shared() {
+        state.count(core);
+    }
+    match (outcome, state.reply.take(), state.failure.take()) {
+        (Err(error), ..) => {
+            // What broke off has no tail.
+            state.live.reset(core.plan.steps().len());
+            Err(error)
+        }
+        (Ok(()), None, Some(error)) => Err(error),
+        (Ok(()), rows, _) => {
+            let degraded = std::mem::take(&mut state.degraded);
+            let (rows, origin) = match rows {
+                Some(rows) => rows.into_parts(),
+                None => (RecordBatch::new_empty(Arc::clone(core.plan.reply_schema())), Origin::Whole),
+            };
+            Ok(Reply { run: cx.run(), rows, origin, degraded })
+        }
+    }
+}
 
 /// Runs every step before `end` whose tokens arrive, until nothing is left to do.
 pub(crate) async fn drive(core: &Core, cx: &RunCx, state: &mut State, end: usize) -> Result<(), RunError> {
@@ -119,6 +152,10 @@ fn settle(
         },
         Err(error) => error,
     };
+    if cx.is_shared() {
+        // Whose rows are to blame is not known. Each request runs again alone, and its own failure is routed and counted.
+        return Err(core.failed(cx, id, error));
+    }
     core.metrics.step_failed(&core.plan.steps()[id.index()], &error);
     let Some(error) = state.route(core, cx, id, error) else { return Ok(Settled::Delivered) };
     let step = &core.plan.steps()[id.index()];
@@ -197,10 +234,10 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Lets the taps of an edge see its rows. A tap that panics is counted and otherwise ignored.
-pub(crate) fn observe(core: &Core, cx: &RunCx, edge: EdgeId, rows: &Rows) {
+/// Lets the taps of an edge see rows of a run. A tap that panics is counted and otherwise ignored.
+pub(crate) fn observe(core: &Core, edge: EdgeId, rows: &Rows, run: RunId) {
     for tap in core.plan.edges()[edge.index()].taps() {
-        if catch_unwind(AssertUnwindSafe(|| tap.observe(rows.batch(), edge, cx.run()))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| tap.observe(rows.batch(), edge, run))).is_err() {
             core.metrics.tap_panics.inc();
         }
     }

@@ -1,6 +1,6 @@
 //! What one run has in hand: its tokens, which steps wait for how many, and what it will reply.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::array::RecordBatch;
 use millstream_graph::{EdgeId, Fallback, Input, Output, Rows, RunCx, StepError, StepId, Token, failed_rows};
@@ -30,6 +30,10 @@ pub(crate) struct State {
     pub(crate) degraded: Vec<Degraded>,
     /// Why the error handler runs.
     pub(crate) failure: Option<RunError>,
+    /// What taps are to see of a shared run, once it is known that it stands.
+    observed: Vec<(EdgeId, Rows)>,
+    /// Rows that steps could not accept.
+    failed_rows: SmallVec<[(StepId, usize); 1]>,
 }
 
 /// What became of a step's answer.
@@ -59,6 +63,8 @@ impl State {
         self.reply = None;
         self.failure = None;
         self.degraded.clear();
+        self.observed.clear();
+        self.failed_rows.clear();
         let token = if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(batch)) };
         self.request = match &token {
             Token::Rows(rows) if !self.handler_told => Some(rows.clone()),
@@ -75,6 +81,59 @@ impl State {
         self.reply = None;
         self.failure = None;
         self.degraded.clear();
+        self.observed.clear();
+        self.failed_rows.clear();
+    }
+
+    /// Counts what this run says of its steps. One that is repeated per request leaves that to the repeats.
+    pub(crate) fn count(&mut self, core: &Core) {
+        for (id, rows) in self.failed_rows.drain(..) {
+            core.metrics.rows_failed(&core.plan.steps()[id.index()], rows);
+        }
+        self.degraded.iter().for_each(|degraded| core.metrics.degraded(&degraded.step));
+    }
+
+    /// Lets taps see, request by request, what travelled in a shared run.
+    pub(crate) fn tell_taps(&mut self, core: &Core, cx: &RunCx) -> Result<(), StepError> {
+        let mut seen = Vec::new();
+        for (edge, rows) in self.observed.drain(..) {
+            for (share, range) in cx.shares() {
+                seen.extend(rows.cut(&range)?.map(|rows| (edge, rows, share.run)));
+            }
+        }
+        seen.iter().for_each(|(edge, rows, run)| observe(core, *edge, rows, *run));
+        Ok(())
+    }
+
+    /// Whether rows have reached a step after the reply.
+    pub(crate) fn has_tail(&self, core: &Core) -> bool {
+        self.live.any_from(core.main_end)
+    }
+
+    /// The rest of a shared run, after its reply, for the request whose rows are `range`.
+    pub(crate) fn cut(&self, core: &Core, range: &Range<usize>) -> Result<Self, StepError> {
+        let mut cut = Self {
+            waiting: self.waiting.clone(),
+            kept: vec![None; core.plan.steps().len()],
+            ready: self.ready.clone(),
+            settled: self.settled.clone(),
+            handler_told: true,
+            replied: true,
+            ..Self::default()
+        };
+        cut.live.reset(core.plan.steps().len());
+        for token in &self.tokens {
+            cut.tokens.push(match token {
+                Token::Rows(rows) => rows.cut(range)?.map_or(Token::Skip, Token::Rows),
+                Token::Skip => Token::Skip,
+            });
+        }
+        for edge in core.plan.edges() {
+            if matches!(cut.tokens.get(edge.slot()), Some(Token::Rows(_))) {
+                cut.live.insert(edge.to());
+            }
+        }
+        Ok(cut)
     }
 
     /// Takes the tokens of a step's in-ports and counts their rows, keeping those that its failure would need.
@@ -130,11 +189,11 @@ impl State {
             None => Token::Skip,
             Some(failed) if !step.error().edges().is_empty() => {
                 let (schema, kind) = (step.error().schema(), millstream_graph::ErrorKind::Rows);
-                core.metrics.rows_failed(step, failed.rows.len());
+                self.failed_rows.push((id, failed.rows.len()));
                 Token::Rows(failed_rows(&failed.rows, schema, step.name(), kind, &failed.messages)?)
             }
             Some(failed) => {
-                core.metrics.rows_failed(step, failed.rows.len());
+                self.failed_rows.push((id, failed.rows.len()));
                 match step.fallback() {
                     Fallback::None => return Err(first_of(&failed.messages)),
                     Fallback::Skip => {}
@@ -242,7 +301,6 @@ impl State {
 
     fn degrade(&mut self, core: &Core, id: StepId, reason: &str) {
         let step = &core.plan.steps()[id.index()];
-        core.metrics.degraded(step);
         self.degraded.push(Degraded { step: Arc::clone(step.name()), reason: reason.into() });
     }
 
@@ -264,7 +322,11 @@ impl State {
         }
         if let Token::Rows(rows) = &token {
             if !place.taps().is_empty() {
-                observe(core, cx, edge, rows);
+                if cx.is_shared() {
+                    self.observed.push((edge, rows.clone()));
+                } else {
+                    observe(core, edge, rows, cx.run());
+                }
             }
             self.live.insert(to);
         }

@@ -23,7 +23,7 @@ use millstream_graph::{
     SchemaError, Signature, Step, StepError, StepResult, Work,
 };
 use millstream_runtime::{
-    Engine, Limits, Reply, RunError, run_serially,
+    Append, Door, DoorLimits, Engine, Limits, Portion, Reply, RunError, run_serially,
     testkit::{Record, fields, poll_once, rows},
 };
 use proptest::{prelude::*, sample::Index};
@@ -416,6 +416,59 @@ proptest! {
                 let results = watched.at_once(&inputs).await;
                 let got: Vec<_> = results.into_iter().zip(failed).map(|(r, failed)| watched.told(r, failed)).collect();
                 (wanted, got)
+            });
+            prop_assert_eq!(wanted, got, "{}", watched.engine.plan());
+        }
+    }
+
+    #[test]
+    fn requests_that_share_a_run_are_answered_as_if_each_were_alone(
+        plan in any_plan(12),
+        arrivals in prop::collection::vec((any_rows(), 0..4u8, any::<bool>(), 0..6usize), 1..8),
+        rows in 2..30usize,
+        runs in 1..3usize,
+    ) {
+        for (runtime, limits) in hosts() {
+            let watched = plan.engine(limits);
+            let gather = Append::new(Arc::clone(watched.engine.plan().input_schema()));
+            let door = Door::new(watched.engine.clone(), gather, DoorLimits { rows, runs });
+            let base = Arc::strong_count(&watched.held);
+            let (wanted, got) = in_time(&runtime, async {
+                let mut alone = Vec::new();
+                for (number, (rows, ..)) in arrivals.iter().enumerate() {
+                    alone.push(watched.serially(number as u64, rows).await);
+                }
+                let answers = join_all(arrivals.iter().map(|(rows, after, stays, polls)| {
+                    let door = &door;
+                    async move {
+                        for _ in 0..*after {
+                            OneWait(false).await;
+                        }
+                        let run = door.run(Request::default(), rows.num_rows(), rows.clone());
+                        if *stays {
+                            return Some(run.await.map(Portion::into_reply));
+                        }
+                        // This caller goes away after a few polls, whatever it leads or waits for.
+                        let mut run = Box::pin(run);
+                        let mut polls = *polls;
+                        std::future::poll_fn(|cx| {
+                            if polls == 0 {
+                                return Poll::Ready(None);
+                            }
+                            polls -= 1;
+                            run.as_mut().poll(cx).map(|answer| Some(answer.map(Portion::into_reply)))
+                        })
+                        .await
+                    }
+                }))
+                .await;
+                watched.engine.close().await;
+                while Arc::strong_count(&watched.held) > base {
+                    tokio::task::yield_now().await;
+                }
+                let answered = answers.into_iter().zip(alone);
+                let pairs = answered.filter_map(|(got, (wanted, failed))| Some((wanted, watched.told(got?, failed))));
+                pairs.unzip::<_, _, Vec<_>, Vec<_>>()
             });
             prop_assert_eq!(wanted, got, "{}", watched.engine.plan());
         }
