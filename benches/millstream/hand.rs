@@ -47,7 +47,7 @@ pub(crate) struct Hand {
 impl Hand {
     pub(crate) fn new(project: &Path, with_models: bool) -> Self {
         let sessions = with_models.then(|| {
-            let environment = ort::init().build().unwrap();
+            let environment = millstream::models::environment().unwrap();
             ["lgbm", "lr", "mlp"].map(|name| {
                 Session::builder(&environment)
                     .unwrap()

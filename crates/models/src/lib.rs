@@ -35,7 +35,7 @@ mod tensor;
 pub use columns::{Columns, Keep};
 pub use ensemble::{Ensemble, EnsembleSettings, Members, Method, Missing};
 pub use inputs::Nulls;
-pub use library::LibraryError;
+pub use library::{LibraryError, environment};
 pub use model::{InputInfo, Keys, Maps, Model, ModelError, ModelInfo, OutputInfo, OutputKind, Read, Value};
 pub use pick::{Pick, PickError, Place};
 pub use precheck::{CheckedModel, Limits, PrecheckError};

@@ -76,8 +76,12 @@ fn candidates() -> Vec<(Where, PathBuf)> {
 
 /// ONNX Runtime's environment, started with the first usable library on the first call.
 ///
-/// A failure is not kept: the next call searches again.
-pub(crate) fn environment() -> Result<Environment, LibraryError> {
+/// A process can have one only: code beside Millstream that makes sessions of its own makes them with this one. A failure is
+/// not kept: the next call searches again.
+///
+/// # Errors
+/// When there is no usable library on this machine; the error says where it was looked for.
+pub fn environment() -> Result<Environment, LibraryError> {
     // Never dropped: ONNX Runtime must outlive every session, and statics outlive everything.
     static STARTED: Mutex<Option<Environment>> = Mutex::new(None);
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);

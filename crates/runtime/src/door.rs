@@ -191,12 +191,15 @@ pub struct Portion {
     start: usize,
 }
 
-impl Portion {
-    fn whole(reply: Reply) -> Self {
+/// All rows of a reply, to a request that had a run to itself.
+impl From<Reply> for Portion {
+    fn from(reply: Reply) -> Self {
         let range = 0..reply.rows().num_rows();
         Self { run: reply.run(), reply: Arc::new(reply), range, start: 0 }
     }
+}
 
+impl Portion {
     /// The reply as if the request had run alone.
     pub fn into_reply(self) -> Reply {
         let Self { run, reply, range, start } = self;
@@ -246,6 +249,11 @@ impl<G: Gather> Door<G> {
         &self.engine
     }
 
+    /// How rows are put together.
+    pub fn gather(&self) -> &G {
+        &self.gather
+    }
+
     /// Runs a request of `rows` rows, together with those that come at the same time.
     ///
     /// Refuses at once when as many requests are under way as the engine's limits allow. Dropping the future withdraws the
@@ -259,7 +267,7 @@ impl<G: Gather> Door<G> {
         let (mut admitted, request) = shared.admit(request, rows);
         if !self.shares || rows == 0 || rows >= self.limits.rows || !self.patience.shares() {
             let batch = self.batch_of(part)?;
-            return shared.alone(permit, &mut admitted, request, batch).await.map(Portion::whole);
+            return shared.alone(permit, &mut admitted, request, batch).await.map(Portion::from);
         }
         let share = Share { run: admitted.run, request: request.clone(), rows };
         let (leads, answer) = self.enter(share, permit, part);
@@ -278,7 +286,7 @@ impl<G: Gather> Door<G> {
             Outcome::Alone(Alone { batch, permit, slot }) => {
                 let reply = shared.alone(permit, &mut admitted, request, batch).await;
                 drop(slot);
-                reply.map(Portion::whole)
+                reply.map(Portion::from)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The HTTP server: routes, connections, and how it stops.
 
 use std::{
+    convert::Infallible,
     io,
     sync::{
         Arc,
@@ -11,21 +12,25 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::{Path, State},
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{StatusCode, header::CONTENT_TYPE};
+use bytes::Bytes;
+use http::{Request, StatusCode, header::CONTENT_TYPE};
+use http_body_util::{Either, Full};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
 };
 use millstream_graph::suggest;
 use millstream_runtime::{Limits, Metrics};
 use prometheus::{Encoder, TextEncoder};
 use serde_json::json;
 use tokio::{net::TcpListener, sync::Semaphore};
+use tower::ServiceExt;
 
 use crate::{
     describe,
@@ -38,6 +43,8 @@ use crate::{
 const MAX_CONNECTIONS: usize = 16_384;
 /// A client that has not sent its request's head by then is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where graphs are.
+const GRAPHS: &str = "/v1/graphs/";
 /// After a failed accept, such as for want of file descriptors, the next is tried only then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -105,7 +112,7 @@ impl Server {
             .method_not_allowed_fallback(wrong_method)
             .with_state(Arc::clone(&self.shared));
         for (name, service) in &self.shared.graphs {
-            router = router.route_service(&format!("/v1/graphs/{name}"), service.clone());
+            router = router.route_service(&format!("{GRAPHS}{name}"), service.clone());
         }
         router
     }
@@ -121,7 +128,7 @@ impl Server {
         stop: impl Future<Output = ()>,
         grace: Duration,
     ) -> io::Result<()> {
-        let router = self.router();
+        let routes = Arc::new(Routes { router: self.router(), shared: Arc::clone(&self.shared) });
         let mut connections = auto::Builder::new(TokioExecutor::new());
         connections
             .http1()
@@ -156,7 +163,11 @@ impl Server {
             };
             // Replies are written whole; waiting to fill a packet only delays them.
             let _ = stream.set_nodelay(true);
-            let service = TowerToHyperService::new(router.clone());
+            let routes = Arc::clone(&routes);
+            let service = service_fn(move |request| {
+                let routes = Arc::clone(&routes);
+                async move { routes.answer(request).await }
+            });
             let connection = connections.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = graceful.watch(connection);
             tasks.spawn(async move {
@@ -179,6 +190,27 @@ impl Server {
             tracing::warn!("requests still under way after {grace:?} are cut off");
         }
         Ok(())
+    }
+}
+
+/// Every route. Graphs, which is what a server is asked for all day, are found by their path alone; the router serves the rest.
+struct Routes {
+    router: Router,
+    shared: Arc<Shared>,
+}
+
+impl Routes {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<http::Response<Either<Full<Bytes>, Body>>, Infallible> {
+        let graph = request.uri().path().strip_prefix(GRAPHS);
+        if let Some((_, service)) =
+            graph.and_then(|graph| self.shared.graphs.iter().find(|(name, _)| name == graph))
+        {
+            return Ok(service.answer(request).await.map(Either::Left));
+        }
+        Ok(self.router.clone().oneshot(request).await?.map(Either::Right))
     }
 }
 

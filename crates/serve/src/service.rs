@@ -10,7 +10,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
-use millstream_runtime::{Engine, Reply, RunError};
+use millstream_runtime::{Door, DoorLimits, Engine, Portion, RunError};
 use serde_json::json;
 
 use crate::{
@@ -23,6 +23,8 @@ pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How an Arrow IPC stream begins, and no JSON text can.
 const ARROW_START: [u8; 4] = [0xff; 4];
+/// A body of more bytes has its run to itself: what it costs would hold up those that share it.
+const SHARED_BYTES: usize = 16 << 10;
 /// A longer deadline than this is no deadline; it keeps header arithmetic away from overflow.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,13 +38,15 @@ pub struct GraphService {
 }
 
 struct Shared {
-    engine: Engine,
-    decoder: json_wire::Decoder,
+    door: Door<json_wire::Decoder>,
     encoder: json_wire::Encoder,
     limits: DecodeLimits,
     ipc: ipc::Decoder,
     description: serde_json::Value,
 }
+
+/// What became of a run, and the form of its reply.
+type Ran = (Result<Portion, RunError>, Form);
 
 /// What a request is answered with.
 pub type Answer = Response<Full<Bytes>>;
@@ -58,12 +62,13 @@ impl GraphService {
         let encoder = json_wire::Encoder::new(Arc::clone(plan.reply_schema()))?;
         let ipc = ipc::Decoder::new(Arc::clone(plan.input_schema()), limits)?;
         let description = describe::graph(plan);
-        Ok(Self { shared: Arc::new(Shared { engine, decoder, encoder, limits, ipc, description }) })
+        let door = Door::new(engine, decoder, DoorLimits::default());
+        Ok(Self { shared: Arc::new(Shared { door, encoder, limits, ipc, description }) })
     }
 
     /// The engine.
     pub fn engine(&self) -> &Engine {
-        &self.shared.engine
+        self.shared.door.engine()
     }
 
     /// A router that serves the graph at `/`, to nest into an application's own.
@@ -119,37 +124,47 @@ impl GraphService {
     }
 
     async fn run(&self, headers: &HeaderMap, body: Bytes) -> Answer {
-        let shared = &*self.shared;
-        let arrow = body.starts_with(&ARROW_START);
-        let (batch, form) = if arrow {
-            match shared.ipc.decode(body) {
-                Ok(batch) => (batch, Form::Array),
-                Err(error) => return self.refused(&error),
-            }
-        } else {
-            match shared.decoder.decode(&body) {
-                Ok(decoded) => (decoded.batch, decoded.form),
-                Err(error) => return self.refused(&error),
-            }
-        };
         let request = match run_request(headers) {
             Ok(request) => request,
             Err(error) => return self.refused(&error),
         };
-        match shared.engine.try_run(request, batch).await {
-            Ok(reply) => self.replied(&reply, form, wants_arrow(headers, arrow)),
-            Err(error) => failed(shared.engine.plan().name(), &error),
+        let arrow = body.starts_with(&ARROW_START);
+        let ran =
+            if arrow { self.run_arrow(request, body).await } else { self.run_json(request, &body).await };
+        match ran {
+            Err(error) => self.refused(&error),
+            Ok((Ok(reply), form)) => self.replied(&reply, form, wants_arrow(headers, arrow)),
+            Ok((Err(error), _)) => failed(self.engine().plan().name(), &error),
         }
     }
 
-    fn replied(&self, reply: &Reply, form: Form, arrow: bool) -> Answer {
+    async fn run_arrow(&self, request: RunRequest, body: Bytes) -> Result<Ran, DecodeError> {
+        let batch = self.shared.ipc.decode(body)?;
+        let ran = self.engine().try_run(request, batch).await;
+        Ok((ran.map(Portion::from), Form::Array))
+    }
+
+    async fn run_json(&self, request: RunRequest, body: &[u8]) -> Result<Ran, DecodeError> {
+        let door = &self.shared.door;
+        if body.len() > SHARED_BYTES {
+            let decoded = door.gather().decode(body)?;
+            let ran = self.engine().try_run(request, decoded.batch).await;
+            return Ok((ran.map(Portion::from), decoded.form));
+        }
+        let (body, form) = door.gather().read(body)?;
+        Ok((door.run(request, body.rows(), body).await, form))
+    }
+
+    fn replied(&self, reply: &Portion, form: Form, arrow: bool) -> Answer {
+        let degraded = reply.reply().degraded();
         // A graph that makes several rows of one has more to say than one object can.
-        let form = if reply.rows().num_rows() > 1 { Form::Array } else { form };
+        let form = if reply.range().len() > 1 { Form::Array } else { form };
         let encoded = if arrow {
-            ipc::encode(reply.rows()).map_err(|error| error.to_string())
+            ipc::encode(&reply.rows()).map_err(|error| error.to_string())
         } else {
             let mut body = Vec::with_capacity(256);
-            let encoded = self.shared.encoder.encode(reply.rows(), form, &mut body);
+            let rows = reply.reply().rows();
+            let encoded = self.shared.encoder.encode_rows(rows, reply.range(), form, &mut body);
             encoded.map(|()| body).map_err(|error| error.to_string())
         };
         let body = match encoded {
@@ -164,8 +179,8 @@ impl GraphService {
         let mut answer = Response::new(Full::new(Bytes::from(body)));
         let media = if arrow { HeaderValue::from_static(ARROW_STREAM) } else { JSON };
         answer.headers_mut().insert(CONTENT_TYPE, media);
-        if !reply.degraded().is_empty() {
-            let steps: Vec<&str> = reply.degraded().iter().map(|degraded| &*degraded.step).collect();
+        if !degraded.is_empty() {
+            let steps: Vec<&str> = degraded.iter().map(|degraded| &*degraded.step).collect();
             if let Ok(steps) = HeaderValue::from_str(&steps.join(", ")) {
                 answer.headers_mut().insert("x-millstream-degraded", steps);
             }

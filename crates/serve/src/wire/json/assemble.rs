@@ -30,7 +30,6 @@ pub(super) fn batch(
     layouts: &[Layout],
     slots: &mut [Slot],
 ) -> Result<RecordBatch, ArrowError> {
-    let slots = &mut slots[..layouts.len()];
     let (arena, spans) = (gather(slots, layouts), &*slots);
     let arena = Arena { buffer: arena, slots: spans };
     let columns = arena.columns(record)?;

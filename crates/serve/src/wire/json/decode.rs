@@ -1,7 +1,10 @@
 //! The decoder: a body in, a record batch out.
 
+use std::sync::Arc;
+
 use arrow::{array::RecordBatch, datatypes::SchemaRef, error::ArrowError};
 use millstream_graph::SchemaError;
+use millstream_runtime::Gather;
 use serde::de::DeserializeSeed;
 use serde_json::error::Category;
 
@@ -9,7 +12,7 @@ use super::{
     assemble,
     plan::{Layout, Planner, Record},
     record::BodySeed,
-    slots::Reading,
+    slots::{Reading, Slots},
 };
 use crate::wire::{DecodeCode, DecodeError, DecodeLimits, Form};
 
@@ -88,33 +91,77 @@ impl Decoder {
     /// # Errors
     /// When the body is not JSON, not what the schema asks for, or beyond the limits: see [`DecodeCode`].
     pub fn decode(&self, body: &[u8]) -> Result<Decoded, DecodeError> {
+        let (body, form) = self.read(body)?;
+        let batch = self.assemble(body.slots).map_err(|error| {
+            let code = match error {
+                ArrowError::DictionaryKeyOverflowError => DecodeCode::OutOfRange,
+                _ => DecodeCode::Internal,
+            };
+            DecodeError::new(code, format!("rows could not be put together: {error}"))
+        })?;
+        Ok(Decoded { batch, form })
+    }
+
+    /// Reads one body, on its way into a batch that others may share: see [`Gather`].
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    pub fn read(&self, body: &[u8]) -> Result<(Body, Form), DecodeError> {
         self.limits.check_length(body)?;
         let body = std::str::from_utf8(body).map_err(|error| not_utf8(&error))?;
         let mut cx = Reading::new(&self.layouts, &self.limits);
-        let decoded = self.read(body, &mut cx);
-        cx.give_back(&self.layouts);
-        decoded
-    }
-
-    fn read(&self, body: &str, cx: &mut Reading<'_>) -> Result<Decoded, DecodeError> {
         let mut row = None;
         let mut parser = serde_json::Deserializer::from_str(body);
-        let read = BodySeed { record: &self.record, cx, row: &mut row }.deserialize(&mut parser);
+        let read = BodySeed { record: &self.record, cx: &mut cx, row: &mut row }.deserialize(&mut parser);
         let form = read.and_then(|form| parser.end().map(|()| form)).map_err(|error| {
             let mut fault = cx.fault.take().unwrap_or_else(|| explain(&error, body));
             fault.field = cx.place();
             fault.row = row;
             fault
         })?;
-        let batch =
-            assemble::batch(&self.schema, &self.record, &self.layouts, &mut cx.slots).map_err(|error| {
-                let code = match error {
-                    ArrowError::DictionaryKeyOverflowError => DecodeCode::OutOfRange,
-                    _ => DecodeCode::Internal,
-                };
-                DecodeError::new(code, format!("rows could not be put together: {error}"))
-            })?;
-        Ok(Decoded { batch, form })
+        Ok((Body { rows: cx.slots[self.record.slot].len, slots: cx.slots }, form))
+    }
+
+    fn assemble(&self, mut slots: Slots) -> Result<RecordBatch, ArrowError> {
+        assemble::batch(&self.schema, &self.record, &self.layouts, &mut slots)
+    }
+}
+
+/// A body that was read: its values, column by column, not yet in arrays.
+#[derive(Debug)]
+pub struct Body {
+    slots: Slots,
+    rows: usize,
+}
+
+impl Body {
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// Bodies become one batch column by column: what arrays cost is paid once for all of them. Bodies that share a batch must be
+/// small enough for their texts together to fit offsets of 32 bits.
+impl Gather for Decoder {
+    type Part = Body;
+    type Gathered = Option<Body>;
+
+    fn add(&self, gathered: &mut Option<Body>, part: Body) {
+        match gathered {
+            None => *gathered = Some(part),
+            Some(first) => {
+                first.slots.iter_mut().zip(&*part.slots).for_each(|(slot, more)| slot.append(more));
+                first.rows += part.rows;
+            }
+        }
+    }
+
+    fn batch(&self, gathered: Option<Body>) -> Result<RecordBatch, ArrowError> {
+        match gathered {
+            Some(body) => self.assemble(body.slots),
+            None => Ok(RecordBatch::new_empty(Arc::clone(&self.schema))),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The encoder: a record batch in, a body out.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use millstream_graph::SchemaError;
@@ -16,7 +16,7 @@ use crate::wire::Form;
 /// `millstream.json` goes out as it is, unless it is no JSON: then as a string. Nulls are written, not left out.
 ///
 /// ```
-/// use std::sync::Arc;
+/// use std::{ops::Range, sync::Arc};
 /// use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 /// use millstream_serve::wire::{Form, json::Encoder};
 ///
@@ -71,14 +71,29 @@ impl Encoder {
     /// # Errors
     /// When the batch is not of the encoder's schema; then nothing is written.
     pub fn encode(&self, batch: &RecordBatch, form: Form, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.encode_rows(batch, 0..batch.num_rows(), form, out)
+    }
+
+    /// Appends some rows of a batch to `out`, as [`Encoder::encode`] does for all of them.
+    ///
+    /// # Errors
+    /// When the batch is not of the encoder's schema; then nothing is written.
+    pub fn encode_rows(
+        &self,
+        batch: &RecordBatch,
+        rows: Range<usize>,
+        form: Form,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         self.check(batch)?;
-        match (form, batch.num_rows()) {
+        let rows = rows.start.min(batch.num_rows())..rows.end.min(batch.num_rows());
+        match (form, rows.len()) {
             (Form::Object, 0) => out.extend_from_slice(b"null"),
-            (Form::Object, 1) => self.record.write(batch.columns(), 0, out),
-            (_, rows) => {
+            (Form::Object, 1) => self.record.write(batch.columns(), rows.start, out),
+            _ => {
                 out.push(b'[');
-                for row in 0..rows {
-                    if row > 0 {
+                for row in rows.clone() {
+                    if row > rows.start {
                         out.push(b',');
                     }
                     self.record.write(batch.columns(), row, out);

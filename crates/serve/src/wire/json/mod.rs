@@ -14,5 +14,5 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Decoded, Decoder};
+pub use decode::{Body, Decoded, Decoder};
 pub use encode::{EncodeError, Encoder};

@@ -40,6 +40,15 @@ impl Slot {
         (self.values_at, self.ends_at, self.nulls_at) = (0, 0, 0);
     }
 
+    /// Appends the rows of another body's slot of the same column.
+    pub(super) fn append(&mut self, more: &Slot) {
+        let end = self.ends.last().copied().unwrap_or(0);
+        self.ends.extend(more.ends.iter().map(|&more| end + more));
+        self.nulls.extend(more.nulls.iter().map(|&row| self.len + row));
+        self.values.extend_from_slice(&more.values);
+        self.len += more.len;
+    }
+
     fn kept_bytes(&self) -> usize {
         self.values.capacity() + 4 * self.ends.capacity() + 8 * self.nulls.capacity()
     }
@@ -62,9 +71,52 @@ impl Slot {
     }
 }
 
+/// The slots of one body, which go back to their thread when they are dropped.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    /// How many of them are in use.
+    used: usize,
+}
+
+impl Slots {
+    fn new(layouts: &[Layout]) -> Self {
+        let mut slots = SPARE.take().unwrap_or_default();
+        if slots.len() < layouts.len() {
+            slots.resize_with(layouts.len(), Slot::default);
+        }
+        slots[..layouts.len()].iter_mut().for_each(Slot::clear);
+        Self { slots, used: layouts.len() }
+    }
+}
+
+impl std::ops::Deref for Slots {
+    type Target = [Slot];
+
+    fn deref(&self) -> &[Slot] {
+        &self.slots[..self.used]
+    }
+}
+
+impl std::ops::DerefMut for Slots {
+    fn deref_mut(&mut self) -> &mut [Slot] {
+        &mut self.slots[..self.used]
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        // Only the slots in use can have grown; those of other decoders were measured when they were.
+        let kept: usize = self.iter().map(Slot::kept_bytes).sum();
+        if self.used > 0 && kept <= KEPT_BYTES {
+            SPARE.set(Some(std::mem::take(&mut self.slots)));
+        }
+    }
+}
+
 /// What reading one body needs: the slots, the bounds, and the fault once there is one.
 pub(super) struct Reading<'l> {
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Slots,
     pub(super) limits: &'l DecodeLimits,
     pub(super) fault: Option<DecodeError>,
     /// Where the fault is, innermost first.
@@ -79,22 +131,7 @@ pub(super) enum Segment {
 
 impl<'l> Reading<'l> {
     pub(super) fn new(layouts: &[Layout], limits: &'l DecodeLimits) -> Self {
-        let mut slots = SPARE.take().unwrap_or_default();
-        if slots.len() < layouts.len() {
-            slots.resize_with(layouts.len(), Slot::default);
-        }
-        // A body that was refused leaves its values behind.
-        slots[..layouts.len()].iter_mut().for_each(Slot::clear);
-        Self { slots, limits, fault: None, path: Vec::new(), absent_bytes: 0 }
-    }
-
-    /// Keeps the slots for the next body.
-    pub(super) fn give_back(self, layouts: &[Layout]) {
-        // Only the slots in use can have grown; those of other decoders were measured when they were.
-        let kept: usize = self.slots[..layouts.len()].iter().map(Slot::kept_bytes).sum();
-        if kept <= KEPT_BYTES {
-            SPARE.set(Some(self.slots));
-        }
+        Self { slots: Slots::new(layouts), limits, fault: None, path: Vec::new(), absent_bytes: 0 }
     }
 
     /// Puts a null where a value is absent, and something to lie under it.
