@@ -281,6 +281,11 @@ impl CompiledExpr {
         columns
     }
 
+    /// How a few rows are computed, if that is possible value by value.
+    pub(crate) fn fast(&self) -> Option<&Arc<Fast>> {
+        self.fast.as_ref()
+    }
+
     /// Evaluates the expression for every row of a batch.
     ///
     /// # Errors

@@ -94,6 +94,28 @@ impl Fast {
         })
     }
 
+    /// How a column of one of the types that are computed value by value is read.
+    pub(crate) fn column(at: usize, data_type: &DataType) -> Option<Self> {
+        Some(match data_type {
+            DataType::Float64 => Self::F64(Num::Column(at)),
+            DataType::Float32 => Self::F32(Num::Column(at)),
+            DataType::Int64 => Self::I64(Num::Column(at)),
+            DataType::Boolean => Self::Bool(Test::Column(at)),
+            _ => return None,
+        })
+    }
+
+    /// The value of one row as a number; `None` for null.
+    pub(crate) fn number(&self, batch: &RecordBatch, row: usize) -> Cell<AnyNumber> {
+        Ok(match self {
+            Self::F64(num) => num.get(batch, row)?.map(AnyNumber::F64),
+            Self::F32(num) => num.get(batch, row)?.map(AnyNumber::F32),
+            Self::I64(num) => num.get(batch, row)?.map(AnyNumber::I64),
+            Self::Bool(test) => test.get(batch, row)?.map(|holds| AnyNumber::I64(holds.into())),
+            Self::Text(_) | Self::Struct(..) => return Err(Unsure),
+        })
+    }
+
     fn is_null(&self, batch: &RecordBatch, row: usize) -> Result<bool, Unsure> {
         Ok(match self {
             Self::F64(num) => num.get(batch, row)?.is_none(),
@@ -104,6 +126,14 @@ impl Fast {
             Self::Struct(..) => false,
         })
     }
+}
+
+/// A number of one of the types that are computed value by value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AnyNumber {
+    F64(f64),
+    F32(f32),
+    I64(i64),
 }
 
 /// Values and, when there are any, nulls.

@@ -1,22 +1,36 @@
-//! `pack`: numeric columns as one tensor column.
+//! `pack`: columns and expressions of numbers as one tensor column.
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeListArray, PrimitiveArray},
+    array::{
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeListArray, PrimitiveArray, RecordBatch,
+    },
+    compute::{concat, filter},
     datatypes::{
         DataType, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
         SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
-use millstream_graph::{Input, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work};
+use millstream_graph::{Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    CompiledExpr,
+    deep::deep,
     encode::one_per_row,
-    prepared::{Failure, Kernel, Layout, LayoutBuilder, Prepared, column_problem, find, without_failures},
+    expr::Compiler,
+    fast::{AnyNumber, Fast, Unsure},
+    prepared::{
+        Failure, Isolated, Kernel, Layout, LayoutBuilder, Prepared, column_problem, find, isolate, without_failures,
+    },
+    select::unnamed,
 };
+
+/// Up to so many rows, values go into the tensor one by one. More than for expressions that become columns, because here
+/// columns would be made only to be read once.
+const FEW_ROWS: usize = 64;
 
 /// The type of the numbers of a tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -42,12 +56,15 @@ pub enum TensorNull {
     Nan,
 }
 
-/// Puts columns of numbers (or of true and false, as 1 and 0) into one tensor column, row by row in the listed order,
-/// so that several models read one tensor.
+/// Puts numbers (or true and false, as 1 and 0) into one tensor column, row by row in the listed order, so that several models
+/// read one tensor.
+///
+/// Each item is a column or an expression. What an expression makes goes straight into the tensor and becomes no column, which
+/// for a few rows is much the cheapest way to make a model's input. Rows on which an expression fails leave on the error port.
 ///
 /// ```
 /// use millstream_transform::Pack;
-/// let step = Pack::new("features", ["amount", "ratio", "hour"]).drop_sources();
+/// let step = Pack::new("features", ["amount", "amount / usual", "country = 'US'"]).drop_sources();
 /// ```
 #[derive(Debug)]
 pub struct Pack {
@@ -55,11 +72,11 @@ pub struct Pack {
     prepared: Prepared<PackKernel>,
 }
 
-/// Columns of numbers as one tensor column.
+/// Columns and expressions of numbers as one tensor column.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PackSettings {
-    /// The columns, in the order of the tensor.
+    /// Columns and expressions, in the order of the tensor: `amount`, `amount / usual`, `country = 'US'`.
     columns: Vec<String>,
     /// The name of the tensor column, which goes to the end.
     #[serde(rename = "as")]
@@ -70,13 +87,13 @@ pub(crate) struct PackSettings {
     /// What a null becomes.
     #[serde(default)]
     nulls: TensorNull,
-    /// Whether the packed columns are left out of what goes on.
+    /// Whether the columns that were packed, or that an expression reads, are left out of what goes on.
     #[serde(default)]
     drop: bool,
 }
 
 impl Pack {
-    /// Packs `columns` into the tensor column `to` of 32-bit floats; the columns stay, and null is an error.
+    /// Packs `columns`, each a column or an expression, into the tensor column `to` of 32-bit floats; the columns stay, and null is an error.
     pub fn new<T: Into<String>>(to: impl Into<String>, columns: impl IntoIterator<Item = T>) -> Self {
         let settings = PackSettings {
             columns: columns.into_iter().map(Into::into).collect(),
@@ -102,7 +119,7 @@ impl Pack {
         self
     }
 
-    /// Leaves the packed columns out of what goes on.
+    /// Leaves the columns that were packed, or that an expression reads, out of what goes on.
     #[must_use]
     pub fn drop_sources(mut self) -> Self {
         self.settings.drop = true;
@@ -116,15 +133,10 @@ impl Pack {
         if settings.columns.is_empty() {
             problems.push(SchemaError::new("it packs no column"));
         }
-        for name in &settings.columns {
-            match find(schema, name) {
-                Ok(at) if packs(schema.field(at).data_type()) => {
-                    sources.push(Source { at, name: name.as_str().into() })
-                }
-                Ok(at) => problems.push(column_problem(
-                    name,
-                    format!("a tensor holds numbers, not {}", schema.field(at).data_type()),
-                )),
+        let compiler = Compiler::new(schema)?;
+        for item in &settings.columns {
+            match Source::new(item, schema, &compiler) {
+                Ok(source) => sources.push(source),
                 Err(error) => problems.push(error),
             }
         }
@@ -138,7 +150,7 @@ impl Pack {
         let item: FieldRef = Arc::new(Field::new("item", number, false));
         let mut layout = LayoutBuilder::new(schema);
         if settings.drop {
-            sources.iter().for_each(|source| layout.drop(source.at));
+            sources.iter().flat_map(Source::reads).for_each(|at| layout.drop(at));
         }
         let list = DataType::FixedSizeList(Arc::clone(&item), width);
         layout.append(Arc::new(Field::new(&settings.to, list, false)));
@@ -155,7 +167,7 @@ impl From<PackSettings> for Pack {
 
 impl Step for Pack {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(inputs, |schema| deep(|| self.prepare(schema)))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -177,10 +189,61 @@ struct PackKernel {
     layout: Layout,
 }
 
+/// One number of a row's tensor.
 #[derive(Debug)]
 struct Source {
-    at: usize,
     name: Box<str>,
+    read: Read,
+    /// How a few rows are read without making columns.
+    few: Option<Arc<Fast>>,
+}
+
+#[derive(Debug)]
+enum Read {
+    Column(usize),
+    Expr(CompiledExpr),
+}
+
+impl Source {
+    fn new(item: &str, schema: &SchemaRef, compiler: &Compiler<'_>) -> Result<Self, SchemaError> {
+        let column = |at: usize| {
+            let data_type = schema.field(at).data_type();
+            let few = Fast::column(at, data_type).map(Arc::new);
+            (Read::Column(at), few, data_type.clone())
+        };
+        let (read, few, data_type) = match schema.index_of(item) {
+            Ok(at) => column(at),
+            Err(_) => {
+                let expr = unnamed(item)?;
+                if let Some(name) = expr.column() {
+                    column(find(schema, name)?)
+                } else {
+                    let expr = compiler.compile(&expr)?;
+                    let (few, data_type) = (expr.fast().map(Arc::clone), expr.data_type().clone());
+                    (Read::Expr(expr), few, data_type)
+                }
+            }
+        };
+        if !packs(&data_type) {
+            return Err(column_problem(item, format!("a tensor holds numbers, not {data_type}")));
+        }
+        Ok(Self { name: crate::shorten(item, 60).into(), read, few })
+    }
+
+    /// The columns that it reads.
+    fn reads(&self) -> Vec<usize> {
+        match &self.read {
+            Read::Column(at) => vec![*at],
+            Read::Expr(expr) => expr.columns(),
+        }
+    }
+
+    fn array(&self, batch: &RecordBatch) -> Result<ArrayRef, StepError> {
+        match &self.read {
+            Read::Column(at) => Ok(Arc::clone(batch.column(*at))),
+            Read::Expr(expr) => expr.evaluate_columns(batch),
+        }
+    }
 }
 
 impl Kernel for PackKernel {
@@ -189,22 +252,90 @@ impl Kernel for PackKernel {
     }
 
     fn run(&self, rows: Rows) -> StepResult {
-        let mut failures = Vec::new();
-        for source in self.sources.iter().filter(|_| self.strict) {
-            let array = rows.batch().column(source.at);
-            for row in (0..array.len()).filter(|&row| array.null_count() > 0 && array.is_null(row)) {
-                failures
-                    .push(Failure { row: row as u32, message: format!("column `{}`: null", source.name) });
+        if rows.len() <= FEW_ROWS {
+            let tensor = match self.number {
+                TensorType::Float32 => self.few::<Float32Type>(rows.batch()),
+                TensorType::Float64 => self.few::<Float64Type>(rows.batch()),
+            };
+            if let Ok(values) = tensor {
+                return self.packed(&rows, values).map(Output::one);
             }
         }
-        without_failures(&rows, one_per_row(failures), |rows| {
+        self.run_columns(&rows)
+    }
+}
+
+impl PackKernel {
+    /// The numbers of a few rows, row after row, value by value; `Unsure` when a row may be at fault.
+    fn few<T>(&self, batch: &RecordBatch) -> Result<ArrayRef, Unsure>
+    where
+        T: ArrowPrimitiveType,
+        T::Native: FromNumber,
+    {
+        let rows = batch.num_rows();
+        let mut cells = Vec::with_capacity(self.sources.len() * rows);
+        for row in 0..rows {
+            for source in &self.sources {
+                let number = source.few.as_ref().ok_or(Unsure)?.number(batch, row)?;
+                cells.push(match number {
+                    Some(AnyNumber::F64(value)) => T::Native::from_f64(value),
+                    Some(AnyNumber::F32(value)) => T::Native::from_f32(value),
+                    Some(AnyNumber::I64(value)) => T::Native::from_i64(value),
+                    None if self.strict => return Err(Unsure),
+                    None => T::Native::from_f64(f64::NAN),
+                });
+            }
+        }
+        Ok(Arc::new(PrimitiveArray::<T>::new(cells.into(), None)))
+    }
+
+    /// Packs whole columns. A row at fault leaves alone.
+    fn run_columns(&self, rows: &Rows) -> StepResult {
+        let evaluate = |batch: &RecordBatch| {
+            self.sources.iter().map(|source| source.array(batch)).collect::<Result<Vec<_>, _>>()
+        };
+        let Isolated { pieces, mut failures } = isolate(rows.batch(), evaluate)?;
+        let mut arrays = match pieces.as_slice() {
+            [whole] => whole.clone(),
+            pieces => (0..self.sources.len())
+                .map(|at| concat(&pieces.iter().map(|piece| piece[at].as_ref()).collect::<Vec<_>>()))
+                .collect::<Result<Vec<_>, _>>()?,
+        };
+        let good: Vec<u32> = {
+            let mut bad = failures.iter().map(|failure| failure.row).peekable();
+            (0..rows.len() as u32).filter(|row| bad.next_if_eq(row).is_none()).collect()
+        };
+        let nulls = self.nulls(&arrays, &good);
+        if !nulls.is_empty() {
+            let mut bad = nulls.iter().map(|failure| failure.row).peekable();
+            let keep: BooleanArray = good.iter().map(|row| Some(bad.next_if_eq(row).is_none())).collect();
+            arrays = arrays.iter().map(|array| filter(array, &keep)).collect::<Result<_, _>>()?;
+            failures.extend(nulls);
+            failures.sort_by_key(|failure| failure.row);
+        }
+        without_failures(rows, failures, |rows| {
             let values: ArrayRef = match self.number {
-                TensorType::Float32 => Arc::new(self.cells::<Float32Type>(rows, f32::NAN)?),
-                TensorType::Float64 => Arc::new(self.cells::<Float64Type>(rows, f64::NAN)?),
+                TensorType::Float32 => Arc::new(self.cells::<Float32Type>(&arrays, rows.len())?),
+                TensorType::Float64 => Arc::new(self.cells::<Float64Type>(&arrays, rows.len())?),
             };
-            let tensor = FixedSizeListArray::try_new(Arc::clone(&self.item), self.width, values, None)?;
-            self.layout.rows(rows, &[Arc::new(tensor)])
+            self.packed(rows, values)
         })
+    }
+
+    /// The rows that must not be null and are. Entry `i` of the arrays is row `good[i]`.
+    fn nulls(&self, arrays: &[ArrayRef], good: &[u32]) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        for (source, array) in self.sources.iter().zip(arrays).filter(|_| self.strict) {
+            for at in (0..array.len()).filter(|&at| array.null_count() > 0 && array.is_null(at)) {
+                failures.push(Failure { row: good[at], message: format!("column `{}`: null", source.name) });
+            }
+        }
+        one_per_row(failures)
+    }
+
+    fn packed(&self, rows: &Rows, values: ArrayRef) -> Result<Rows, StepError> {
+        let tensor = FixedSizeListArray::try_new(Arc::clone(&self.item), self.width, values, None)?;
+        self.layout.rows(rows, &[Arc::new(tensor)])
     }
 }
 
@@ -231,20 +362,19 @@ from_number!(f32, f64);
 
 impl PackKernel {
     /// The numbers of all rows, row after row.
-    fn cells<T>(&self, rows: &Rows, nan: T::Native) -> Result<PrimitiveArray<T>, StepError>
+    fn cells<T>(&self, arrays: &[ArrayRef], rows: usize) -> Result<PrimitiveArray<T>, StepError>
     where
         T: ArrowPrimitiveType,
         T::Native: FromNumber,
     {
-        let width = self.sources.len();
-        let mut cells = vec![T::Native::default(); width * rows.len()];
-        for (at, source) in self.sources.iter().enumerate() {
-            let array = rows.batch().column(source.at);
-            let column = cells.iter_mut().skip(at).step_by(width);
-            write(array, column)?;
+        let width = arrays.len();
+        let mut cells = vec![T::Native::default(); width * rows];
+        for (at, array) in arrays.iter().enumerate() {
+            write(array, cells.iter_mut().skip(at).step_by(width))?;
             if array.null_count() > 0 {
                 let column = cells.iter_mut().skip(at).step_by(width);
-                column.enumerate().filter(|(row, _)| array.is_null(*row)).for_each(|(_, cell)| *cell = nan);
+                let nulls = column.enumerate().filter(|(row, _)| array.is_null(*row));
+                nulls.for_each(|(_, cell)| *cell = T::Native::from_f64(f64::NAN));
             }
         }
         Ok(PrimitiveArray::new(cells.into(), None))

@@ -8,7 +8,7 @@ use arrow::{
     datatypes::{DataType, Float64Type, Schema, SchemaRef},
 };
 use indexmap::IndexMap;
-use millstream_graph::{Input, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work};
+use millstream_graph::{Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -289,6 +289,9 @@ impl Kernel for ValidateKernel {
                     message: format!("column `{}`: {problem}", column.name),
                 });
             })?;
+        }
+        if failures.is_empty() && !self.narrowed {
+            return Ok(Output::one(rows));
         }
         without_failures(&rows, one_per_row(failures), |rows| {
             if self.narrowed { self.layout.rows(rows, &[]) } else { Ok(rows.clone()) }
