@@ -4,6 +4,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a bench is no interface, and fails loudly")]
 
+/// The allocator of the `millstream` binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod expressions;
 mod fan_out;
 mod hand;

@@ -67,6 +67,7 @@ impl RunCx {
     }
 
     /// This run's name.
+    #[inline]
     pub fn run(&self) -> RunId {
         self.run
     }
@@ -87,6 +88,7 @@ impl RunCx {
     }
 
     /// Whether this run serves several requests.
+    #[inline]
     pub fn is_shared(&self) -> bool {
         self.shares.len() > 1
     }
@@ -109,6 +111,7 @@ impl RunCx {
     }
 
     /// Whether the deadline has passed. Reads the clock only when there is a deadline.
+    #[inline]
     pub fn expired(&self) -> bool {
         self.deadline.is_some_and(|deadline| (self.clock)() >= deadline)
     }

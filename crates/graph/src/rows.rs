@@ -46,6 +46,7 @@ impl Origin {
 
 impl Rows {
     /// The run's whole input.
+    #[inline]
     pub fn whole(batch: RecordBatch) -> Self {
         Self { batch, origin: Origin::Whole }
     }
@@ -61,11 +62,13 @@ impl Rows {
     }
 
     /// The columns.
+    #[inline]
     pub fn batch(&self) -> &RecordBatch {
         &self.batch
     }
 
     /// The columns, and where the rows stood in the run's input.
+    #[inline]
     pub fn into_parts(self) -> (RecordBatch, Origin) {
         (self.batch, self.origin)
     }
@@ -76,17 +79,20 @@ impl Rows {
     }
 
     /// The schema of the columns.
+    #[inline]
     pub fn schema(&self) -> &SchemaRef {
         self.batch.schema_ref()
     }
 
     /// Where the rows stood in the run's input.
+    #[inline]
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
     /// The number of rows.
     #[expect(clippy::len_without_is_empty, reason = "rows on an edge are never empty")]
+    #[inline]
     pub fn len(&self) -> usize {
         self.batch.num_rows()
     }
@@ -95,6 +101,7 @@ impl Rows {
     ///
     /// # Errors
     /// When `batch` has another number of rows.
+    #[inline]
     pub fn replace(&self, batch: RecordBatch) -> Result<Rows, StepError> {
         if batch.num_rows() != self.len() {
             return Err(StepError::internal(format!(

@@ -70,6 +70,7 @@ pub struct Input {
 
 impl Input {
     /// Wraps the tokens that arrived on a step's in-ports, in port order.
+    #[inline]
     pub fn new(tokens: SmallVec<[Token; 1]>) -> Self {
         Self { tokens }
     }
@@ -78,12 +79,14 @@ impl Input {
     ///
     /// # Errors
     /// When nothing came that way in this run. A step with one in-port never sees that.
+    #[inline]
     pub fn rows(&mut self, port: usize) -> Result<Rows, StepError> {
         self.take(port)
             .ok_or_else(|| StepError::internal(format!("in-port {port} carries no rows in this run")))
     }
 
     /// Takes the rows of in-port `port`, or `None` when it was skipped.
+    #[inline]
     pub fn take(&mut self, port: usize) -> Option<Rows> {
         match self.tokens.get_mut(port).map(|token| std::mem::replace(token, Token::Skip)) {
             Some(Token::Rows(rows)) => Some(rows),
@@ -97,6 +100,7 @@ impl Input {
     }
 
     /// Takes every token, in port order.
+    #[inline]
     pub fn into_tokens(self) -> SmallVec<[Token; 1]> {
         self.tokens
     }
@@ -117,16 +121,19 @@ pub struct Output {
 
 impl Output {
     /// No rows on any port.
+    #[inline]
     pub fn none() -> Self {
         Self::default()
     }
 
     /// Rows on out-port 0. Without rows the port is skipped.
+    #[inline]
     pub fn one(rows: Rows) -> Self {
         Self::none().with(0, rows)
     }
 
     /// Adds rows on out-port `port`. Without rows the port is skipped.
+    #[inline]
     #[must_use]
     pub fn with(mut self, port: usize, rows: Rows) -> Self {
         if rows.len() > 0 {
@@ -152,6 +159,7 @@ impl Output {
     }
 
     /// Takes the answer apart: rows by out-port, failed rows, the reason for degradation.
+    #[inline]
     pub fn into_parts(self) -> (RowsByPort, Option<Box<FailedRows>>, Option<Box<str>>) {
         (self.ports, self.failed, self.degraded)
     }

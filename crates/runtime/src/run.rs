@@ -16,7 +16,8 @@ use std::{
 use arrow::array::RecordBatch;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use millstream_graph::{
-    EdgeId, ErrorKind, Origin, Phase, Rows, RunCx, RunId, StepError, StepFuture, StepId, StepResult, Work,
+    EdgeId, ErrorKind, Job, Origin, Phase, Rows, RunCx, RunId, StepError, StepFuture, StepId, StepResult,
+    Work,
 };
 use tokio::time::timeout_at;
 
@@ -67,24 +68,23 @@ pub(crate) async fn reply(
 /// Runs every step before `end` whose tokens arrive, until nothing is left to do.
 pub(crate) async fn drive(core: &Core, cx: &RunCx, state: &mut State, end: usize) -> Result<(), RunError> {
     let mut in_flight = InFlight::default();
-    let mut stretch = Duration::ZERO;
     loop {
-        while let Some(id) = state.ready.pop_before(end) {
-            if !state.live.contains(id) {
-                state.skip(core, cx, id);
+        let mut called = StepId(0);
+        let stretch = || run_ready(core, cx, state, end, &mut in_flight, &mut called);
+        // One guard for a whole stretch: steps are the only code in it that is not ours, and at most one is in a call.
+        match catch_unwind(AssertUnwindSafe(stretch)) {
+            Ok(Stretch::Failed(error)) => return Err(*error),
+            Ok(Stretch::TooLong) => {
+                tokio::task::yield_now().await;
                 continue;
             }
-            if cx.expired() {
-                return Err(core.failed(cx, id, deadline()));
-            }
-            let Some((result, took)) = start(core, cx, state, id, &mut in_flight) else { continue };
-            if settle(core, cx, state, id, result)? == Settled::Abandoned {
-                in_flight.drop_all();
-            }
-            stretch += took;
-            if stretch > STRETCH {
-                stretch = Duration::ZERO;
-                tokio::task::yield_now().await;
+            Ok(Stretch::NothingReady) => {}
+            Err(panic) => {
+                let result = Err(panics::error(&*panic));
+                if settle(core, cx, state, called, result)? == Settled::Abandoned {
+                    in_flight.drop_all();
+                }
+                continue;
             }
         }
         if in_flight.is_empty() {
@@ -98,43 +98,87 @@ pub(crate) async fn drive(core: &Core, cx: &RunCx, state: &mut State, end: usize
         if settle(core, cx, state, id, result)? == Settled::Abandoned {
             in_flight.drop_all();
         }
-        stretch = Duration::ZERO;
     }
 }
 
-/// Calls a step. Answers its result and its cost when it is done; otherwise the rest of it is in flight.
-fn start<'r>(
+/// How a stretch of inline work ended.
+enum Stretch {
+    NothingReady,
+    TooLong,
+    Failed(Box<RunError>),
+}
+
+/// Starts steps as long as any is ready, and settles those that answer at once. `called` is the step in a call.
+fn run_ready<'r>(
     core: &'r Core,
     cx: &'r RunCx,
     state: &mut State,
-    id: StepId,
+    end: usize,
     in_flight: &mut InFlight<'r>,
-) -> Option<(StepResult, Duration)> {
-    let step = &core.plan.steps()[id.index()];
-    let (input, rows) = state.take_input(core, id);
-    match catch_unwind(AssertUnwindSafe(|| step.step().call(input, cx))) {
-        Err(panic) => Some((Err(panics::error(&*panic)), STEP)),
-        Ok(Work::Done(result)) => Some((result, STEP)),
-        Ok(Work::Io(future)) => {
-            in_flight.push(id, future);
-            None
+    called: &mut StepId,
+) -> Stretch {
+    let mut stretch = Duration::ZERO;
+    while let Some(id) = state.ready.pop_before(end) {
+        if !state.live.contains(id) {
+            state.skip(core, cx, id);
+            continue;
         }
-        Ok(Work::Compute(job)) => {
-            let cost = &core.costs[id.index()];
-            let Some(pool) = core.pool_for(cost, rows) else {
-                let (result, took) = timed(job);
-                cost.learn(rows, took);
-                return Some((result, took));
-            };
-            let elsewhere = async move {
-                let (result, took) = pool.run(job).await;
-                cost.learn(rows, took);
-                result
-            };
-            in_flight.push(id, Box::pin(elsewhere));
-            None
+        if cx.expired() {
+            return Stretch::Failed(Box::new(core.failed(cx, id, deadline())));
+        }
+        *called = id;
+        let (input, rows) = state.take_input(core, id);
+        let settled = match core.plan.steps()[id.index()].step().call(input, cx) {
+            Work::Done(result) => {
+                stretch += STEP;
+                settle(core, cx, state, id, result)
+            }
+            Work::Io(future) => {
+                in_flight.push(id, future);
+                continue;
+            }
+            Work::Compute(job) => match compute(core, id, rows, job) {
+                Computed::Here(result, took) => {
+                    stretch += took;
+                    settle(core, cx, state, id, result)
+                }
+                Computed::Elsewhere(future) => {
+                    in_flight.push(id, future);
+                    continue;
+                }
+            },
+        };
+        match settled {
+            Ok(Settled::Delivered) => {}
+            Ok(Settled::Abandoned) => in_flight.drop_all(),
+            Err(error) => return Stretch::Failed(Box::new(error)),
+        }
+        if stretch > STRETCH {
+            return Stretch::TooLong;
         }
     }
+    Stretch::NothingReady
+}
+
+/// Where a job has gone.
+enum Computed<'r> {
+    Here(StepResult, Duration),
+    Elsewhere(StepFuture<'r>),
+}
+
+/// Runs a job here when it is known to be cheap, else on the pool.
+fn compute(core: &Core, id: StepId, rows: usize, job: Job) -> Computed<'_> {
+    let cost = &core.costs[id.index()];
+    let Some(pool) = core.pool_for(cost, rows) else {
+        let (result, took) = timed(job);
+        cost.learn(rows, took);
+        return Computed::Here(result, took);
+    };
+    Computed::Elsewhere(Box::pin(async move {
+        let (result, took) = pool.run(job).await;
+        cost.learn(rows, took);
+        result
+    }))
 }
 
 /// Hands a step's answer to its readers, or its failure to whoever takes care of it.

@@ -172,6 +172,14 @@ impl State {
     ) -> Result<(), StepError> {
         let step = &core.plan.steps()[id.index()];
         let (mut ports, failed, degraded) = output.into_parts();
+        if let (None, None, [port], 0 | 1) = (&failed, &degraded, step.outputs(), ports.len())
+            && ports.first().is_none_or(|(at, rows)| *at == 0 && Arc::ptr_eq(port.schema(), rows.schema()))
+        {
+            // What nearly every step answers: rows, or none, on its only out-port.
+            self.leave(core, cx, id, Token::Skip);
+            self.hand_on(core, cx, id, 0, ports.pop().map(|(_, rows)| rows));
+            return Ok(());
+        }
         for (port, rows) in &ports {
             let Some(declared) = step.outputs().get(*port) else {
                 return Err(StepError::internal(format!(
@@ -211,17 +219,29 @@ impl State {
         if let Some(reason) = degraded {
             self.degrade(core, id, &reason);
         }
-        self.settled.insert(id);
-        self.kept[id.index()] = None;
-        self.send(core, cx, step.error().edges(), error_rows);
-        for (at, port) in step.outputs().iter().enumerate() {
+        self.leave(core, cx, id, error_rows);
+        for at in 0..step.outputs().len() {
             let rows = ports.iter().position(|(port, _)| *port == at).map(|found| ports.swap_remove(found).1);
-            if id == core.plan.respond() && at == 0 {
-                self.reply.clone_from(&rows);
-            }
-            self.send(core, cx, port.edges(), rows.map_or(Token::Skip, Token::Rows));
+            self.hand_on(core, cx, id, at, rows);
         }
         Ok(())
+    }
+
+    /// A step has answered: its error port gets what it gets.
+    fn leave(&mut self, core: &Core, cx: &RunCx, id: StepId, error_rows: Token) {
+        self.settled.insert(id);
+        self.kept[id.index()] = None;
+        self.send(core, cx, core.plan.steps()[id.index()].error().edges(), error_rows);
+    }
+
+    /// One out-port of a step gets its rows, or skip.
+    #[inline]
+    fn hand_on(&mut self, core: &Core, cx: &RunCx, id: StepId, port: usize, rows: Option<Rows>) {
+        if id == core.plan.respond() && port == 0 {
+            self.reply.clone_from(&rows);
+        }
+        let edges = core.plan.steps()[id.index()].outputs()[port].edges();
+        self.send(core, cx, edges, rows.map_or(Token::Skip, Token::Rows));
     }
 
     /// Takes care of a failed step as the graph declares. Answers the error when it declares nothing.
@@ -305,6 +325,7 @@ impl State {
     }
 
     /// Puts a token on every edge of a port; the last edge takes it, the others share its columns.
+    #[inline]
     fn send(&mut self, core: &Core, cx: &RunCx, edges: &[EdgeId], token: Token) {
         let Some((last, others)) = edges.split_last() else { return };
         for edge in others {
@@ -313,6 +334,7 @@ impl State {
         self.deliver(core, cx, *last, token);
     }
 
+    #[inline]
     fn deliver(&mut self, core: &Core, cx: &RunCx, edge: EdgeId, token: Token) {
         let place = &core.plan.edges()[edge.index()];
         let to = place.to();

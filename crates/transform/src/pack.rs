@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeListArray, PrimitiveArray, RecordBatch,
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, FixedSizeListArray, PrimitiveArray,
+        RecordBatch,
     },
     compute::{concat, filter},
     datatypes::{
@@ -12,7 +13,9 @@ use arrow::{
         SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
-use millstream_graph::{Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work};
+use millstream_graph::{
+    Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -23,7 +26,8 @@ use crate::{
     expr::Compiler,
     fast::{AnyNumber, Fast, Unsure},
     prepared::{
-        Failure, Isolated, Kernel, Layout, LayoutBuilder, Prepared, column_problem, find, isolate, without_failures,
+        Failure, Isolated, Kernel, Layout, LayoutBuilder, Prepared, column_problem, find, isolate,
+        without_failures,
     },
     select::unnamed,
 };

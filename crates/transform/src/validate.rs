@@ -8,7 +8,9 @@ use arrow::{
     datatypes::{DataType, Float64Type, Schema, SchemaRef},
 };
 use indexmap::IndexMap;
-use millstream_graph::{Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work};
+use millstream_graph::{
+    Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
+};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
