@@ -1,8 +1,8 @@
 //! Where requests of one plan meet, so that those that come at the same time travel in one run.
 //!
 //! The first request that finds nobody waiting leads: it yields once to the scheduler, which lets every request that has
-//! already arrived put its rows beside its own, then closes the batch and runs it. There is no timer, so a request that
-//! comes alone waits for nobody. When as many shared runs are under way as may be, the leader waits for one to end, and the
+//! already arrived put its rows beside its own, then closes the batch and runs it. There is no timer, and where requests have
+//! come one by one it does not even yield, so a request that comes alone waits for nobody. When as many shared runs are under way as may be, the leader waits for one to end, and the
 //! batch goes on growing: the busier the engine, the more rows share a run.
 //!
 //! Nobody's run depends on another caller. The leader only polls the shared run first; what is not done by then goes on in
@@ -137,6 +137,7 @@ pub struct Door<G: Gather> {
     limits: DoorLimits,
     /// Whether requests may share a run at all.
     shares: bool,
+    crowd: Crowd,
     patience: Arc<Patience>,
     waiting: Mutex<Waiting<G>>,
     runs: Arc<Semaphore>,
@@ -241,7 +242,16 @@ impl<G: Gather> Door<G> {
         let shares = engine.plan().row_wise() && limits.rows > 1;
         let runs = Arc::new(Semaphore::new(limits.runs.clamp(1, Semaphore::MAX_PERMITS)));
         let waiting = Mutex::new(Waiting { next: 0, open: None, full: Vec::new() });
-        Self { engine, gather, limits, shares, patience: Arc::default(), waiting, runs }
+        Self {
+            engine,
+            gather,
+            limits,
+            shares,
+            crowd: Crowd::default(),
+            patience: Arc::default(),
+            waiting,
+            runs,
+        }
     }
 
     /// The engine behind it.
@@ -329,13 +339,16 @@ impl<G: Gather> Door<G> {
     /// Lets others come, then takes the batch away and runs it.
     async fn lead(&self, name: u64) {
         let mut leader = Leader { door: self, name: Some(name) };
-        tokio::task::yield_now().await;
+        if self.crowd.expected(self.engine.shared.core.metrics.in_flight.get()) {
+            tokio::task::yield_now().await;
+        }
         // The semaphore is never closed.
         let mut slot = Arc::clone(&self.runs).acquire_owned().await.ok();
         let Some(gathering) = leader.take() else { return };
         let Some((batch, entries)) = self.close(gathering) else { return };
         let shared = Arc::clone(&self.engine.shared);
         shared.core.metrics.shared_rows.observe(batch.num_rows() as f64);
+        self.crowd.learn(entries.len());
         if entries.len() == 1 {
             // Its caller, which is this one unless it has gone, runs it as if it had never waited.
             entries.into_iter().for_each(|entry| entry.alone(batch.clone(), slot.take()));
@@ -530,6 +543,33 @@ fn parts(reply: &Reply, cx: &RunCx) -> Option<SmallVec<[Range<usize>; 16]>> {
     let parts = parts.collect::<Option<SmallVec<_>>>()?;
     let ordered = (1..rows).all(|row| place(&(row - 1)) <= place(&row));
     (ordered && end == rows).then_some(parts)
+}
+
+/// Whether others are to be expected. To let others come costs a turn of the scheduler, which wakes a second thread to look for
+/// work; where requests come one by one, that would be the dearest part of many.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// Leaders that still let others come since somebody last did.
+    hope: AtomicU32,
+    leaders: AtomicU32,
+}
+
+impl Crowd {
+    /// Whether a leader should let others come, when so many requests are under way: yes while there is company, and now and
+    /// then to see whether there is.
+    fn expected(&self, under_way: i64) -> bool {
+        let turn = self.leaders.fetch_add(1, Relaxed);
+        under_way > 1 || self.hope.load(Relaxed) > 0 || turn.is_multiple_of(32)
+    }
+
+    fn learn(&self, came: usize) {
+        if came > 1 {
+            self.hope.store(64, Relaxed);
+        } else {
+            let less = self.hope.load(Relaxed).saturating_sub(1);
+            self.hope.store(less, Relaxed);
+        }
+    }
 }
 
 /// How many requests run alone after a shared run that did no good: such runs cost twice, and what failed once fails again.

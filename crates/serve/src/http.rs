@@ -43,6 +43,9 @@ use crate::{
 const MAX_CONNECTIONS: usize = 16_384;
 /// A client that has not sent its request's head by then is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// tokio wakes a sleeping worker for a timer that is due before all others, and every request sets one. A timer that is always
+/// due sooner spares that wake.
+const TICK: Duration = Duration::from_millis(50);
 /// Where graphs are.
 const GRAPHS: &str = "/v1/graphs/";
 /// After a failed accept, such as for want of file descriptors, the next is tried only then.
@@ -141,6 +144,12 @@ impl Server {
         let graceful = GracefulShutdown::new();
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async {
+            let mut tick = tokio::time::interval(TICK);
+            loop {
+                tick.tick().await;
+            }
+        });
         tokio::pin!(stop);
         loop {
             while tasks.try_join_next().is_some() {}
