@@ -3,17 +3,24 @@
 use std::{
     ops::{Deref, DerefMut},
     sync::{
-        Condvar, Mutex, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicUsize, Ordering, fence},
     },
 };
 
-use crossbeam_queue::ArrayQueue;
+thread_local! {
+    /// Where this thread looks first. Threads are numbered in the order in which they first ask for an instance of any model.
+    static SEAT: usize = {
+        static SEATS: AtomicUsize = AtomicUsize::new(0);
+        SEATS.fetch_add(1, Ordering::Relaxed)
+    };
+}
 
-/// Instances of which each serves one run at a time. Taking one is lock-free as long as one is idle; otherwise the
-/// thread parks until one comes back. None is ever made after the start, so memory is bounded.
+/// Instances of which each serves one run at a time. A thread that comes again gets the instance it had before, whose memory is
+/// still near, unless another thread has it. No thread waits for a lock as long as one instance is idle; otherwise it parks
+/// until one comes back. None is ever made after the start, so memory is bounded.
 pub(crate) struct Pool<T> {
-    idle: ArrayQueue<Box<T>>,
+    instances: Box<[Mutex<T>]>,
     parked: AtomicUsize,
     turn: Mutex<()>,
     back: Condvar,
@@ -22,28 +29,34 @@ pub(crate) struct Pool<T> {
 impl<T> Pool<T> {
     /// A pool of these instances. It must have at least one, or every [`take`](Self::take) waits for ever.
     pub(crate) fn new(instances: Vec<T>) -> Self {
-        let idle = ArrayQueue::new(instances.len().max(1));
-        for instance in instances {
-            // The queue was made as long as the list.
-            let _ = idle.push(Box::new(instance));
-        }
-        Self { idle, parked: AtomicUsize::new(0), turn: Mutex::new(()), back: Condvar::new() }
+        let instances = instances.into_iter().map(Mutex::new).collect();
+        Self { instances, parked: AtomicUsize::new(0), turn: Mutex::new(()), back: Condvar::new() }
     }
 
     /// An idle instance; it goes back when the guard is dropped, also by a panic.
     pub(crate) fn take(&self) -> Taken<'_, T> {
-        let instance = self.idle.pop().unwrap_or_else(|| self.wait());
+        let instance = self.idle().unwrap_or_else(|| self.wait());
         Taken { pool: self, instance: Some(instance) }
     }
 
+    fn idle(&self) -> Option<MutexGuard<'_, T>> {
+        let count = self.instances.len();
+        let first = SEAT.with(|seat| seat % count.max(1));
+        (first..first + count).find_map(|at| match self.instances[at % count].try_lock() {
+            Ok(instance) => Some(instance),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
+
     #[cold]
-    fn wait(&self) -> Box<T> {
+    fn wait(&self) -> MutexGuard<'_, T> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.parked.fetch_add(1, Ordering::SeqCst);
-        // Pairs with the fence in `give_back`: either we see the instance that comes back, or its giver sees us.
+        // Pairs with the fence in `Taken::drop`: either we see the instance that comes back, or its giver sees us.
         fence(Ordering::SeqCst);
         let instance = loop {
-            if let Some(instance) = self.idle.pop() {
+            if let Some(instance) = self.idle() {
                 break instance;
             }
             turn = self.back.wait(turn).unwrap_or_else(PoisonError::into_inner);
@@ -51,22 +64,12 @@ impl<T> Pool<T> {
         self.parked.fetch_sub(1, Ordering::SeqCst);
         instance
     }
-
-    fn give_back(&self, instance: Box<T>) {
-        let _ = self.idle.push(instance);
-        fence(Ordering::SeqCst);
-        if self.parked.load(Ordering::SeqCst) > 0 {
-            // Whoever parks holds the lock from its last look until it waits, so this notification is not lost.
-            drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
-            self.back.notify_one();
-        }
-    }
 }
 
 /// An instance in use.
 pub(crate) struct Taken<'p, T> {
     pool: &'p Pool<T>,
-    instance: Option<Box<T>>,
+    instance: Option<MutexGuard<'p, T>>,
 }
 
 impl<T> Deref for Taken<'_, T> {
@@ -91,8 +94,12 @@ impl<T> DerefMut for Taken<'_, T> {
 
 impl<T> Drop for Taken<'_, T> {
     fn drop(&mut self) {
-        if let Some(instance) = self.instance.take() {
-            self.pool.give_back(instance);
+        self.instance = None;
+        fence(Ordering::SeqCst);
+        if self.pool.parked.load(Ordering::SeqCst) > 0 {
+            // Whoever parks holds the lock from its last look until it waits, so this notification is not lost.
+            drop(self.pool.turn.lock().unwrap_or_else(PoisonError::into_inner));
+            self.pool.back.notify_one();
         }
     }
 }

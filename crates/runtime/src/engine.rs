@@ -14,7 +14,6 @@ use arrow::{
     array::RecordBatch,
     datatypes::{Field, Schema},
 };
-use crossbeam_queue::ArrayQueue;
 use millstream_graph::{Plan, Request, RunCx, RunId, Share};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
@@ -84,8 +83,8 @@ pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     limits: Limits,
     permits: Arc<Semaphore>,
-    /// States of finished runs, for the next ones.
-    states: ArrayQueue<Box<State>>,
+    /// States of finished runs, for the next ones: the last first, because its memory is still near.
+    states: Mutex<Vec<Box<State>>>,
     /// Tails and shared runs under way; dropped, and so cancelled, with the engine.
     owned: Mutex<JoinSet<()>>,
     next_run: AtomicU64,
@@ -125,7 +124,7 @@ impl Engine {
         let shared = Shared {
             core: Arc::new(Core::new(Arc::new(plan), pool, metrics)),
             permits: Arc::new(Semaphore::new(permits(&limits) as usize)),
-            states: ArrayQueue::new(limits.runs.clamp(1, 256)),
+            states: Mutex::default(),
             limits,
             owned: Mutex::new(JoinSet::new()),
             next_run: AtomicU64::new(1),
@@ -234,7 +233,8 @@ impl Shared {
 
     /// A state from the stock, which goes back when it is dropped.
     pub(crate) fn state(&self) -> Stocked<'_> {
-        Stocked { stock: &self.states, state: Some(self.states.pop().unwrap_or_default()) }
+        let kept = self.states.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Stocked { stock: &self.states, state: Some(kept.unwrap_or_default()) }
     }
 
     /// The rest of a run, after its reply. It holds the run's permit, so tails are bounded as runs are.
@@ -279,6 +279,9 @@ impl Shared {
     }
 }
 
+/// So many states are kept; a state too many is freed.
+const STOCK: usize = 64;
+
 /// Runs at once, as permits of a semaphore.
 fn permits(limits: &Limits) -> u32 {
     u32::try_from(limits.runs.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX)
@@ -321,7 +324,7 @@ impl Drop for Admitted<'_> {
 
 /// A state in use, which goes back to the engine's stock however the run ends.
 pub(crate) struct Stocked<'e> {
-    stock: &'e ArrayQueue<Box<State>>,
+    stock: &'e Mutex<Vec<Box<State>>>,
     state: Option<Box<State>>,
 }
 
@@ -356,8 +359,10 @@ impl Drop for Stocked<'_> {
     fn drop(&mut self) {
         if let Some(mut state) = self.state.take() {
             state.clear();
-            // A state too many is freed.
-            let _ = self.stock.push(state);
+            let mut stock = self.stock.lock().unwrap_or_else(PoisonError::into_inner);
+            if stock.len() < STOCK {
+                stock.push(state);
+            }
         }
     }
 }
