@@ -88,22 +88,6 @@ impl Gather for Append {
     }
 }
 
-/// What a door may let pass at once.
-#[derive(Clone, Copy, Debug)]
-pub struct DoorLimits {
-    /// Rows of one shared run. A request with as many rows runs alone.
-    pub rows: usize,
-    /// Shared runs under way; while there are as many, requests gather.
-    pub runs: usize,
-}
-
-impl Default for DoorLimits {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { rows: 64, runs: 4 * cores }
-    }
-}
-
 /// Where requests of one engine's plan meet, so that those that come at the same time travel in one run.
 ///
 /// Each request keeps its name, deadline, cancellation, taps, tail and error, and its reply is what it would have been alone.
@@ -112,7 +96,7 @@ impl Default for DoorLimits {
 /// ```
 /// use std::sync::Arc;
 /// use millstream_graph::{Graph, Request, fields, rows};
-/// use millstream_runtime::{Append, Door, DoorLimits, Engine, Limits};
+/// use millstream_runtime::{Append, Door, Engine, Limits};
 ///
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -122,7 +106,7 @@ impl Default for DoorLimits {
 /// let engine = Engine::new(graph.compile()?, Limits::default())?;
 ///
 /// let gather = Append::new(Arc::clone(engine.plan().input_schema()));
-/// let door = Door::new(engine, gather, DoorLimits::default());
+/// let door = Door::new(engine, gather);
 /// let (one, two) = tokio::join!(
 ///     door.run(Request::default(), 1, rows! { id: [7_i64] }),
 ///     door.run(Request::default(), 2, rows! { id: [8_i64, 9] }),
@@ -134,7 +118,8 @@ impl Default for DoorLimits {
 pub struct Door<G: Gather> {
     engine: Engine,
     gather: G,
-    limits: DoorLimits,
+    /// Rows of one shared run.
+    rows: usize,
     /// Whether requests may share a run at all.
     shares: bool,
     crowd: Crowd,
@@ -237,21 +222,15 @@ impl Portion {
 }
 
 impl<G: Gather> Door<G> {
-    /// A door to an engine.
-    pub fn new(engine: Engine, gather: G, limits: DoorLimits) -> Self {
-        let shares = engine.plan().row_wise() && limits.rows > 1;
-        let runs = Arc::new(Semaphore::new(limits.runs.clamp(1, Semaphore::MAX_PERMITS)));
+    /// A door to an engine; see [`Limits::shared_rows`](crate::Limits::shared_rows).
+    pub fn new(engine: Engine, gather: G) -> Self {
+        let limits = engine.limits();
+        let rows = limits.shared_rows;
+        let shares = engine.plan().row_wise() && rows > 1;
+        let runs = Arc::new(Semaphore::new(limits.shared_runs.clamp(1, Semaphore::MAX_PERMITS)));
         let waiting = Mutex::new(Waiting { next: 0, open: None, full: Vec::new() });
-        Self {
-            engine,
-            gather,
-            limits,
-            shares,
-            crowd: Crowd::default(),
-            patience: Arc::default(),
-            waiting,
-            runs,
-        }
+        let (crowd, patience) = (Crowd::default(), Arc::default());
+        Self { engine, gather, rows, shares, crowd, patience, waiting, runs }
     }
 
     /// The engine behind it.
@@ -275,7 +254,7 @@ impl<G: Gather> Door<G> {
         let shared = &*self.engine.shared;
         let permit = shared.permit()?;
         let (mut admitted, request) = shared.admit(request, rows);
-        if !self.shares || rows == 0 || rows >= self.limits.rows || !self.patience.shares() {
+        if !self.shares || rows == 0 || rows >= self.rows || !self.patience.shares() {
             let batch = self.batch_of(part)?;
             return shared.alone(permit, &mut admitted, request, batch).await.map(Portion::from);
         }
@@ -318,7 +297,7 @@ impl<G: Gather> Door<G> {
         let rows = share.rows;
         let entry = Entry { share, permit, answer };
         let mut waiting = self.waiting();
-        if waiting.open.as_ref().is_some_and(|open| open.rows + rows > self.limits.rows) {
+        if waiting.open.as_ref().is_some_and(|open| open.rows + rows > self.rows) {
             let full = waiting.open.take();
             waiting.full.extend(full);
         }
@@ -406,10 +385,7 @@ impl<G: Gather> Door<G> {
 
 impl<G: Gather> std::fmt::Debug for Door<G> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door")
-            .field("engine", &self.engine)
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
+        f.debug_struct("Door").field("engine", &self.engine).finish_non_exhaustive()
     }
 }
 

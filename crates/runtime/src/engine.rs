@@ -42,6 +42,11 @@ pub struct Limits {
     pub tail: Duration,
     /// Compute jobs that may wait for a thread; beyond that, runs wait.
     pub compute_queue: usize,
+    /// Rows of requests that come together and share a run; 1 gives every request a run of its own. A request with as many
+    /// rows has a run of its own in any case.
+    pub shared_rows: usize,
+    /// Shared runs under way; while there are as many, requests gather.
+    pub shared_runs: usize,
 }
 
 impl Default for Limits {
@@ -53,6 +58,8 @@ impl Default for Limits {
             tail: Duration::from_secs(30),
             compute_threads,
             compute_queue: 1024,
+            shared_rows: 64,
+            shared_runs: 4 * compute_threads,
         }
     }
 }
@@ -130,6 +137,10 @@ impl Engine {
             next_run: AtomicU64::new(1),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.shared.limits
     }
 
     /// The plan it runs.

@@ -19,7 +19,7 @@ mod serial;
 mod state;
 pub mod testkit;
 
-pub use door::{Append, Door, DoorLimits, Gather, Portion};
+pub use door::{Append, Door, Gather, Portion};
 pub use engine::{Engine, EngineError, Limits};
 pub use error::RunError;
 pub use metrics::Metrics;

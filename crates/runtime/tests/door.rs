@@ -17,7 +17,7 @@ use millstream_graph::{
     StepError, Work,
 };
 use millstream_runtime::{
-    Append, Door, DoorLimits, Limits, Portion, RunError,
+    Append, Door, Limits, Portion, RunError,
     testkit::{Counted, Record, assert_freed, engine_of, engine_with, gate, poll_once, rows, stall},
 };
 
@@ -64,21 +64,17 @@ impl Step for Seen {
 
 type TestDoor = Door<Append>;
 
-fn door_with(
-    limits: Limits,
-    door: DoorLimits,
-    build: impl FnOnce(&mut Graph, &PortRef) -> PortRef,
-) -> TestDoor {
+fn door_with(limits: Limits, build: impl FnOnce(&mut Graph, &PortRef) -> PortRef) -> TestDoor {
     let engine = engine_with(limits, |graph| {
         let input = graph.input();
         build(graph, &input)
     });
     let gather = Append::new(Arc::clone(engine.plan().input_schema()));
-    Door::new(engine, gather, door)
+    Door::new(engine, gather)
 }
 
 fn door(build: impl FnOnce(&mut Graph, &PortRef) -> PortRef) -> TestDoor {
-    door_with(Limits::default(), DoorLimits { rows: 64, runs: 4 }, build)
+    door_with(Limits::default(), build)
 }
 
 fn seen_door(seen: &Seen) -> TestDoor {
@@ -126,7 +122,7 @@ async fn a_request_that_comes_alone_waits_for_nobody() {
 #[tokio::test]
 async fn a_shared_run_has_as_many_rows_as_the_door_allows() {
     let seen = Seen::default();
-    let door = door_with(Limits::default(), DoorLimits { rows: 4, runs: 4 }, |graph, input| {
+    let door = door_with(Limits { shared_rows: 4, ..Limits::default() }, |graph, input| {
         graph.step("seen", input, seen.clone())
     });
     let requests: [&[i64]; 5] = [&[1, 2], &[3, 4, 5], &[6], &[7, 8, 9, 10], &[11]];
@@ -141,7 +137,7 @@ async fn a_shared_run_has_as_many_rows_as_the_door_allows() {
 async fn while_all_runs_are_taken_requests_gather() {
     let (gated, gate) = gate();
     let seen = Seen::default();
-    let door = door_with(Limits::default(), DoorLimits { rows: 64, runs: 1 }, |graph, input| {
+    let door = door_with(Limits { shared_runs: 1, ..Limits::default() }, |graph, input| {
         let seen = graph.step("seen", input, seen.clone());
         graph.step("gated", &seen, gated)
     });
@@ -320,16 +316,11 @@ async fn plans_that_are_not_row_wise_run_per_request() {
 #[tokio::test]
 async fn a_door_refuses_what_the_engine_would() {
     let limits = Limits { runs: 2, ..Limits::default() };
-    let door =
-        door_with(limits, DoorLimits::default(), |graph, input| graph.step("seen", input, Seen::default()));
+    let door = door_with(limits, |graph, input| graph.step("seen", input, Seen::default()));
     let answers = ask_all(&door, &[&[1], &[2], &[3]]).await;
     assert_eq!(answers, [Ok(vec![1]), Ok(vec![2]), Err(ErrorKind::Overloaded)]);
     let engine = engine_of(|graph| graph.input());
     engine.close().await;
-    let door = Door::new(
-        engine.clone(),
-        Append::new(Arc::clone(engine.plan().input_schema())),
-        DoorLimits::default(),
-    );
+    let door = Door::new(engine.clone(), Append::new(Arc::clone(engine.plan().input_schema())));
     assert_eq!(ask_all(&door, &[&[1]]).await, [Err(ErrorKind::Unavailable)]);
 }

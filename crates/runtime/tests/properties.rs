@@ -23,7 +23,7 @@ use millstream_graph::{
     SchemaError, Signature, Step, StepError, StepResult, Work,
 };
 use millstream_runtime::{
-    Append, Door, DoorLimits, Engine, Limits, Portion, Reply, RunError, run_serially,
+    Append, Door, Engine, Limits, Portion, Reply, RunError, run_serially,
     testkit::{Record, fields, poll_once, rows},
 };
 use proptest::{prelude::*, sample::Index};
@@ -429,9 +429,9 @@ proptest! {
         runs in 1..3usize,
     ) {
         for (runtime, limits) in hosts() {
-            let watched = plan.engine(limits);
+            let watched = plan.engine(Limits { shared_rows: rows, shared_runs: runs, ..limits });
             let gather = Append::new(Arc::clone(watched.engine.plan().input_schema()));
-            let door = Door::new(watched.engine.clone(), gather, DoorLimits { rows, runs });
+            let door = Door::new(watched.engine.clone(), gather);
             let base = Arc::strong_count(&watched.held);
             let (wanted, got) = in_time(&runtime, async {
                 let mut alone = Vec::new();

@@ -10,7 +10,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
-use millstream_runtime::{Door, DoorLimits, Engine, Portion, RunError};
+use millstream_runtime::{Door, Engine, Portion, RunError};
 use serde_json::json;
 
 use crate::{
@@ -62,7 +62,7 @@ impl GraphService {
         let encoder = json_wire::Encoder::new(Arc::clone(plan.reply_schema()))?;
         let ipc = ipc::Decoder::new(Arc::clone(plan.input_schema()), limits)?;
         let description = describe::graph(plan);
-        let door = Door::new(engine, decoder, DoorLimits::default());
+        let door = Door::new(engine, decoder);
         Ok(Self { shared: Arc::new(Shared { door, encoder, limits, ipc, description }) })
     }
 

@@ -65,6 +65,9 @@ struct ServeArgs {
     /// The time a run has when its request says nothing, in milliseconds.
     #[arg(long, env = "MILLSTREAM_DEADLINE_MS", default_value_t = 30_000)]
     deadline_ms: u64,
+    /// Rows of requests that come together and share a run; 1 gives every request a run of its own.
+    #[arg(long, env = "MILLSTREAM_SHARED_ROWS", default_value_t = 64)]
+    shared_rows: usize,
     /// The time that requests under way have after a signal to stop, in seconds.
     #[arg(long, env = "MILLSTREAM_GRACE_S", default_value_t = 25)]
     grace_s: u64,
@@ -143,6 +146,7 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let limits = Limits {
         runs: args.max_runs,
         deadline: Some(Duration::from_millis(args.deadline_ms)),
+        shared_rows: args.shared_rows,
         ..Limits::default()
     };
     let server = Server::new(&project, &limits, DecodeLimits::default())?;

@@ -1,8 +1,18 @@
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch, StringArray},
+    compute::cast,
+    datatypes::{DataType, Float64Type},
+};
 use expect_test::expect;
 use serde_json::json;
 
 use super::check_all;
-use crate::testing::batch;
+use crate::{
+    Pack, TensorNull, TensorType,
+    testing::{batch, batch_of, out},
+};
 
 #[test]
 fn columns_are_cast() {
@@ -209,4 +219,58 @@ fn numbers_are_packed_into_a_tensor() {
 
         "#]],
     );
+}
+
+#[test]
+fn expressions_are_packed_without_becoming_columns() {
+    let batch = batch! { a: [1.5, 2.0, -4.0], n: [Some(2i64), None, Some(0)], text: ["x", "y", "x"] };
+    check_all(
+        "pack",
+        &[
+            json!({"columns": ["a", "a * 2 + 1", "text = 'x'"], "as": "t", "drop": true}),
+            json!({"columns": ["a / n"], "as": "t", "nulls": "nan", "type": "float64"}),
+            json!({"columns": ["6 / n", "a"], "as": "t"}),
+            json!({"columns": ["upper(text)", "amuont + 1", "a AS b"], "as": "t"}),
+        ],
+        &batch,
+        &expect![[r#""#]],
+    );
+}
+
+#[test]
+fn a_few_rows_are_packed_to_the_same_bits_as_many() {
+    let value = |row: usize| match row % 7 {
+        0 => None,
+        1 => Some(f64::NAN),
+        2 => Some(-0.0),
+        3 => Some(1e300),
+        row => Some(row as f64 * 0.1 - 3.0),
+    };
+    let rows = 300;
+    let a: ArrayRef = Arc::new(Float64Array::from_iter((0..rows).map(value)));
+    let f: ArrayRef =
+        Arc::new(Float32Array::from_iter((0..rows).map(|row| value(row + 3).map(|value| value as f32))));
+    let n: ArrayRef = Arc::new(Int64Array::from_iter((0..rows as i64).map(|row| Some(row * 1_000_003 - 7))));
+    let s: ArrayRef = Arc::new(StringArray::from_iter((0..rows).map(|row| Some(["x", "y"][row % 2]))));
+    let batch = batch_of(vec![("a", a), ("f", f), ("n", n), ("s", s)]);
+    for number in [TensorType::Float32, TensorType::Float64] {
+        let items =
+            ["a", "f", "n", "log1p(abs(a))", "a / (f + 1.0)", "(n / 3600 % 24) / 24.0", "s = 'x'", "a > f"];
+        let step = Pack::new("t", items).number(number).nulls(TensorNull::Nan);
+        let pack = |batch: &RecordBatch| {
+            let packed = out(&step, batch);
+            cast(packed.column(4).as_fixed_size_list().values(), &DataType::Float64).unwrap()
+        };
+        let bits = |array: &ArrayRef| {
+            array
+                .as_primitive::<Float64Type>()
+                .values()
+                .iter()
+                .map(|value| value.to_bits())
+                .collect::<Vec<_>>()
+        };
+        let many = bits(&pack(&batch));
+        let few: Vec<u64> = (0..rows).flat_map(|row| bits(&pack(&batch.slice(row, 1)))).collect();
+        assert_eq!(many, few);
+    }
 }

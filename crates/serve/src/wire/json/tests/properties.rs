@@ -1,6 +1,7 @@
 //! What holds for any schema and any body.
 
 use arrow::datatypes::{ArrowPrimitiveType, Float16Type, TimeUnit};
+use millstream_runtime::Gather;
 use proptest::prelude::*;
 
 use super::*;
@@ -250,6 +251,25 @@ proptest! {
         let decoded = decode(&schema, &body).map_err(|error| TestCaseError::fail(format!("{body}: {error:?}")))?;
         prop_assert_eq!(encode(&decoded.batch, decoded.form), body);
         decoded.batch.columns().iter().try_for_each(|column| column.to_data().validate_full()).unwrap();
+    }
+
+    #[test]
+    fn bodies_that_share_a_batch_are_the_same_rows_one_after_another(
+        schema in any_schema(),
+        seeds in proptest::collection::vec(any::<u64>(), 1..5),
+    ) {
+        let decoder = Decoder::new(Arc::clone(&schema), DecodeLimits::default()).unwrap();
+        let (mut gathered, mut alone) = (None, Vec::new());
+        for seed in seeds {
+            let body = body_of(&schema, seed);
+            let (part, _) = decoder.read(body.as_bytes()).unwrap();
+            let decoded = decoder.decode(body.as_bytes()).unwrap().batch;
+            prop_assert_eq!(part.rows(), decoded.num_rows());
+            decoder.add(&mut gathered, part);
+            alone.push(decoded);
+        }
+        let together = decoder.batch(gathered).unwrap();
+        prop_assert_eq!(together, arrow::compute::concat_batches(&schema, &alone).unwrap());
     }
 
     #[test]
