@@ -349,7 +349,7 @@ fn rows_that_the_graph_cannot_take_name_the_step() {
         let mut client = Client::connect(address);
         for (body, step, sentence) in [
             (good.replace("2225,", "999999,"), "enriched", "card_id=999999"),
-            (good.replace("fuel", "food"), "encoded", "'food'"),
+            (good.replace("fuel", "food"), "known", "'food'"),
         ] {
             let answer = post(&mut client, "fraud", body.as_bytes());
             let error = answer.json();
