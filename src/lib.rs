@@ -5,7 +5,7 @@ pub use millstream_graph::*;
 pub use millstream_models as models;
 pub use millstream_runtime::{
     Append, Degraded, Door, Engine, EngineError, Gather, Limits, Metrics, Portion, Reply, RunError,
-    run_serially, testkit,
+    layers, run_serially, testkit,
 };
 pub use millstream_serve::{
     ARROW_STREAM, GraphService, Project, ProjectError, ServeError, Server, cli, kinds, project_schema, wire,

@@ -63,7 +63,7 @@ pub enum Token {
 }
 
 /// One token per in-port of a step, in port order; at least one of them has rows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Input {
     tokens: SmallVec<[Token; 1]>,
 }

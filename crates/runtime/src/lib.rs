@@ -9,6 +9,7 @@ mod cost;
 mod door;
 mod engine;
 mod error;
+pub mod layers;
 mod metrics;
 mod panics;
 mod pool;
