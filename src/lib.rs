@@ -4,8 +4,8 @@ pub use millstream_featurestore as features;
 pub use millstream_graph::*;
 pub use millstream_models as models;
 pub use millstream_runtime::{
-    Append, Degraded, Door, Engine, EngineError, Gather, Limits, Metrics, Portion, Reply, RunError,
-    layers, run_serially, testkit,
+    Append, Degraded, Door, Engine, EngineError, Gather, Limits, Metrics, Portion, Reply, RunError, layers,
+    run_serially, testkit,
 };
 pub use millstream_serve::{
     ARROW_STREAM, GraphService, Project, ProjectError, ServeError, Server, cli, kinds, project_schema, wire,

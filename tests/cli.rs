@@ -6,8 +6,9 @@ mod client;
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    net::SocketAddr,
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
 use client::Client;
@@ -298,33 +299,79 @@ fn completions_know_the_commands() {
     }
 }
 
+/// A server of a project on a free port, and what it says.
+struct Serving {
+    server: Child,
+    log: BufReader<ChildStderr>,
+    address: SocketAddr,
+}
+
+impl Serving {
+    fn start(folder: &TempDir) -> Self {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_millstream"))
+            .args(["serve", folder.path().to_str().unwrap(), "--bind", "127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(server.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let address = line.split_once("http://").unwrap_or_else(|| panic!("{line}")).1;
+        let address = address.split_whitespace().next().unwrap().parse().unwrap();
+        Self { server, log, address }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed, which is well.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
 #[test]
 #[cfg(unix)]
 fn a_server_ends_well_when_it_is_asked_to() {
-    let folder = project(SAME);
-    let mut server = Command::new(env!("CARGO_BIN_EXE_millstream"))
-        .args(["serve", folder.path().to_str().unwrap(), "--bind", "127.0.0.1:0"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(server.stderr.take().unwrap());
-    let mut line = String::new();
-    log.read_line(&mut line).unwrap();
-    let address = line.split_once("http://").unwrap_or_else(|| panic!("{line}")).1;
-    let address = address.split_whitespace().next().unwrap().parse().unwrap();
-    let mut client = Client::connect(address);
+    let mut serving = Serving::start(&project(SAME));
+    let mut client = Client::connect(serving.address);
     assert_eq!(client.get("/livez").text(), "ok");
     let answer = client.send("POST", "/v1/graphs/same", &[], br#"{"id":7}"#);
     assert_eq!((answer.status, &answer.json()["id"]), (200, &Value::from(7)));
     assert_eq!(answer.headers["content-type"], "application/json");
 
-    assert!(Command::new("kill").args(["-TERM", &server.id().to_string()]).status().unwrap().success());
-    let status = server.wait().unwrap();
+    let id = serving.server.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let status = serving.server.wait().unwrap();
     let mut rest = String::new();
-    log.read_to_string(&mut rest).unwrap();
+    serving.log.read_to_string(&mut rest).unwrap();
     assert!(status.success(), "{status}: {rest}");
     assert!(client.is_closed());
     assert!(rest.contains("stopping"), "{rest}");
+}
+
+#[test]
+fn a_bench_sends_what_it_was_asked_to_and_draws_the_latencies() {
+    let folder = project(SAME);
+    let serving = Serving::start(&folder);
+    fs::write(path(&folder, "bodies.jsonl"), "{\"id\":1}\n\n{\"di\":2}\n").unwrap();
+    let (url, svg) = (format!("http://{}/v1/graphs/same", serving.address), path(&folder, "latency.svg"));
+    let bodies = path(&folder, "bodies.jsonl");
+    let asked = ["bench", &url, "--rate", "400", "--seconds", "0.25", "--connections", "8"];
+    let report = printed(&[&asked[..], &["--bodies", &bodies, "--svg", &svg, "--output", "json"]].concat());
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["statuses"], serde_json::json!({ "200": 50, "400": 50 }));
+    assert_eq!((&report["accepted"]["count"], &report["failed"]), (&Value::from(50), &Value::from(0)));
+    let drawn = fs::read_to_string(&svg).unwrap();
+    assert!(drawn.starts_with("<svg") && drawn.contains("refused: 50 answers"), "{drawn}");
+
+    let text = printed(&asked);
+    assert!(text.contains("  200: 100") && text.contains("accepted"), "GET, and as text: {text}");
+    drop(serving);
+    let complaint = complaint(&["bench", &url, "--rate", "1"]);
+    assert!(complaint.contains("cannot be reached"), "{complaint}");
+    let complaint = self::complaint(&["bench", "https://example.org/", "--rate", "1"]);
+    assert!(complaint.contains("is not an address such as http://"), "{complaint}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 pub mod cli;
 mod describe;
 mod http;
+pub mod load;
 mod project;
 mod service;
 pub mod wire;

@@ -331,7 +331,9 @@ impl PackKernel {
         let mut failures = Vec::new();
         for (source, array) in self.sources.iter().zip(arrays).filter(|_| self.strict) {
             for at in (0..array.len()).filter(|&at| array.null_count() > 0 && array.is_null(at)) {
-                failures.push(Failure { row: good[at], message: format!("column `{}`: null", source.name) });
+                let what = if matches!(source.read, Read::Column(_)) { "column " } else { "" };
+                let message = format!("{what}`{}`: null", source.name);
+                failures.push(Failure { row: good[at], message });
             }
         }
         one_per_row(failures)

@@ -33,7 +33,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let plan = Arc::clone(engine.plan());
     let input = Input::open(&args.input, plan.input_schema(), args.batch.max(1))?;
     let mut output = Output::create(&args.output, plan.reply_schema())?;
-    let progress = progress_bar(input.total());
+    let progress = progress_bar(input.total(), "rows");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (mut first, mut replied) = (0, 0);
     for batch in input {
@@ -55,15 +55,17 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn progress_bar(total: Option<u64>) -> ProgressBar {
+pub(super) fn progress_bar(total: Option<u64>, what: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{bar:40} {pos}/{len} rows  {per_sec}  {eta} left"),
-        None => (ProgressBar::new_spinner(), "{spinner} {pos} rows  {per_sec}"),
+        Some(total) => {
+            (ProgressBar::new(total), format!("{{bar:40}} {{pos}}/{{len}} {what}  {{per_sec}}  {{eta}} left"))
+        }
+        None => (ProgressBar::new_spinner(), format!("{{spinner}} {{pos}} {what}  {{per_sec}}")),
     };
-    match ProgressStyle::with_template(template) {
+    match ProgressStyle::with_template(&template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

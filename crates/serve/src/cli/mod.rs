@@ -1,6 +1,7 @@
 //! The command line.
 
 mod batch;
+mod bench;
 mod input;
 mod output;
 
@@ -39,6 +40,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Run a graph over the rows of a file.
     Run(batch::RunArgs),
+    /// Send requests to a server at a fixed rate, and report latencies.
+    Bench(bench::BenchArgs),
     /// Print the JSON Schema of project files.
     Schema,
     /// Print completions for a shell.
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate(&args),
         Command::Explain(args) => explain(&args),
         Command::Run(args) => batch::run(&args),
+        Command::Bench(args) => bench::bench(&args),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -233,7 +233,44 @@ fn expressions_are_packed_without_becoming_columns() {
             json!({"columns": ["upper(text)", "amuont + 1", "a AS b"], "as": "t"}),
         ],
         &batch,
-        &expect![[r#""#]],
+        &expect![[r#"
+            {"columns":["a","a * 2 + 1","text = 'x'"],"as":"t","drop":true}
+            out: n Int64?, t FixedSizeList(3 x non-null Float32)
+            +---+-------------------+
+            | n | t                 |
+            +---+-------------------+
+            | 2 | [1.5, 4.0, 1.0]   |
+            |   | [2.0, 5.0, 0.0]   |
+            | 0 | [-4.0, -7.0, 1.0] |
+            +---+-------------------+
+
+            {"columns":["a / n"],"as":"t","nulls":"nan","type":"float64"}
+            out: a Float64, n Int64?, text Utf8, t FixedSizeList(1 x non-null Float64)
+            +------+---+------+--------+
+            | a    | n | text | t      |
+            +------+---+------+--------+
+            | 1.5  | 2 | x    | [0.75] |
+            | 2.0  |   | y    | [NaN]  |
+            | -4.0 | 0 | x    | [-inf] |
+            +------+---+------+--------+
+
+            {"columns":["6 / n","a"],"as":"t"}
+            out: a Float64, n Int64?, text Utf8, t FixedSizeList(2 x non-null Float32)
+            +-----+---+------+------------+
+            | a   | n | text | t          |
+            +-----+---+------+------------+
+            | 1.5 | 2 | x    | [3.0, 1.5] |
+            +-----+---+------+------------+
+            failed: Picked([1, 2])
+              `6 / n`: null
+              `6 / n`: a whole number is divided by zero
+
+            {"columns":["upper(text)","amuont + 1","a AS b"],"as":"t"}
+            refused: column `upper(text)`: a tensor holds numbers, not Utf8
+                     in `amuont + 1`: no column `amuont`; there is `a`, `n`, `text`
+                     in `a AS b`: a name (`AS b`) has no meaning here
+
+        "#]],
     );
 }
 
