@@ -91,11 +91,14 @@ pub(crate) struct Shared {
     limits: Limits,
     permits: Arc<Semaphore>,
     /// States of finished runs, for the next ones: the last first, because its memory is still near.
-    states: Mutex<Vec<Box<State>>>,
+    states: Stock,
     /// Tails and shared runs under way; dropped, and so cancelled, with the engine.
     owned: Mutex<JoinSet<()>>,
     next_run: AtomicU64,
 }
+
+/// Boxed, so that a state moves between the stock and its run as one pointer.
+type Stock = Mutex<Vec<Box<State>>>;
 
 /// Why an engine could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -335,7 +338,7 @@ impl Drop for Admitted<'_> {
 
 /// A state in use, which goes back to the engine's stock however the run ends.
 pub(crate) struct Stocked<'e> {
-    stock: &'e Mutex<Vec<Box<State>>>,
+    stock: &'e Stock,
     state: Option<Box<State>>,
 }
 
