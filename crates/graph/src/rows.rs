@@ -18,7 +18,8 @@ use crate::StepError;
 /// a merge can restore the order and a reply can be cut back per request.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    batch: RecordBatch,
+    /// Shared, so that fan-out to many readers copies one pointer each, whatever the number of columns.
+    batch: Arc<RecordBatch>,
     origin: Origin,
 }
 
@@ -48,17 +49,17 @@ impl Rows {
     /// The run's whole input.
     #[inline]
     pub fn whole(batch: RecordBatch) -> Self {
-        Self { batch, origin: Origin::Whole }
+        Self::with_origin(batch, Origin::Whole)
     }
 
     /// Rows that have no relation to the run's input: a join of other sources, an aggregate.
     pub fn free(batch: RecordBatch) -> Self {
-        Self { batch, origin: Origin::Lost }
+        Self::with_origin(batch, Origin::Lost)
     }
 
     /// A batch whose rows stood at `origin` in the run's input.
     pub fn with_origin(batch: RecordBatch, origin: Origin) -> Self {
-        Self { batch, origin }
+        Self { batch: Arc::new(batch), origin }
     }
 
     /// The columns.
@@ -70,12 +71,12 @@ impl Rows {
     /// The columns, and where the rows stood in the run's input.
     #[inline]
     pub fn into_parts(self) -> (RecordBatch, Origin) {
-        (self.batch, self.origin)
+        (Arc::unwrap_or_clone(self.batch), self.origin)
     }
 
     /// Takes the columns, forgetting where the rows came from.
     pub fn into_batch(self) -> RecordBatch {
-        self.batch
+        Arc::unwrap_or_clone(self.batch)
     }
 
     /// The schema of the columns.
@@ -110,7 +111,7 @@ impl Rows {
                 batch.num_rows()
             )));
         }
-        Ok(Self { batch, origin: self.origin.clone() })
+        Ok(Self::with_origin(batch, self.origin.clone()))
     }
 
     /// The rows where `keep` is true; null counts as false.
@@ -131,7 +132,7 @@ impl Rows {
             Origin::Picked(at) => Origin::Picked(kept.map(|i| at[i]).collect()),
             Origin::Lost => Origin::Lost,
         };
-        Ok(Self { batch: filter_record_batch(&self.batch, keep)?, origin })
+        Ok(Self::with_origin(filter_record_batch(&self.batch, keep)?, origin))
     }
 
     /// The rows at `indices`, in that order.
@@ -148,7 +149,7 @@ impl Rows {
             Origin::Lost => Origin::Lost,
         };
         let batch = take_record_batch(&self.batch, &UInt32Array::from(indices.to_vec()))?;
-        Ok(Self { batch, origin })
+        Ok(Self::with_origin(batch, origin))
     }
 
     /// The rows that stood in `range` of the run's input, as if that had been the whole input; `None` when there are none.
@@ -174,7 +175,7 @@ impl Rows {
             take_record_batch(&self.batch, &UInt32Array::from(picked.clone()))?
         };
         let places = picked.iter().map(|&row| at[row as usize] - range.start as u32).collect();
-        Ok(Some(Self { batch, origin: Origin::Picked(places) }))
+        Ok(Some(Self::with_origin(batch, Origin::Picked(places))))
     }
 
     /// The rows of several batches of `schema`, in the order of the run's input.
@@ -190,7 +191,7 @@ impl Rows {
             let batch = if Arc::ptr_eq(batch.schema_ref(), schema) {
                 batch
             } else {
-                batch.with_schema(Arc::clone(schema))?
+                Arc::new(Arc::unwrap_or_clone(batch).with_schema(Arc::clone(schema))?)
             };
             return Ok(Rows { batch, origin });
         }
@@ -206,6 +207,7 @@ impl Rows {
         let batches: Vec<&RecordBatch> = parts.iter().map(Rows::batch).collect();
         let indices: Vec<_> = order.iter().map(|&(_, part, row)| (part, row)).collect();
         let batch = interleave_record_batch(&batches, &indices)?.with_schema(Arc::clone(schema))?;
-        Ok(Rows { batch, origin: Origin::Picked(order.iter().map(|&(place, ..)| place).collect()) })
+        let places = order.iter().map(|&(place, ..)| place).collect();
+        Ok(Self::with_origin(batch, Origin::Picked(places)))
     }
 }
