@@ -109,11 +109,16 @@ impl Load {
 
         let total = (self.rate * self.duration.as_secs_f64()).round() as u64;
         let due = Arc::new(Due { slots: Semaphore::new(0), next: AtomicU64::new(0), total });
+        // Connections are there before the first request is due; one that could not be made is tried again then.
+        let mut wires = Vec::new();
+        for _ in 0..self.connections.max(1) {
+            wires.push(Wire::connect(address).await.unwrap_or_default());
+        }
         let start = Instant::now();
         let mut connections = JoinSet::new();
-        for _ in 0..self.connections.max(1) {
+        for wire in wires {
             let worker = Worker { load: self.clone(), address, start, due: Arc::clone(&due) };
-            connections.spawn(worker.run());
+            connections.spawn(worker.run(wire));
         }
         let pacer = Pacer::start(self.clone(), start, Arc::clone(&due)).map_err(unreachable)?;
         self.wait(start, &due, &mut sent).await;
@@ -222,7 +227,7 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self) -> Report {
+    async fn run(self, mut wire: Wire) -> Report {
         let mut report = Report {
             rate: 0.0,
             duration: Duration::ZERO,
@@ -231,7 +236,6 @@ impl Worker {
             accepted: histogram(),
             refused: histogram(),
         };
-        let mut wire = Wire::default();
         while let Ok(slot) = self.due.slots.acquire().await {
             slot.forget();
             let number = self.due.next.fetch_add(1, Relaxed);

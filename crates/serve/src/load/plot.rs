@@ -8,7 +8,7 @@ use super::shown;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 360.0;
-const LEFT: f64 = 70.0;
+const LEFT: f64 = 84.0;
 const BOTTOM: f64 = 40.0;
 const MARGIN: f64 = 20.0;
 const COLORS: [&str; 2] = ["#2563eb", "#dc2626"];
