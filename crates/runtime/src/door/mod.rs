@@ -9,84 +9,31 @@
 //! a task of the engine's, until it is done or every caller has gone. A shared run that fails or is degraded counts for
 //! nothing: each of its requests runs again alone, so a row that breaks a step harms no other request.
 
+mod gather;
+mod habits;
+mod portion;
+mod together;
+
 use std::{
-    ops::Range,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
-    time::Instant,
 };
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
-    compute::{concat_batches, filter_record_batch},
-    datatypes::SchemaRef,
+    compute::filter_record_batch,
     error::ArrowError,
 };
-use futures_util::future::{Either, poll_fn, select};
-use millstream_graph::{Origin, Request, RunCx, RunId, Share};
+use futures_util::future::poll_fn;
+use millstream_graph::{Request, Share};
 use smallvec::SmallVec;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-    time::timeout_at,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{
-    Engine, Reply, RunError,
-    engine::Shared,
-    run::{now, reply},
-};
-
-/// How the rows of several requests become one batch.
-pub trait Gather: Send + Sync + 'static {
-    /// What one request brings.
-    type Part: Send;
-    /// What has been brought so far.
-    type Gathered: Default + Send;
-
-    /// Adds what a request brings. This happens while other requests wait to do the same: it only copies.
-    fn add(&self, gathered: &mut Self::Gathered, part: Self::Part);
-
-    /// The rows of all parts, in the order in which they were added, under the plan's input schema.
-    ///
-    /// # Errors
-    /// When they cannot be put together, such as for want of room in offsets of 32 bits.
-    fn batch(&self, gathered: Self::Gathered) -> Result<RecordBatch, ArrowError>;
-}
-
-/// Gathers batches by appending them.
-#[derive(Debug)]
-pub struct Append {
-    schema: SchemaRef,
-}
-
-impl Append {
-    /// Appends batches of this schema.
-    pub fn new(schema: SchemaRef) -> Self {
-        Self { schema }
-    }
-}
-
-impl Gather for Append {
-    type Part = RecordBatch;
-    type Gathered = SmallVec<[RecordBatch; 1]>;
-
-    fn add(&self, gathered: &mut Self::Gathered, part: RecordBatch) {
-        gathered.push(part);
-    }
-
-    fn batch(&self, mut gathered: Self::Gathered) -> Result<RecordBatch, ArrowError> {
-        match (gathered.len(), gathered.pop()) {
-            (1, Some(one)) => Ok(one),
-            (_, last) => {
-                gathered.extend(last);
-                concat_batches(&self.schema, &gathered)
-            }
-        }
-    }
-}
+use crate::{Engine, RunError, run::now};
+pub use gather::{Append, Gather};
+use habits::{Crowd, Patience};
+pub use portion::Portion;
+use together::{Alone, Entries, Entry, Outcome, send_alone, together, told};
 
 /// Where requests of one engine's plan meet, so that those that come at the same time travel in one run.
 ///
@@ -141,84 +88,6 @@ struct Gathering<G: Gather> {
     gathered: G::Gathered,
     rows: usize,
     entries: Entries,
-}
-
-type Entries = SmallVec<[Entry; 1]>;
-
-/// One request of a shared run.
-struct Entry {
-    share: Share,
-    permit: OwnedSemaphorePermit,
-    answer: oneshot::Sender<Outcome>,
-}
-
-/// What a caller hears of the shared run.
-enum Outcome {
-    Reply(Portion),
-    Failed(RunError),
-    Alone(Alone),
-}
-
-/// The rows of a request that runs alone after all, and what it holds.
-struct Alone {
-    batch: RecordBatch,
-    permit: OwnedSemaphorePermit,
-    /// The door's, when nobody else came.
-    slot: Option<OwnedSemaphorePermit>,
-}
-
-/// One request's rows of a reply, which other requests may share.
-#[derive(Clone, Debug)]
-pub struct Portion {
-    run: RunId,
-    reply: Arc<Reply>,
-    range: Range<usize>,
-    /// Where the request's rows began in the run's input.
-    start: usize,
-}
-
-/// All rows of a reply, to a request that had a run to itself.
-impl From<Reply> for Portion {
-    fn from(reply: Reply) -> Self {
-        let range = 0..reply.rows().num_rows();
-        Self { run: reply.run(), reply: Arc::new(reply), range, start: 0 }
-    }
-}
-
-impl Portion {
-    /// The reply as if the request had run alone.
-    pub fn into_reply(self) -> Reply {
-        let Self { run, reply, range, start } = self;
-        let reply = match Arc::try_unwrap(reply) {
-            Ok(alone) if alone.run == run && range == (0..alone.rows.num_rows()) => return alone,
-            Ok(shared) => shared,
-            Err(shared) => (*shared).clone(),
-        };
-        let rows = reply.rows.slice(range.start, range.len());
-        let place = |row| reply.origin.place(row).map(|place| place - start as u32);
-        let origin = range.map(place).collect::<Option<Arc<[u32]>>>().map_or(Origin::Lost, Origin::Picked);
-        Reply { run, rows, origin, degraded: reply.degraded }
-    }
-
-    /// The request's run.
-    pub fn run(&self) -> RunId {
-        self.run
-    }
-
-    /// The reply whose rows in [`range`](Self::range) are this request's. The other rows are other requests'.
-    pub fn reply(&self) -> &Reply {
-        &self.reply
-    }
-
-    /// Which rows of the reply are this request's.
-    pub fn range(&self) -> Range<usize> {
-        self.range.clone()
-    }
-
-    /// This request's rows.
-    pub fn rows(&self) -> RecordBatch {
-        self.reply.rows().slice(self.range.start, self.range.len())
-    }
 }
 
 impl<G: Gather> Door<G> {
@@ -417,158 +286,7 @@ impl<G: Gather> Drop for Leader<'_, G> {
     }
 }
 
-impl Entry {
-    fn alone(self, batch: RecordBatch, slot: Option<OwnedSemaphorePermit>) {
-        let alone = Alone { batch, permit: self.permit, slot };
-        let _ = self.answer.send(Outcome::Alone(alone));
-    }
-
-    fn tell(self, outcome: Outcome) {
-        // A caller that has gone needs no answer.
-        let _ = self.answer.send(outcome);
-    }
-
-    /// Whether the caller is there and has time.
-    fn waits(&self, now: Option<Instant>) -> bool {
-        let late = self.share.request.deadline.zip(now).is_some_and(|(deadline, now)| now >= deadline);
-        !late && !self.answer.is_closed()
-    }
-}
-
 /// Rows that could not be put together are nobody's fault but ours.
 fn unfit(error: &ArrowError) -> RunError {
     RunError::Gather { reason: error.to_string() }
-}
-
-/// What becomes of a request that waits for its shared run.
-async fn told(answer: oneshot::Receiver<Outcome>, deadline: Option<Instant>, run: RunId) -> Outcome {
-    let mut answer = answer;
-    if let Ok(outcome) = answer.try_recv() {
-        return outcome;
-    }
-    let answer = match deadline {
-        None => answer.await,
-        Some(deadline) => match timeout_at(deadline.into(), answer).await {
-            Ok(answer) => answer,
-            Err(_) => return Outcome::Failed(RunError::DeadlineExceeded { run }),
-        },
-    };
-    // The sender goes without a word only when the engine goes, and takes its tasks with it.
-    answer.unwrap_or(Outcome::Failed(RunError::Closed))
-}
-
-/// Each request runs alone.
-fn send_alone(batch: &RecordBatch, entries: Entries) {
-    let mut start = 0;
-    for entry in entries {
-        let rows = entry.share.rows;
-        entry.alone(batch.slice(start, rows), None);
-        start += rows;
-    }
-}
-
-/// Runs the rows of several requests as one, and tells each its part. Answers whether that did them any good.
-async fn together(shared: &Shared, batch: RecordBatch, mut entries: Entries) -> bool {
-    let shares: SmallVec<[Share; 1]> = entries.iter().map(|entry| entry.share.clone()).collect();
-    let cx = RunCx::shared(shares[0].run, shares, now);
-    let mut state = shared.state();
-    let outcome = {
-        let run = std::pin::pin!(reply(&shared.core, &cx, &mut state, batch.clone()));
-        let gone = poll_fn(|cx| {
-            let gone = entries.iter_mut().all(|entry| entry.answer.poll_closed(cx).is_ready());
-            if gone { Poll::Ready(()) } else { Poll::Pending }
-        });
-        match select(run, gone).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(_) => return true,
-        }
-    };
-    let stands = outcome.ok().filter(|reply| reply.degraded().is_empty());
-    let parted = stands.and_then(|reply| Some((parts(&reply, &cx)?, reply)));
-    let Some((parts, reply)) = parted.filter(|_| state.tell_taps(&shared.core, &cx).is_ok()) else {
-        send_alone(&batch, entries);
-        return false;
-    };
-    state.count(&shared.core);
-    let has_tail = state.has_tail(&shared.core);
-    let reply = Arc::new(reply);
-    for ((entry, range), (share, rows)) in entries.into_iter().zip(parts).zip(cx.shares()) {
-        let portion = Portion { run: share.run, reply: Arc::clone(&reply), range, start: rows.start };
-        let Entry { permit, answer, .. } = entry;
-        // A caller that has gone needs no answer.
-        let _ = answer.send(Outcome::Reply(portion));
-        if has_tail {
-            shared.start_tail_of(&state, share, &rows, permit);
-        }
-    }
-    true
-}
-
-/// Which rows of a reply are whose; `None` when they do not stand in the order of the requests.
-fn parts(reply: &Reply, cx: &RunCx) -> Option<SmallVec<[Range<usize>; 16]>> {
-    let rows = reply.rows().num_rows();
-    let place = |row: &usize| reply.place(*row);
-    let mut end = 0;
-    let parts = cx.shares().map(|(_, range)| {
-        let start = end;
-        while end < rows && (place(&end)? as usize) < range.end {
-            end += 1;
-        }
-        Some(start..end)
-    });
-    let parts = parts.collect::<Option<SmallVec<_>>>()?;
-    let ordered = (1..rows).all(|row| place(&(row - 1)) <= place(&row));
-    (ordered && end == rows).then_some(parts)
-}
-
-/// Whether others are to be expected. To let others come costs a turn of the scheduler, which wakes a second thread to look for
-/// work; where requests come one by one, that would be the dearest part of many.
-#[derive(Debug, Default)]
-struct Crowd {
-    /// Leaders that still let others come since somebody last did.
-    hope: AtomicU32,
-    leaders: AtomicU32,
-}
-
-impl Crowd {
-    /// Whether a leader should let others come, when so many requests are under way: yes while there is company, and now and
-    /// then to see whether there is.
-    fn expected(&self, under_way: i64) -> bool {
-        let turn = self.leaders.fetch_add(1, Relaxed);
-        under_way > 1 || self.hope.load(Relaxed) > 0 || turn.is_multiple_of(32)
-    }
-
-    fn learn(&self, came: usize) {
-        if came > 1 {
-            self.hope.store(64, Relaxed);
-        } else {
-            let less = self.hope.load(Relaxed).saturating_sub(1);
-            self.hope.store(less, Relaxed);
-        }
-    }
-}
-
-/// How many requests run alone after a shared run that did no good: such runs cost twice, and what failed once fails again.
-#[derive(Debug, Default)]
-struct Patience {
-    alone: AtomicU32,
-    last: AtomicU32,
-}
-
-impl Patience {
-    /// Whether requests should share runs now.
-    fn shares(&self) -> bool {
-        let fewer = |alone: u32| alone.checked_sub(1);
-        self.alone.load(Relaxed) == 0 || self.alone.fetch_update(Relaxed, Relaxed, fewer).is_err()
-    }
-
-    fn learn(&self, good: bool) {
-        if good {
-            self.last.store(0, Relaxed);
-            return;
-        }
-        let next = (self.last.load(Relaxed) * 2).clamp(16, 4096);
-        self.last.store(next, Relaxed);
-        self.alone.store(next, Relaxed);
-    }
 }
