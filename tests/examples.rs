@@ -323,6 +323,36 @@ fn bad_bodies_are_refused_before_anything_runs() {
 }
 
 #[test]
+fn requests_that_come_together_are_answered_as_if_each_were_alone() {
+    let (requests, expected) = (lines("fraud", "requests.jsonl"), values("fraud", "expected.jsonl"));
+    served("fraud", |address| {
+        thread::scope(|scope| {
+            for caller in 0..16 {
+                let (requests, expected) = (&requests, &expected);
+                scope.spawn(move || {
+                    let mut client = Client::connect(address);
+                    for at in (caller..requests.len()).step_by(16) {
+                        // Every now and then one that a step refuses, whoever travels with it.
+                        if at % 37 == 0 {
+                            let answer =
+                                post(&mut client, "fraud", requests[0].replace("fuel", "food").as_bytes());
+                            assert_eq!((answer.status, answer.json()["step"].as_str()), (400, Some("known")));
+                        }
+                        let answer = posted(&mut client, "fraud", requests[at].as_bytes());
+                        assert_close(&answer, &expected[at], &format!("request {at}"));
+                    }
+                });
+            }
+        });
+        let mut client = Client::connect(address);
+        let refused = requests.len().div_ceil(37) as f64;
+        assert_eq!(metric(&mut client, "millstream_rows_total{"), requests.len() as f64 + refused);
+        assert_eq!(metric(&mut client, "millstream_step_errors_total{"), refused, "counted once each");
+        assert_eq!(metric(&mut client, "millstream_runs_in_flight{"), 0.0);
+    });
+}
+
+#[test]
 fn bodies_beyond_the_limits_are_refused() {
     let requests = lines("fraud", "requests.jsonl");
     let decode = DecodeLimits { body_bytes: 1000, rows: 3, ..DecodeLimits::default() };
