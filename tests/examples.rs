@@ -353,6 +353,21 @@ fn requests_that_come_together_are_answered_as_if_each_were_alone() {
 }
 
 #[test]
+fn an_engine_that_is_full_refuses_before_it_reads_a_body() {
+    let limits = Limits { runs: 0, ..Limits::default() };
+    let good = &lines("fraud", "requests.jsonl")[0];
+    served_with("fraud", &limits, DecodeLimits::default(), |address, _stop| {
+        let mut client = Client::connect(address);
+        for body in [good.as_bytes(), b"no JSON at all"] {
+            let answer = post(&mut client, "fraud", body);
+            assert_eq!((answer.status, answer.json()["code"].as_str()), (429, Some("overloaded")));
+            assert_eq!(answer.headers["retry-after"], "1");
+        }
+        assert_eq!(metric(&mut client, "millstream_runs_total{graph=\"fraud\",outcome=\"refused\"}"), 2.0);
+    });
+}
+
+#[test]
 fn bodies_beyond_the_limits_are_refused() {
     let requests = lines("fraud", "requests.jsonl");
     let decode = DecodeLimits { body_bytes: 1000, rows: 3, ..DecodeLimits::default() };

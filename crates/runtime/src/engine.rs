@@ -184,6 +184,15 @@ impl Engine {
         self.fitting(self.shared.permit()?, request, rows).await
     }
 
+    /// Whether a request would be let in right now: asked before anything is spent on one that would not. Counts a refusal.
+    ///
+    /// # Errors
+    /// [`RunError::Overloaded`] or [`RunError::Closed`].
+    pub fn check_room(&self) -> Result<(), RunError> {
+        // The permit goes back at once; whoever comes to run takes one of its own.
+        self.shared.permit().map(drop)
+    }
+
     /// Takes no more runs, and waits until those under way and their tails have ended.
     pub async fn close(&self) {
         let all = permits(&self.shared.limits);

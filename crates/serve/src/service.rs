@@ -128,6 +128,10 @@ impl GraphService {
             Ok(request) => request,
             Err(error) => return self.refused(&error),
         };
+        // Under overload, refusing must cost little: nothing is read of a body whose run would be refused.
+        if let Err(error) = self.engine().check_room() {
+            return failed(self.engine().plan().name(), &error);
+        }
         let arrow = body.starts_with(&ARROW_START);
         let ran =
             if arrow { self.run_arrow(request, body).await } else { self.run_json(request, &body).await };
