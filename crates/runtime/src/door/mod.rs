@@ -215,7 +215,7 @@ impl<G: Gather> Door<G> {
 
     /// The rows of those who still wait for an answer, as one batch.
     fn close(&self, gathering: Gathering<G>) -> Option<(RecordBatch, Entries)> {
-        let Gathering { gathered, mut entries, .. } = gathering;
+        let Gathering { gathered, entries, .. } = gathering;
         let batch = match self.gather.batch(gathered) {
             Ok(batch) => batch,
             Err(error) => {
@@ -225,17 +225,22 @@ impl<G: Gather> Door<G> {
         };
         let timed = entries.iter().any(|entry| entry.share.request.deadline.is_some());
         let now = timed.then(now);
-        if entries.iter().all(|entry| entry.waits(now)) {
+        // Asked once: a caller that goes in between would leave its rows to others.
+        let waits: SmallVec<[bool; 64]> = entries.iter().map(|entry| entry.waits(now)).collect();
+        if waits.iter().all(|waits| *waits) {
             return Some((batch, entries));
         }
-        let keep: BooleanArray = entries
-            .iter()
-            .flat_map(|entry| std::iter::repeat_n(Some(entry.waits(now)), entry.share.rows))
-            .collect();
-        let (stay, gone): (Entries, Entries) = entries.drain(..).partition(|entry| entry.waits(now));
-        for entry in gone {
-            let run = entry.share.run;
-            entry.tell(Outcome::Failed(RunError::DeadlineExceeded { run }));
+        let rows = entries.iter().zip(&waits);
+        let keep: BooleanArray =
+            rows.flat_map(|(entry, waits)| std::iter::repeat_n(Some(*waits), entry.share.rows)).collect();
+        let mut stay = Entries::new();
+        for (entry, waits) in entries.into_iter().zip(waits) {
+            if waits {
+                stay.push(entry);
+            } else {
+                let run = entry.share.run;
+                entry.tell(Outcome::Failed(RunError::DeadlineExceeded { run }));
+            }
         }
         match filter_record_batch(&batch, &keep) {
             _ if stay.is_empty() => None,
