@@ -12,7 +12,7 @@ use std::{
 
 use arrow::{
     array::RecordBatch,
-    datatypes::{Field, Schema},
+    datatypes::{Field, Schema, SchemaRef},
 };
 use millstream_graph::{Plan, Request, RunCx, RunId, Share};
 use tokio::{
@@ -208,7 +208,7 @@ impl Engine {
         request: Request,
         rows: RecordBatch,
     ) -> Result<Reply, RunError> {
-        let rows = with_schema_of(self.plan(), rows)?;
+        let rows = with_schema_of(self.plan().input_schema(), rows)?;
         let (mut admitted, request) = self.shared.admit(request, rows.num_rows());
         self.shared.alone(permit, &mut admitted, request, rows).await
     }
@@ -391,8 +391,7 @@ impl Drop for Stocked<'_> {
 }
 
 /// The rows under the plan's own schema, which later steps recognise by its address.
-pub(crate) fn with_schema_of(plan: &Plan, rows: RecordBatch) -> Result<RecordBatch, RunError> {
-    let wanted = plan.input_schema();
+pub(crate) fn with_schema_of(wanted: &SchemaRef, rows: RecordBatch) -> Result<RecordBatch, RunError> {
     if Arc::ptr_eq(rows.schema_ref(), wanted) {
         return Ok(rows);
     }

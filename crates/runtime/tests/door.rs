@@ -82,7 +82,7 @@ fn seen_door(seen: &Seen) -> TestDoor {
 }
 
 async fn ask(door: &TestDoor, id: &[i64]) -> Result<Portion, RunError> {
-    door.run(Request::default(), id.len(), rows! { id: id.to_vec() }).await
+    door.run(Request::default(), rows! { id: id.to_vec() }).await
 }
 
 /// What a request of one row is answered with.
@@ -261,7 +261,7 @@ async fn a_deadline_is_one_requests_own() {
     let hurried = Request { deadline: Some(soon), ..Request::default() };
     let (late, patient, ()) = tokio::join!(
         async {
-            let answer = door.run(hurried, 1, rows! { id: [1_i64] }).await;
+            let answer = door.run(hurried, rows! { id: [1_i64] }).await;
             gate.open(1);
             answer
         },
@@ -278,7 +278,7 @@ async fn a_request_that_is_late_before_its_run_starts_never_reaches_a_step() {
     let door = seen_door(&seen);
     let now = tokio::time::Instant::now().into_std();
     let hurried = Request { deadline: Some(now), ..Request::default() };
-    let (late, other) = tokio::join!(door.run(hurried, 1, rows! { id: [1_i64] }), ask(&door, &[2]));
+    let (late, other) = tokio::join!(door.run(hurried, rows! { id: [1_i64] }), ask(&door, &[2]));
     assert_eq!(late.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
     assert_eq!(ids(&other.unwrap().rows()), [2]);
     assert_eq!(seen.calls(), [[2]]);
@@ -323,4 +323,15 @@ async fn a_door_refuses_what_the_engine_would() {
     engine.close().await;
     let door = Door::new(engine.clone(), Append::new(Arc::clone(engine.plan().input_schema())));
     assert_eq!(ask_all(&door, &[&[1]]).await, [Err(ErrorKind::Unavailable)]);
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_the_plan_are_refused_before_they_meet_others() {
+    let seen = Seen::default();
+    let door = seen_door(&seen);
+    let (good, bad) = tokio::join!(ask(&door, &[1]), door.run(Request::default(), rows! { name: ["x"] }),);
+    assert_eq!(ids(&good.unwrap().rows()), [1]);
+    let error = bad.unwrap_err();
+    assert_eq!(error.to_string(), "rows have columns (name Utf8) where the graph wants (id Int64)");
+    assert_eq!(seen.calls(), [[1]]);
 }

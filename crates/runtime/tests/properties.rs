@@ -444,7 +444,7 @@ proptest! {
                         for _ in 0..*after {
                             OneWait(false).await;
                         }
-                        let run = door.run(Request::default(), rows.num_rows(), rows.clone());
+                        let run = door.run(Request::default(), rows.clone());
                         if *stays {
                             return Some(run.await.map(Portion::into_reply));
                         }

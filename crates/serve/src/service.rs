@@ -156,7 +156,7 @@ impl GraphService {
             return Ok((ran.map(Portion::from), decoded.form));
         }
         let (body, form) = door.gather().read(body)?;
-        Ok((door.run(request, body.rows(), body).await, form))
+        Ok((door.run(request, body).await, form))
     }
 
     fn replied(&self, reply: &Portion, form: Form, arrow: bool) -> Answer {

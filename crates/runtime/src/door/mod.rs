@@ -55,8 +55,8 @@ use together::{Alone, Entries, Entry, Outcome, send_alone, together, told};
 /// let gather = Append::new(Arc::clone(engine.plan().input_schema()));
 /// let door = Door::new(engine, gather);
 /// let (one, two) = tokio::join!(
-///     door.run(Request::default(), 1, rows! { id: [7_i64] }),
-///     door.run(Request::default(), 2, rows! { id: [8_i64, 9] }),
+///     door.run(Request::default(), rows! { id: [7_i64] }),
+///     door.run(Request::default(), rows! { id: [8_i64, 9] }),
 /// );
 /// assert_eq!((one?.rows().num_rows(), two?.rows().num_rows()), (1, 2));
 /// # Ok(())
@@ -112,14 +112,16 @@ impl<G: Gather> Door<G> {
         &self.gather
     }
 
-    /// Runs a request of `rows` rows, together with those that come at the same time.
+    /// Runs a request, together with those that come at the same time.
     ///
     /// Refuses at once when as many requests are under way as the engine's limits allow. Dropping the future withdraws the
     /// request.
     ///
     /// # Errors
     /// As [`Engine::try_run`].
-    pub async fn run(&self, request: Request, rows: usize, part: G::Part) -> Result<Portion, RunError> {
+    pub async fn run(&self, request: Request, part: G::Part) -> Result<Portion, RunError> {
+        let part = self.gather.fit(part)?;
+        let rows = self.gather.rows(&part);
         let shared = &*self.engine.shared;
         let permit = shared.permit()?;
         let (mut admitted, request) = shared.admit(request, rows);

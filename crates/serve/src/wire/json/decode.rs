@@ -134,18 +134,15 @@ pub struct Body {
     rows: usize,
 }
 
-impl Body {
-    /// The number of rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-}
-
 /// Bodies become one batch column by column: what arrays cost is paid once for all of them. Bodies that share a batch must be
 /// small enough for their texts together to fit offsets of 32 bits.
 impl Gather for Decoder {
     type Part = Body;
     type Gathered = Option<Body>;
+
+    fn rows(&self, part: &Body) -> usize {
+        part.rows
+    }
 
     fn add(&self, gathered: &mut Option<Body>, part: Body) {
         match gathered {
