@@ -8,15 +8,17 @@ use std::{
 use arrow::datatypes::SchemaRef;
 
 use crate::{
-    CompileError, CompileErrors, Edge, EdgeId, Effect, Fallback, Phase, Plan, PlanPort, PlanStep, RowFlow,
-    Signature, Source, StepId, Tap,
+    CompileError, CompileErrors, Edge, EdgeId, Effect, Fallback, Fallbacks, Phase, Plan, PlanPort, PlanStep,
+    RowFlow, Signature, Source, StepId, Tap,
     failure::{ERROR_COLUMN, failed_schema},
-    fallback::fallback_of,
-    graph::{ERROR_PORT, Graph, INPUT, Node, ON_ERROR, OnError, PortRef},
+    fallback::fallbacks,
+    graph::{ERROR_PORT, Graph, INPUT, Node, ON_ERROR, PortRef},
+    policy::with_substitutes,
     suggest,
 };
 
 pub(crate) fn compile(graph: &Graph) -> Result<Plan, CompileErrors> {
+    let graph = &*with_substitutes(graph);
     let mut errors = graph.early.clone();
     let names = names(graph, &mut errors);
     let links = resolve(graph, &names, &mut errors);
@@ -47,7 +49,7 @@ struct Typed {
     failed: SchemaRef,
     /// Whether the rows of each in-port still know their place in the request.
     in_order: Vec<bool>,
-    fallback: Fallback,
+    fallbacks: Fallbacks,
 }
 
 fn names<'g>(graph: &'g Graph, errors: &mut Vec<CompileError>) -> HashMap<&'g str, usize> {
@@ -172,9 +174,11 @@ fn type_steps(
     errors: &mut Vec<CompileError>,
 ) -> Vec<Option<Typed>> {
     let handler = failed_schema(&graph.input);
+    // What a policy brings reads error ports too; it is no reader of the user's.
     let read = graph
         .nodes
         .iter()
+        .filter(|node| !node.substitutes)
         .flat_map(|node| &node.inputs)
         .filter(|port| port.port.as_deref() == Some(ERROR_PORT));
     let error_read: HashSet<&str> = read.map(|port| &*port.step).collect();
@@ -287,15 +291,15 @@ fn type_step(
             errors.push(CompileError::OutOfOrder { step: node.name.clone(), input: port.to_string() });
         }
     }
-    if node.on_error != OnError::Fail && error_read {
+    if node.policies.declared() && error_read {
         errors.push(CompileError::TwoPolicies { step: node.name.clone() });
     }
-    let fallback = fallback_of(&node.on_error, &signature, &schemas).unwrap_or_else(|error| {
+    let fallbacks = fallbacks(&node.policies, error_read, &signature, &schemas).unwrap_or_else(|error| {
         errors.extend(error.problems().iter().cloned().map(problem));
-        Fallback::None
+        Fallbacks::all(|| Fallback::None)
     });
     let failed = failed_schema(schemas.first()?);
-    (errors.len() == before).then_some(Typed { signature, failed, in_order, fallback })
+    (errors.len() == before).then_some(Typed { signature, failed, in_order, fallbacks })
 }
 
 fn check_taps(
@@ -457,6 +461,6 @@ fn plan_step(node: &Node, typed: Typed, phase: Phase, first_slot: usize) -> Plan
         in_edges: Vec::new(),
         outputs: outputs.into_iter().map(|out| port(out.name, out.schema, out.flow)).collect(),
         error: port(ERROR_PORT.into(), typed.failed, RowFlow::Subset),
-        fallback: typed.fallback,
+        fallbacks: typed.fallbacks,
     }
 }

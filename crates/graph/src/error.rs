@@ -70,6 +70,21 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    const ALL: [Self; 6] = [
+        Self::Rows,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DeadlineExceeded,
+        Self::Overloaded,
+        Self::Panicked,
+    ];
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The kind's stable name on the wire and in metrics.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use arrow::datatypes::Schema;
 
-use crate::{Fallback, Phase, Plan, Source, StepId};
+use crate::{Fallback, Fallbacks, Phase, Plan, Source, StepId};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,15 +25,32 @@ impl fmt::Display for Plan {
             for port in &step.outputs {
                 writeln!(f, "     {:width$}    {}: {}", "", port.name, columns(&port.schema))?;
             }
-            match &step.fallback {
-                Fallback::None => {}
-                Fallback::Skip => writeln!(f, "     {:width$}    when it fails: skip", "")?,
-                Fallback::Fill(_) => writeln!(f, "     {:width$}    when it fails: default values", "")?,
+            for line in policies(&step.fallbacks) {
+                writeln!(f, "     {:width$}    {line}", "")?;
             }
         }
         let sharing = if self.row_wise() { "; requests may share a run" } else { "" };
         write!(f, "  reply: {}{sharing}", columns(&self.reply))
     }
+}
+
+/// What is declared for failures; one line when it is the same for all.
+fn policies(fallbacks: &Fallbacks) -> Vec<String> {
+    let word = |fallback: &Fallback| match fallback {
+        Fallback::None => Some("fail"),
+        Fallback::Skip => Some("skip"),
+        Fallback::Fill(_) => Some("default values"),
+        Fallback::Step => Some("another step"),
+        // The edges say so.
+        Fallback::Port => None,
+    };
+    let [error, timeout, overload] = fallbacks.each().map(word);
+    let mut lines: Vec<_> =
+        error.iter().filter(|word| **word != "fail").map(|word| format!("when it fails: {word}")).collect();
+    for (when, word) in [("is late", timeout), ("refuses", overload)] {
+        lines.extend(word.filter(|_| word != error).map(|word| format!("when it {when}: {word}")));
+    }
+    lines
 }
 
 fn columns(schema: &Schema) -> String {

@@ -10,22 +10,40 @@ use arrow::{
 use serde_json::Value;
 
 use crate::{
-    Fallback, RowFlow, SchemaError, Signature,
-    graph::{OnError, schema_of},
+    Fallback, Fallbacks, RowFlow, SchemaError, Signature,
+    graph::schema_of,
     plan::{Fill, FillColumn},
+    policy::{Failure, OnError, Policies},
     suggest,
 };
 
-pub(crate) fn fallback_of(
-    policy: &OnError,
+/// What stands in for the answer of a step, by kind of failure. A reader of its error port takes every failure.
+pub(crate) fn fallbacks(
+    policies: &Policies,
+    error_read: bool,
     signature: &Signature,
     inputs: &[SchemaRef],
-) -> Result<Fallback, SchemaError> {
-    match policy {
+) -> Result<Fallbacks, SchemaError> {
+    if error_read {
+        return Ok(Fallbacks::all(|| Fallback::Port));
+    }
+    let typed = |failure| match policies.of(failure) {
         OnError::Fail => Ok(Fallback::None),
         OnError::Skip => Ok(Fallback::Skip),
         OnError::Default(values) => Ok(Fallback::Fill(fill(values, signature, inputs)?)),
-    }
+        OnError::Step(_) => match &signature.outputs[..] {
+            [output] if output.flow != RowFlow::Free && inputs.len() == 1 => Ok(Fallback::Step),
+            _ => Err(SchemaError::new(
+                "another step can stand in for one with one in-port and one out-port whose rows keep their place in the \
+                 request",
+            )),
+        },
+    };
+    Ok(Fallbacks {
+        error: typed(Failure::Error)?,
+        timeout: typed(Failure::Timeout)?,
+        overload: typed(Failure::Overload)?,
+    })
 }
 
 fn fill(

@@ -1,6 +1,6 @@
 //! The editable description of a graph, and the verbs that write it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::{
     CompileErrors, Plan, Step, StepError, Tap,
+    policy::{OnError, Policies},
     steps::{self, JoinOn},
 };
 
@@ -55,13 +56,17 @@ pub(crate) struct Node {
     pub(crate) kind: &'static str,
     pub(crate) inputs: Vec<PortRef>,
     pub(crate) step: Arc<dyn Step>,
-    pub(crate) on_error: OnError,
+    pub(crate) policies: Policies,
     pub(crate) respond: bool,
     /// The kind and settings that a file would hold; `None` for a step made in Rust.
     pub(crate) written: Option<Value>,
     pub(crate) description: Option<String>,
-    /// Whether an embedded graph brought it.
+    /// Whether it is there because of another step, which is written in its place.
     pub(crate) embedded: bool,
+    /// Whether it reads an error port because a policy says so.
+    pub(crate) substitutes: bool,
+    /// The layers around the step as a file would hold them, innermost first.
+    pub(crate) layers: Vec<(&'static str, Value)>,
 }
 
 /// Where rows come out: a step's out-port, by name.
@@ -134,19 +139,6 @@ impl From<Vec<PortRef>> for Ports {
     }
 }
 
-/// What happens to a run when one of its steps fails as a whole and its error port is not read.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum OnError {
-    /// The graph's error handler takes over or, without one, the run fails.
-    #[default]
-    Fail,
-    /// The step's out-ports are skipped; the reply says that it was degraded.
-    Skip,
-    /// The step's input goes on with these values in the columns that the step would have written, by name; null where
-    /// no value is given and the column allows it. The reply says that it was degraded.
-    Default(BTreeMap<String, Value>),
-}
-
 impl Graph {
     /// An empty graph whose requests have the columns of `input`.
     pub fn new(name: &str, input: SchemaRef) -> Self {
@@ -188,11 +180,13 @@ impl Graph {
             kind,
             inputs: inputs.0,
             step,
-            on_error: OnError::Fail,
+            policies: Policies::default(),
             respond: false,
             written: None,
             description: None,
             embedded: false,
+            substitutes: false,
+            layers: Vec::new(),
         });
         PortRef::of(name)
     }
@@ -324,12 +318,29 @@ impl Graph {
         port
     }
 
-    /// Declares what happens when the step behind `port` fails.
+    /// Declares what happens when the step behind `port` fails, and also when it is late or refuses a call, unless that is
+    /// declared by [`when_late`](Self::when_late) and [`when_overloaded`](Self::when_overloaded).
     pub fn when_failed(&mut self, port: &PortRef, policy: OnError) {
+        self.declare(port, |policies| policies.error = policy);
+    }
+
+    /// Declares what happens when the step behind `port` does not answer in the time that a timeout around it allows
+    /// ([`DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded)). When the deadline of the run itself has passed, the run ends in any case.
+    pub fn when_late(&mut self, port: &PortRef, policy: OnError) {
+        self.declare(port, |policies| policies.timeout = Some(policy));
+    }
+
+    /// Declares what happens when the step behind `port` refuses a call because a bound is reached
+    /// ([`Overloaded`](crate::ErrorKind::Overloaded)).
+    pub fn when_overloaded(&mut self, port: &PortRef, policy: OnError) {
+        self.declare(port, |policies| policies.overload = Some(policy));
+    }
+
+    fn declare(&mut self, port: &PortRef, change: impl FnOnce(&mut Policies)) {
         let step = port.step.as_ref();
         // It was most likely written last.
         match self.nodes.iter_mut().rev().find(|node| node.name == step) {
-            Some(node) => node.on_error = policy,
+            Some(node) => change(&mut node.policies),
             None => self.early.push(crate::CompileError::UnknownInput {
                 step: step.to_owned(),
                 wanted: step.to_owned(),

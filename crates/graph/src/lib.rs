@@ -17,6 +17,7 @@ mod graph;
 mod ids;
 mod macros;
 mod plan;
+mod policy;
 mod rows;
 pub mod spec;
 mod step;
@@ -28,12 +29,13 @@ pub use compile_error::{CompileError, CompileErrors};
 pub use cx::{Request, RunCx, RunId, Share};
 pub use error::{ErrorKind, SchemaError, StepError};
 pub use failure::{ERROR_COLUMN, failed_rows};
-pub use graph::{ERROR_PORT, Graph, INPUT, ON_ERROR, OnError, PortRef, Ports};
+pub use graph::{ERROR_PORT, Graph, INPUT, ON_ERROR, PortRef, Ports};
 pub use ids::{EdgeId, StepId};
 pub use macros::IntoColumn;
 #[doc(hidden)]
 pub use macros::batch_of;
-pub use plan::{Edge, Fallback, Fill, Phase, Plan, PlanPort, PlanStep, Source};
+pub use plan::{Edge, Fallback, Fallbacks, Fill, Phase, Plan, PlanPort, PlanStep, Source};
+pub use policy::{OnError, Substitute};
 pub use rows::{Origin, Rows};
 pub use step::{
     Effect, FailedRows, Input, Job, OutPort, Output, RowFlow, Signature, Step, StepFuture, StepResult, Tap,

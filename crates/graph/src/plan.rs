@@ -8,7 +8,7 @@ use arrow::{
     datatypes::SchemaRef,
 };
 
-use crate::{EdgeId, Effect, RowFlow, Rows, Step, StepError, StepId, Tap};
+use crate::{EdgeId, Effect, ErrorKind, RowFlow, Rows, Step, StepError, StepId, Tap, policy::Failure};
 
 /// A graph that has been checked: every edge is typed, every step is reachable, nothing can be renamed.
 ///
@@ -40,7 +40,7 @@ pub struct PlanStep {
     pub(crate) in_edges: Vec<EdgeId>,
     pub(crate) outputs: Vec<PlanPort>,
     pub(crate) error: PlanPort,
-    pub(crate) fallback: Fallback,
+    pub(crate) fallbacks: Fallbacks,
 }
 
 /// One out-port of a planned step.
@@ -84,11 +84,44 @@ pub enum Phase {
     Tail,
 }
 
+/// What stands in for a step's answer, by kind of failure.
+#[derive(Debug)]
+pub struct Fallbacks {
+    pub(crate) error: Fallback,
+    pub(crate) timeout: Fallback,
+    pub(crate) overload: Fallback,
+}
+
+impl Fallbacks {
+    /// The same for every kind of failure.
+    pub(crate) fn all(fallback: impl Fn() -> Fallback) -> Self {
+        Self { error: fallback(), timeout: fallback(), overload: fallback() }
+    }
+
+    /// What stands in after a failure of this kind.
+    pub fn of(&self, kind: ErrorKind) -> &Fallback {
+        match Failure::of(kind) {
+            Failure::Error => &self.error,
+            Failure::Timeout => &self.timeout,
+            Failure::Overload => &self.overload,
+        }
+    }
+
+    /// What stands in after each kind of failure.
+    pub fn each(&self) -> [&Fallback; 3] {
+        [&self.error, &self.timeout, &self.overload]
+    }
+}
+
 /// What stands in for a failed step's answer.
 #[derive(Debug)]
 pub enum Fallback {
     /// Nothing: the failure goes on to the graph's handler or the caller.
     None,
+    /// The rows leave on the error port, which the graph reads.
+    Port,
+    /// The rows leave on the error port, where another step answers for this one; the reply is degraded.
+    Step,
     /// The step's out-ports are skipped.
     Skip,
     /// The step's input with constants in the columns it would have written.
@@ -270,8 +303,12 @@ impl PlanStep {
         &self.error
     }
     /// What stands in for its answer when it fails.
-    pub fn fallback(&self) -> &Fallback {
-        &self.fallback
+    pub fn fallbacks(&self) -> &Fallbacks {
+        &self.fallbacks
+    }
+    /// What stands in for its answer after a failure of this kind.
+    pub fn fallback(&self, kind: ErrorKind) -> &Fallback {
+        self.fallbacks.of(kind)
     }
 }
 

@@ -43,6 +43,16 @@ pub trait Step: Send + Sync + 'static {
     fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a>;
 }
 
+impl<S: Step + ?Sized> Step for std::sync::Arc<S> {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        S::signature(self, inputs)
+    }
+
+    fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a> {
+        S::call(self, input, cx)
+    }
+}
+
 /// What is left to do after [`Step::call`].
 pub enum Work<'a> {
     /// Nothing: the step ran inline. No box, no poll, no wake.

@@ -6,15 +6,17 @@
     reason = "a test fails loudly, and tables own their rows"
 )]
 
+use std::sync::Arc;
+
 use expect_test::{Expect, expect};
 use millstream_graph::{
-    Graph, OnError, fields, rows,
-    spec::{Document, GraphSpec, Kinds, column, graph_schema, kinds, type_text},
+    Graph, SchemaError, Step, fields, rows,
+    spec::{Document, GraphSpec, Kinds, LayerKind, PolicySpec, column, graph_schema, kinds, type_text},
 };
 
 /// The mistakes of a file whose root is a graph, or its reply's columns.
 fn check(text: &str, expected: Expect) {
-    let kinds = Kinds::default().with(kinds());
+    let kinds = layered();
     let read = || {
         let document = Document::read(text)?;
         let spec = GraphSpec::read(&document, &[], &kinds)?;
@@ -29,6 +31,15 @@ fn check(text: &str, expected: Expect) {
         Err(errors) => errors.to_string(),
     };
     expected.assert_eq(&said);
+}
+
+/// The kinds, and a layer that refuses some settings and changes nothing.
+fn layered() -> Kinds {
+    let slow = LayerKind::new("slow", |seconds: u8, step: Arc<dyn Step>| match seconds {
+        0 => Err(SchemaError::new("slower than nothing")),
+        _ => Ok(step),
+    });
+    Kinds::default().with(kinds()).with_layers([slow])
 }
 
 /// A graph that another file's step may put in its place.
@@ -106,7 +117,7 @@ fn mistakes_of_a_step_stand_at_the_step() {
         (
             "unknown policy",
             "a: {merge: , on_error: ignore}",
-            expect!["3:16: no choice `ignore`; there is `fail`, `skip`, `default`"],
+            expect!["3:16: no choice `ignore`; there is `fail`, `skip`, `default`, `step`"],
         ),
         (
             "default of the wrong type",
@@ -153,16 +164,17 @@ input: {id: int64, at: timestamp, x: \"tensor<float32, 2, 3>\", j: json?, s: \"s
 steps:
   again: {description: the same rows, from: [input, input], merge: {}, on_error: skip}
   joined: {from: [again, input], join: {on: [id], how: inner}, on_error: {default: {id: 7}}}
-respond: joined
+  guarded: {from: [joined], merge: {}, slow: 3, on_error: {step: {merge: {}}}, on_timeout: skip, on_overload: fail}
+respond: guarded
 ";
-    let (document, kinds) = (Document::read(text).unwrap(), Kinds::default().with(kinds()));
+    let (document, kinds) = (Document::read(text).unwrap(), layered());
     let spec = GraphSpec::read(&document, &[], &kinds).unwrap();
     let graph = spec.graph("test", &kinds, &|_| None, &document, &[]).unwrap();
     let written = GraphSpec::try_from(&graph).unwrap();
     assert_eq!(written, spec);
     let again = Document::read(&serde_json::to_string(&written).unwrap()).unwrap();
     assert_eq!(GraphSpec::read(&again, &[], &kinds).unwrap(), spec);
-    assert!(matches!(spec.steps["again"].on_error, OnError::Skip));
+    assert!(matches!(spec.steps["again"].on_error, PolicySpec::Skip));
 }
 
 #[test]
@@ -228,4 +240,31 @@ fn the_schema_knows_every_kind() {
         assert!(step["properties"].get(key).is_some(), "{key}");
     }
     assert_eq!(step["additionalProperties"], serde_json::json!(false));
+}
+
+#[test]
+fn what_happens_to_a_failed_step_is_checked_with_the_rest() {
+    let step = |keys: &str| {
+        format!(
+            "input: {{id: int64}}\nsteps:\n  one:\n    from: [input, input]\n    merge:\n    {keys}\nrespond: one\n"
+        )
+    };
+    let cases = [
+        ("on_timeout: {step: {merge: }}", expect!["3:3: step `one`: another step can stand in for one with one in-port and one out-port whose rows keep their place in the request"]),
+        ("on_error: {step: {mrge: }}", expect!["6:23: step `one`: no kind of step `mrge`; did you mean `merge`?"]),
+        ("on_error: {step: {}}", expect!["6:16: step `one`: a step that stands in is a map of its kind to its settings"]),
+        ("on_overload: {stp: {merge: }}", expect!["6:5: no choice `stp`; did you mean `step`?"]),
+        ("on_timeout: retry", expect!["6:5: no choice `retry`; there is `fail`, `skip`, `default`, `step`"]),
+        ("slow: 0", expect!["6:5: step `one`: slower than nothing"]),
+        ("slow: [1]", expect!["6:5: step `one`: invalid type: sequence, expected u8"]),
+        ("slw: 1", expect!["6:5: step `one`: no kind of step `slw`; did you mean `slow`?"]),
+    ];
+    for (keys, expected) in cases {
+        check(&step(keys), expected);
+    }
+    let text =
+        "input: {id: int64}\nsteps:\n  sub: {graph: {use: inner}, slow: 1, on_error: skip}\nrespond: sub\n";
+    check(text, expect![[r#"
+        3:30: step `sub`: a graph takes no `slow`; give it to a step inside
+        3:39: step `sub`: a graph takes no `on_error`; give it to a step inside"#]]);
 }

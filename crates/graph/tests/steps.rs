@@ -11,8 +11,8 @@ use arrow::{
 };
 use expect_test::{Expect, expect};
 use millstream_graph::{
-    Fallback, Graph, Input, JoinOn, OnError, Output, PortRef, Request, Rows, RunCx, RunId, Token, Work,
-    fields, rows,
+    ErrorKind, Fallback, Graph, Input, JoinOn, OnError, Output, PortRef, Request, Rows, RunCx, RunId, Token,
+    Work, fields, rows,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -396,7 +396,9 @@ fn default_values_fill_the_columns_a_failed_step_would_have_written() {
     graph.when_failed(&step, OnError::Default(values.map(|(name, value)| (name.to_owned(), value)).into()));
     graph.respond(&step);
     let plan = graph.compile().unwrap();
-    let Fallback::Fill(fill) = plan.steps()[0].fallback() else { panic!("default values were declared") };
+    let Fallback::Fill(fill) = plan.steps()[0].fallback(ErrorKind::Internal) else {
+        panic!("default values were declared")
+    };
     let rows = Rows::whole(rows! { id: [1i64, 2, 3], amount: [1.0, 2.0, 3.0] }).take(&[2, 0]).unwrap();
     check(
         &shown(Output::one(fill.apply(&rows).unwrap())),

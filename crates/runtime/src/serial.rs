@@ -9,8 +9,8 @@ use std::{
 use arrow::array::RecordBatch;
 use futures_util::FutureExt;
 use millstream_graph::{
-    EdgeId, Fallback, Input, Output, Phase, Plan, PlanStep, Rows, RunCx, StepId, StepResult, Token, Work,
-    failed_rows,
+    EdgeId, ErrorKind, Fallback, Input, Output, Phase, Plan, PlanStep, Rows, RunCx, StepId, StepResult,
+    Token, Work, failed_rows,
 };
 
 use crate::{Degraded, Reply, RunError, panics, pool::timed};
@@ -68,6 +68,11 @@ struct Serial<'p> {
     degraded: Vec<Degraded>,
 }
 
+/// Whether failed rows leave on the step's error port.
+fn leaves(step: &PlanStep, kind: ErrorKind) -> bool {
+    matches!(step.fallback(kind), Fallback::Port | Fallback::Step)
+}
+
 impl Serial<'_> {
     async fn step(&mut self, id: StepId, given: Vec<Token>) -> Result<(), RunError> {
         let step = &self.plan.steps()[id.index()];
@@ -88,14 +93,17 @@ impl Serial<'_> {
         let failed = |source| RunError::Failed { run: self.cx.run(), step: Arc::clone(step.name()), source };
         let output = match (result, first) {
             (Ok(output), _) => output,
-            (Err(error), Some(Token::Rows(rows))) if !step.error().edges().is_empty() => {
+            (Err(error), Some(Token::Rows(rows))) if leaves(step, error.kind()) => {
+                if matches!(step.fallback(error.kind()), Fallback::Step) {
+                    self.degrade(step, error.message());
+                }
                 let messages = vec![error.message(); rows.len()];
                 let rows = failed_rows(&rows, step.error().schema(), step.name(), error.kind(), &messages);
                 self.put(step.error().edges(), &Token::Rows(rows.map_err(failed)?));
                 return Ok(());
             }
             (Err(error), first) => {
-                let output = match (step.fallback(), first) {
+                let output = match (step.fallback(error.kind()), first) {
                     (Fallback::Skip, _) => Output::none(),
                     (Fallback::Fill(fill), Some(Token::Rows(rows))) => {
                         Output::one(fill.apply(&rows).map_err(failed)?)
@@ -114,20 +122,21 @@ impl Serial<'_> {
         let (mut ports, bad, degraded) = output.into_parts();
         if let Some(bad) = bad {
             let message = crate::state::first_of(&bad.messages);
-            if !step.error().edges().is_empty() {
-                let kind = millstream_graph::ErrorKind::Rows;
+            let kind = ErrorKind::Rows;
+            let fallback = step.fallback(kind);
+            if leaves(step, kind) {
                 let rows = failed_rows(&bad.rows, step.error().schema(), step.name(), kind, &bad.messages)?;
                 self.put(step.error().edges(), &Token::Rows(rows));
-            } else {
-                match step.fallback() {
-                    Fallback::None => return Err(message),
-                    Fallback::Skip => {}
-                    Fallback::Fill(fill) => {
-                        let parts =
-                            ports.pop().map(|(_, good)| good).into_iter().chain([fill.apply(&bad.rows)?]);
-                        ports.push((0, Rows::merge(parts.collect(), step.outputs()[0].schema())?));
-                    }
+            }
+            match fallback {
+                Fallback::None => return Err(message),
+                Fallback::Port | Fallback::Step | Fallback::Skip => {}
+                Fallback::Fill(fill) => {
+                    let parts = ports.pop().map(|(_, good)| good).into_iter().chain([fill.apply(&bad.rows)?]);
+                    ports.push((0, Rows::merge(parts.collect(), step.outputs()[0].schema())?));
                 }
+            }
+            if !matches!(fallback, Fallback::Port) {
                 self.degrade(step, message.message());
             }
         }

@@ -3,7 +3,9 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::array::RecordBatch;
-use millstream_graph::{EdgeId, Fallback, Input, Output, Rows, RunCx, StepError, StepId, Token, failed_rows};
+use millstream_graph::{
+    EdgeId, ErrorKind, Fallback, Input, Output, Rows, RunCx, StepError, StepId, Token, failed_rows,
+};
 use smallvec::{SmallVec, smallvec};
 
 use crate::{Degraded, RunError, core::Core, ready::StepSet, run::observe};
@@ -195,25 +197,34 @@ impl State {
         }
         let error_rows = match failed {
             None => Token::Skip,
-            Some(failed) if !step.error().edges().is_empty() => {
-                let (schema, kind) = (step.error().schema(), millstream_graph::ErrorKind::Rows);
-                self.failed_rows.push((id, failed.rows.len()));
-                Token::Rows(failed_rows(&failed.rows, schema, step.name(), kind, &failed.messages)?)
-            }
             Some(failed) => {
                 self.failed_rows.push((id, failed.rows.len()));
-                match step.fallback() {
+                let fallback = step.fallback(ErrorKind::Rows);
+                let token = match fallback {
                     Fallback::None => return Err(first_of(&failed.messages)),
-                    Fallback::Skip => {}
+                    Fallback::Port | Fallback::Step => {
+                        let (schema, name) = (step.error().schema(), step.name());
+                        Token::Rows(failed_rows(
+                            &failed.rows,
+                            schema,
+                            name,
+                            ErrorKind::Rows,
+                            &failed.messages,
+                        )?)
+                    }
+                    Fallback::Skip => Token::Skip,
                     Fallback::Fill(fill) => {
                         let filled = fill.apply(&failed.rows)?;
                         let mut parts: SmallVec<[Rows; 2]> = smallvec![filled];
                         parts.extend(ports.pop().map(|(_, good)| good));
                         ports.push((0, Rows::merge(parts, step.outputs()[0].schema())?));
+                        Token::Skip
                     }
+                };
+                if !matches!(fallback, Fallback::Port) {
+                    self.degrade(core, id, first_of(&failed.messages).message());
                 }
-                self.degrade(core, id, first_of(&failed.messages).message());
-                Token::Skip
+                token
             }
         };
         if let Some(reason) = degraded {
@@ -254,20 +265,24 @@ impl State {
     ) -> Option<StepError> {
         let step = &core.plan.steps()[id.index()];
         let kept = self.kept[id.index()].take();
-        if let (false, Some(rows)) = (step.error().edges().is_empty(), &kept) {
-            let messages = vec![error.message(); rows.len()];
-            let Ok(failed) = failed_rows(rows, step.error().schema(), step.name(), error.kind(), &messages)
-            else {
-                return Some(error);
-            };
-            self.settled.insert(id);
-            for port in step.outputs() {
-                self.send(core, cx, port.edges(), Token::Skip);
+        let fallback = step.fallback(error.kind());
+        let output = match (fallback, &kept) {
+            (Fallback::Port | Fallback::Step, Some(rows)) => {
+                let messages = vec![error.message(); rows.len()];
+                let schema = step.error().schema();
+                let Ok(failed) = failed_rows(rows, schema, step.name(), error.kind(), &messages) else {
+                    return Some(error);
+                };
+                if matches!(fallback, Fallback::Step) {
+                    self.degrade(core, id, error.message());
+                }
+                self.settled.insert(id);
+                for port in step.outputs() {
+                    self.send(core, cx, port.edges(), Token::Skip);
+                }
+                self.send(core, cx, step.error().edges(), Token::Rows(failed));
+                return None;
             }
-            self.send(core, cx, step.error().edges(), Token::Rows(failed));
-            return None;
-        }
-        let output = match (step.fallback(), &kept) {
             (Fallback::Skip, _) => Output::none(),
             (Fallback::Fill(fill), Some(rows)) => match fill.apply(rows) {
                 Ok(rows) => Output::one(rows),
@@ -373,5 +388,6 @@ pub(crate) fn first_of(messages: &[String]) -> StepError {
 
 /// Whether a step's failure can need the rows it was given.
 pub(crate) fn keeps_input(step: &millstream_graph::PlanStep) -> bool {
-    !step.error().edges().is_empty() || matches!(step.fallback(), Fallback::Fill(_))
+    let needs = |fallback: &&Fallback| !matches!(fallback, Fallback::None | Fallback::Skip);
+    step.fallbacks().each().iter().any(needs)
 }

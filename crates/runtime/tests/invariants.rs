@@ -13,7 +13,7 @@ use arrow::{
 };
 use millstream_graph::{
     ErrorKind, FailedRows, Graph, Input, JoinOn, OnError, Output, PortRef, Request, RunCx, SchemaError,
-    Signature, Step, StepError, Tap, Work,
+    Signature, Step, StepError, Substitute, Tap, Work,
 };
 use millstream_runtime::{
     Engine, Limits, Reply, RunError,
@@ -137,6 +137,42 @@ async fn outcome(
     engine.run(rows! { id: [1i64, 2] }).await
 }
 
+/// Answers the id and a constant.
+struct Const(i64);
+
+impl Step for Const {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        Ok(Signature::row_wise(Arc::clone(&inputs[0])))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
+        Work::Done(input.rows(0).and_then(|rows| {
+            let added: Vec<i64> = ids(rows.batch()).iter().map(|id| id + self.0).collect();
+            rows.replace(rows! { id: added }).map(Output::one)
+        }))
+    }
+}
+
+/// Hands even ids on and cannot accept odd ones.
+struct OddFails;
+
+impl Step for OddFails {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        Ok(Signature::row_wise(Arc::clone(&inputs[0])))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
+        Work::Done(input.rows(0).and_then(|rows| {
+            let odd = |want: bool| {
+                ids(rows.batch()).iter().map(|id| Some((id % 2 == 1) == want)).collect::<BooleanArray>()
+            };
+            let failed = rows.filter(&odd(true))?;
+            let messages = vec!["odd".to_owned(); failed.len()];
+            Ok(Output::one(rows.filter(&odd(false))?).with_failed(FailedRows { rows: failed, messages }))
+        }))
+    }
+}
+
 fn boom() -> Boom {
     Boom(StepError::new(ErrorKind::Unavailable, "gone"))
 }
@@ -199,6 +235,46 @@ async fn a_declared_policy_stands_in_for_a_failed_step_and_the_reply_says_so() {
         assert_eq!(ids(reply.rows()), wanted);
         assert_eq!((&*reply.degraded()[0].step, &*reply.degraded()[0].reason), ("failing", "gone"));
     }
+}
+
+#[tokio::test]
+async fn each_kind_of_failure_has_its_own_policy() {
+    let answered = |by: i64| Substitute::new(Const(by));
+    let cases = [
+        (ErrorKind::Unavailable, vec![71, 72]),
+        (ErrorKind::Panicked, vec![71, 72]),
+        (ErrorKind::DeadlineExceeded, vec![81, 82]),
+        (ErrorKind::Overloaded, vec![]),
+    ];
+    for (kind, wanted) in cases {
+        let reply = outcome(Boom(StepError::new(kind, "gone")), |graph, failed| {
+            graph.when_failed(failed, OnError::Step(answered(70)));
+            graph.when_late(failed, OnError::Step(answered(80)));
+            graph.when_overloaded(failed, OnError::Skip);
+            failed.clone()
+        });
+        let reply = reply.await.unwrap();
+        assert_eq!(ids(reply.rows()), wanted, "{kind:?}");
+        assert_eq!((&*reply.degraded()[0].step, &*reply.degraded()[0].reason), ("failing", "gone"));
+    }
+    let late = Boom(StepError::new(ErrorKind::DeadlineExceeded, "late"));
+    let error = outcome(late, |graph, failed| {
+        graph.when_failed(failed, OnError::Skip);
+        graph.when_late(failed, OnError::Fail);
+        failed.clone()
+    });
+    assert_eq!(error.await.unwrap_err().to_string(), "step `failing`: late");
+}
+
+#[tokio::test]
+async fn rows_that_fail_are_answered_by_the_substitute_and_come_back_in_their_order() {
+    let reply = outcome(OddFails, |graph, failed| {
+        graph.when_failed(failed, OnError::Step(Substitute::new(Const(70))));
+        failed.clone()
+    });
+    let reply = reply.await.unwrap();
+    assert_eq!(ids(reply.rows()), vec![71, 2]);
+    assert_eq!(&*reply.degraded()[0].reason, "odd");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use arrow::{
 use futures_util::future::join_all;
 use millstream_graph::{
     ErrorKind, FailedRows, Graph, Input, JoinOn, OnError, Output, PortRef, Request, Rows, RunCx, RunId,
-    SchemaError, Signature, Step, StepError, StepResult, Work,
+    SchemaError, Signature, Step, StepError, StepResult, Substitute, Work,
 };
 use millstream_runtime::{
     Append, Door, Engine, Limits, Portion, Reply, RunError, run_serially,
@@ -50,6 +50,7 @@ enum Fault {
 /// Who takes care of a step's failure.
 #[derive(Clone, Copy, Debug)]
 enum Care {
+    Step,
     Nobody,
     Skip,
     Default,
@@ -88,7 +89,13 @@ fn any_plan(verbs: usize) -> impl Strategy<Value = AnyPlan> {
     let fault = prop_oneof![
         3 => Just(Fault::None), 1 => Just(Fault::Whole), 1 => Just(Fault::Rows), 1 => Just(Fault::Panic),
     ];
-    let care = prop_oneof![Just(Care::Nobody), Just(Care::Skip), Just(Care::Default), Just(Care::ErrorPort)];
+    let care = prop_oneof![
+        Just(Care::Nobody),
+        Just(Care::Skip),
+        Just(Care::Default),
+        Just(Care::Step),
+        Just(Care::ErrorPort)
+    ];
     let what = prop_oneof![
         6 => (how, fault, care).prop_map(|(how, fault, care)| What::Probe(how, fault, care)),
         1 => Just(What::Filter),
@@ -233,6 +240,15 @@ impl AnyPlan {
                         Care::Default => {
                             let values = [("v".to_owned(), serde_json::json!(-7))];
                             graph.when_failed(&port, OnError::Default(values.into()));
+                        }
+                        Care::Step => {
+                            let substitute = Substitute::new(Probe {
+                                how,
+                                fault: Fault::None,
+                                held: Arc::clone(&held),
+                                failed: None,
+                            });
+                            graph.when_failed(&port, OnError::Step(substitute));
                         }
                         Care::ErrorPort => {
                             let mended = project(&mut graph, &name("mended"), &port.error());

@@ -65,6 +65,12 @@ impl SpecErrors {
         self.errors.extend(others.errors);
     }
 
+    /// The same mistakes, each with `start` before its message.
+    pub(super) fn after(mut self, start: &str) -> Self {
+        self.errors.iter_mut().for_each(|error| error.message.insert_str(0, start));
+        self
+    }
+
     /// The mistakes in the order of the file, or `Ok` when there are none.
     ///
     /// # Errors

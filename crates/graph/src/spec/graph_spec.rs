@@ -5,18 +5,15 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow::datatypes::{Field, Schema};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Document, Kinds, SpecErrors, column, type_text};
+use super::{Document, Kinds, PolicySpec, SpecErrors, StepSpec, column, type_text};
 use crate::{
-    CompileErrors, Graph, INPUT, OnError, PortRef, Ports, Step,
+    CompileErrors, Graph, INPUT, PortRef, Ports,
     graph::Node,
     steps::{Join, JoinHow, JoinOn, Merge},
-    suggest,
 };
 
-/// The keys that every step may have beside its kind.
-const COMMON: [&str; 3] = ["from", "on_error", "description"];
 /// The kind that puts another graph of the file in a step's place.
 pub(super) const GRAPH_KIND: &str = "graph";
 
@@ -32,30 +29,6 @@ pub struct GraphSpec {
     pub steps: IndexMap<String, StepSpec>,
     /// The port whose rows are the reply.
     pub respond: String,
-}
-
-/// A step as it stands in a file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepSpec {
-    /// What the step is for.
-    pub description: Option<String>,
-    /// The ports it reads; `None` is the step above.
-    pub from: Option<Vec<String>>,
-    /// The kind of step.
-    pub kind: String,
-    /// The settings of the kind.
-    pub settings: Value,
-    /// What happens when it fails.
-    pub on_error: OnError,
-}
-
-/// The word or the map after `on_error:`.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum OnErrorSpec {
-    Fail,
-    Skip,
-    Default(BTreeMap<String, Value>),
 }
 
 /// Puts the columns of several inputs side by side.
@@ -196,7 +169,8 @@ impl GraphSpec {
                         if let Some(node) = graph.nodes.last_mut() {
                             node.written = Some(Value::Object(written));
                             node.description.clone_from(&step.description);
-                            node.on_error = step.on_error.clone();
+                            node.policies = made.policies;
+                            node.layers.clone_from(&step.layers);
                         }
                     }
                     Ok(None) => {}
@@ -240,126 +214,6 @@ fn port(text: &str, replies: &BTreeMap<String, PortRef>) -> PortRef {
     match text.split_once('.') {
         Some((step, port)) => PortRef::of(step).port(port),
         None => replies.get(text).cloned().unwrap_or_else(|| PortRef::of(text)),
-    }
-}
-
-/// A step made of settings, and its kind's name.
-struct Made {
-    kind: &'static str,
-    step: Arc<dyn Step>,
-}
-
-impl StepSpec {
-    /// What the settings make; `None` where another graph stands in its place.
-    fn build(&self, kinds: &Kinds, document: &Document, path: &[&str]) -> Result<Option<Made>, SpecErrors> {
-        let Some(kind) = kinds.get(&self.kind) else { return Ok(None) };
-        let made = kind.build(&self.settings).map_err(|error| {
-            let name = path.last().copied().unwrap_or_default();
-            let path = [path, &[self.kind.as_str()]].concat();
-            let mut errors = SpecErrors::default();
-            for problem in &error.problems {
-                let (place, message) = document.explain(&path, &error.path, problem);
-                errors.push(place, format!("step `{name}`: {message}"));
-            }
-            errors
-        })?;
-        Ok(Some(Made { kind: kind.name(), step: made }))
-    }
-
-    fn read(document: &Document, path: &[&str], kinds: &Kinds) -> Result<Self, SpecErrors> {
-        let mut errors = SpecErrors::default();
-        let name = path.last().copied().unwrap_or_default();
-        let Some(Value::Object(map)) = document.get(path) else {
-            errors
-                .push(document.place(path), format!("step `{name}`: a step is a map with its kind as a key"));
-            return Err(errors);
-        };
-        let known = || kinds.iter().map(super::StepKind::name).chain([GRAPH_KIND]);
-        let mut found: Vec<&String> = Vec::new();
-        for key in map.keys().filter(|key| !COMMON.contains(&key.as_str())) {
-            if known().any(|kind| kind == key) {
-                found.push(key);
-            } else {
-                let message = suggest::unknown("kind of step", key, known().chain(COMMON));
-                errors.push(document.place(&[path, &[key]].concat()), format!("step `{name}`: {message}"));
-            }
-        }
-        match found[..] {
-            [_] => {}
-            [] if errors.errors().is_empty() => {
-                errors.push(document.place(path), format!("step `{name}`: says no kind of step"));
-            }
-            [] => {}
-            [first, second, ..] => errors.push(
-                document.place(&[path, &[second]].concat()),
-                format!("step `{name}`: is both `{first}` and `{second}`; make it two steps"),
-            ),
-        }
-        let from = from_ports(document, path, map, &mut errors);
-        let on_error = match map.get("on_error") {
-            None => OnError::Fail,
-            Some(_) => match document.typed(&[path, &["on_error"]].concat()) {
-                Ok(OnErrorSpec::Fail) => OnError::Fail,
-                Ok(OnErrorSpec::Skip) => OnError::Skip,
-                Ok(OnErrorSpec::Default(values)) => OnError::Default(values),
-                Err(problems) => {
-                    errors.extend(problems);
-                    OnError::Fail
-                }
-            },
-        };
-        let description = map.get("description").and_then(Value::as_str).map(str::to_owned);
-        errors.check()?;
-        let kind = found[0].clone();
-        let settings = match &map[&kind] {
-            // `merge:` with nothing behind it is a kind without settings.
-            Value::Null => Value::Object(Map::new()),
-            settings => settings.clone(),
-        };
-        Ok(Self { description, from, kind, settings, on_error })
-    }
-}
-
-fn from_ports(
-    document: &Document,
-    path: &[&str],
-    map: &Map<String, Value>,
-    errors: &mut SpecErrors,
-) -> Option<Vec<String>> {
-    let texts: Vec<Option<String>> = match map.get("from")? {
-        Value::String(one) => vec![Some(one.clone())],
-        Value::Array(many) => many.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
-        _ => vec![None],
-    };
-    let ports: Option<Vec<String>> = texts.into_iter().collect();
-    if ports.is_none() {
-        let place = document.place(&[path, &["from"]].concat());
-        errors.push(place, "`from` is a step, a `step.port`, or a list of them");
-    }
-    ports
-}
-
-impl Serialize for StepSpec {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = Map::new();
-        if let Some(description) = &self.description {
-            map.insert("description".into(), description.clone().into());
-        }
-        match self.from.as_deref() {
-            None => {}
-            Some([one]) => drop(map.insert("from".into(), one.clone().into())),
-            Some(many) => drop(map.insert("from".into(), many.to_vec().into())),
-        }
-        map.insert(self.kind.clone(), self.settings.clone());
-        match &self.on_error {
-            OnError::Fail => {}
-            OnError::Skip => drop(map.insert("on_error".into(), "skip".into())),
-            OnError::Default(values) => {
-                let values: Map<String, Value> = values.clone().into_iter().collect();
-                map.insert("on_error".into(), serde_json::json!({ "default": values }));
-            }
-        }
-        map.serialize(serializer)
     }
 }
 
@@ -409,6 +263,9 @@ fn step_spec(node: &Node, kind: &str, settings: &Value, outer: &dyn Fn(&PortRef)
         from: Some(node.inputs.iter().map(outer).collect()),
         kind: kind.to_owned(),
         settings: settings.clone(),
-        on_error: node.on_error.clone(),
+        layers: node.layers.clone(),
+        on_error: PolicySpec::of(&node.policies.error),
+        on_timeout: node.policies.timeout.as_ref().map(PolicySpec::of),
+        on_overload: node.policies.overload.as_ref().map(PolicySpec::of),
     }
 }

@@ -53,14 +53,7 @@ impl StepKind {
         S: DeserializeOwned + JsonSchema,
         F: Fn(S) -> Result<Arc<dyn Step>, SchemaError> + Send + Sync + 'static,
     {
-        let build = move |value: &Value| {
-            let settings: S = serde_path_to_error::deserialize(value).map_err(|error| SettingsError {
-                path: error.path().iter().map(ToString::to_string).collect(),
-                problems: vec![error.into_inner().to_string()],
-            })?;
-            build(settings)
-                .map_err(|error| SettingsError { path: Vec::new(), problems: error.problems().to_vec() })
-        };
+        let build = move |value: &Value| build(read(value)?).map_err(SettingsError::from);
         Self { name, schema: |generator| generator.subschema_for::<S>(), build: Arc::new(build) }
     }
 
@@ -83,6 +76,59 @@ impl StepKind {
     }
 }
 
+type BuildLayer = dyn Fn(&Value, Arc<dyn Step>) -> Result<Arc<dyn Step>, SettingsError> + Send + Sync;
+
+/// A layer that a spec file may put around any step, such as `timeout`: a key beside the step's kind.
+#[derive(Clone)]
+pub struct LayerKind {
+    name: &'static str,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    build: Arc<BuildLayer>,
+}
+
+impl LayerKind {
+    /// A layer whose settings are `S`, put around a step by `build`.
+    pub fn new<S, F>(name: &'static str, build: F) -> Self
+    where
+        S: DeserializeOwned + JsonSchema,
+        F: Fn(S, Arc<dyn Step>) -> Result<Arc<dyn Step>, SchemaError> + Send + Sync + 'static,
+    {
+        let build = move |value: &Value, step| build(read(value)?, step).map_err(SettingsError::from);
+        Self { name, schema: |generator| generator.subschema_for::<S>(), build: Arc::new(build) }
+    }
+
+    /// The word a spec file uses.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The JSON Schema of the settings.
+    pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        (self.schema)(generator)
+    }
+
+    /// Reads settings and puts the layer around a step.
+    ///
+    /// # Errors
+    /// When a key is unknown or missing, or a value has the wrong type or makes no sense.
+    pub fn build(&self, settings: &Value, step: Arc<dyn Step>) -> Result<Arc<dyn Step>, SettingsError> {
+        (self.build)(settings, step)
+    }
+}
+
+fn read<S: DeserializeOwned>(value: &Value) -> Result<S, SettingsError> {
+    serde_path_to_error::deserialize(value).map_err(|error| SettingsError {
+        path: error.path().iter().map(ToString::to_string).collect(),
+        problems: vec![error.into_inner().to_string()],
+    })
+}
+
+impl From<SchemaError> for SettingsError {
+    fn from(error: SchemaError) -> Self {
+        Self { path: Vec::new(), problems: error.problems().to_vec() }
+    }
+}
+
 /// What is wrong with a step's settings, and where inside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
@@ -96,6 +142,7 @@ pub struct SettingsError {
 #[derive(Clone, Default)]
 pub struct Kinds {
     by_name: BTreeMap<&'static str, StepKind>,
+    layers: Vec<LayerKind>,
 }
 
 impl Kinds {
@@ -104,6 +151,23 @@ impl Kinds {
     pub fn with(mut self, kinds: impl IntoIterator<Item = StepKind>) -> Self {
         self.by_name.extend(kinds.into_iter().map(|kind| (kind.name, kind)));
         self
+    }
+
+    /// Adds layers that may stand around any step, innermost first.
+    #[must_use]
+    pub fn with_layers(mut self, layers: impl IntoIterator<Item = LayerKind>) -> Self {
+        self.layers.extend(layers);
+        self
+    }
+
+    /// The layers that may stand around a step, innermost first.
+    pub fn layers(&self) -> &[LayerKind] {
+        &self.layers
+    }
+
+    /// The layer named `name`.
+    pub fn layer(&self, name: &str) -> Option<&LayerKind> {
+        self.layers.iter().find(|layer| layer.name == name)
     }
 
     /// The kind named `name`.

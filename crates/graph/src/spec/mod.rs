@@ -21,10 +21,12 @@ mod document;
 mod graph_spec;
 mod kind;
 mod schema;
+mod step_spec;
 mod types;
 
 pub use document::{Document, MAX_BYTES, Place, SpecError, SpecErrors};
-pub use graph_spec::{GraphSpec, NotWritable, StepSpec, kinds};
-pub use kind::{Kinds, SettingsError, StepKind};
+pub use graph_spec::{GraphSpec, NotWritable, kinds};
+pub use kind::{Kinds, LayerKind, SettingsError, StepKind};
 pub use schema::graph_schema;
+pub use step_spec::{PolicySpec, StepSpec};
 pub use types::{JSON_COLUMN, column, type_text};

@@ -14,6 +14,7 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
     for kind in kinds.iter() {
         properties.insert(kind.name().to_owned(), optional(&kind.schema(generator).to_value()));
     }
+    let kind_schemas = properties.clone();
     properties.insert(GRAPH_KIND.to_owned(), generator.subschema_for::<GraphSettings>().to_value());
     let one_kind: Vec<Value> = properties.keys().map(|kind| json!({ "required": [kind] })).collect();
     properties.insert(
@@ -25,19 +26,19 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
         "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }],
     });
     properties.insert("from".to_owned(), from);
-    let on_error = json!({
-        "description": "What happens when the step fails and nobody reads its error port.",
-        "oneOf": [
-            { "enum": ["fail", "skip"] },
-            {
-                "type": "object",
-                "properties": { "default": { "type": "object", "description": "Values by output column." } },
-                "required": ["default"],
-                "additionalProperties": false,
-            },
-        ],
-    });
-    properties.insert("on_error".to_owned(), on_error);
+    for (key, what) in [
+        ("on_error", "What happens when the step fails and nobody reads its error port."),
+        ("on_timeout", "What happens when the step does not answer in time; without it, `on_error`."),
+        (
+            "on_overload",
+            "What happens when the step refuses a call because a bound is reached; without it, `on_error`.",
+        ),
+    ] {
+        properties.insert(key.to_owned(), policy(what, &kind_schemas));
+    }
+    for layer in kinds.layers() {
+        properties.insert(layer.name().to_owned(), layer.schema(generator).to_value());
+    }
     json_schema!({
         "type": "object",
         "required": ["input", "steps", "respond"],
@@ -61,6 +62,36 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
             },
             "respond": { "type": "string", "description": "The step or `step.port` whose rows are the reply." },
         },
+    })
+}
+
+fn policy(what: &str, kinds: &Map<String, Value>) -> Value {
+    json!({
+        "description": what,
+        "oneOf": [
+            { "enum": ["fail", "skip"] },
+            {
+                "type": "object",
+                "properties": { "default": { "type": "object", "description": "Values by output column." } },
+                "required": ["default"],
+                "additionalProperties": false,
+            },
+            {
+                "type": "object",
+                "properties": {
+                    "step": {
+                        "type": "object",
+                        "description": "The step that answers instead: its kind and settings.",
+                        "properties": kinds,
+                        "minProperties": 1,
+                        "maxProperties": 1,
+                        "additionalProperties": false,
+                    },
+                },
+                "required": ["step"],
+                "additionalProperties": false,
+            },
+        ],
     })
 }
 

@@ -1,6 +1,7 @@
 //! The steps that need nothing but Arrow: closures, routing, merging and joining.
 
 mod choose;
+mod for_failed;
 mod join;
 mod map;
 mod map_rows;
@@ -8,6 +9,7 @@ mod merge;
 mod pass;
 
 pub(crate) use choose::{Choose, Filter};
+pub(crate) use for_failed::ForFailed;
 pub(crate) use join::Join;
 pub use join::{JoinHow, JoinOn};
 pub(crate) use map::Map;
