@@ -8,6 +8,8 @@ use std::{
 
 use smallvec::SmallVec;
 
+use crate::{Job, StepFuture, StepResult};
+
 /// Names one run of one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(pub u64);
@@ -40,22 +42,34 @@ pub struct Share {
     pub rows: usize,
 }
 
+/// Where jobs run, for steps that wait for one themselves; what an engine's own jobs run on.
+pub trait Compute: Send + Sync {
+    /// Runs a job; a panic is its error. One that has not started when the future is dropped never does.
+    fn run(&self, job: Job) -> StepFuture<'static>;
+}
+
 /// The requests a run serves, which rows are whose, and the time that remains.
 ///
 /// Made by the engine, one per run; every step of the run reads the same one.
-#[derive(Debug)]
 pub struct RunCx {
     run: RunId,
     shares: SmallVec<[Share; 1]>,
     deadline: Option<Instant>,
     clock: fn() -> Instant,
+    compute: Option<Arc<dyn Compute>>,
 }
 
 impl RunCx {
     /// A run for one request of `rows` rows, timed by `clock`.
     pub fn new(run: RunId, request: Request, rows: usize, clock: fn() -> Instant) -> Self {
         let deadline = request.deadline;
-        Self { run, shares: SmallVec::from_buf([Share { run, request, rows }]), deadline, clock }
+        Self {
+            run,
+            shares: SmallVec::from_buf([Share { run, request, rows }]),
+            deadline,
+            clock,
+            compute: None,
+        }
     }
 
     /// A run for several requests, whose rows follow one another. It is called `run`, and goes on until the last of their
@@ -63,7 +77,7 @@ impl RunCx {
     pub fn shared(run: RunId, shares: SmallVec<[Share; 1]>, clock: fn() -> Instant) -> Self {
         let deadlines = shares.iter().map(|share| share.request.deadline);
         let deadline = deadlines.reduce(|a, b| a.zip(b).map(|(a, b)| a.max(b))).flatten();
-        Self { run, shares, deadline, clock }
+        Self { run, shares, deadline, clock, compute: None }
     }
 
     /// This run's name.
@@ -105,6 +119,27 @@ impl RunCx {
         self
     }
 
+    /// The same run with a place for jobs.
+    #[must_use]
+    pub fn with_compute(mut self, compute: Option<Arc<dyn Compute>>) -> Self {
+        self.compute = compute;
+        self
+    }
+
+    /// The place for jobs of this run, if it has one.
+    pub fn place_for_jobs(&self) -> Option<&Arc<dyn Compute>> {
+        self.compute.as_ref()
+    }
+
+    /// Runs a job for a step that waits for it, such as a layer that has already waited for something else. A step that has
+    /// nothing to wait for answers [`Work::Compute`](crate::Work::Compute), which may run inline.
+    pub async fn compute(&self, job: Job) -> StepResult {
+        match &self.compute {
+            Some(compute) => compute.run(job).await,
+            None => job(),
+        }
+    }
+
     /// The time that remains, `None` without a deadline; zero once it has passed.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since((self.clock)()))
@@ -114,5 +149,12 @@ impl RunCx {
     #[inline]
     pub fn expired(&self) -> bool {
         self.deadline.is_some_and(|deadline| (self.clock)() >= deadline)
+    }
+}
+
+impl std::fmt::Debug for RunCx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shares = &self.shares;
+        f.debug_struct("RunCx").field("run", &self.run).field("shares", shares).finish_non_exhaustive()
     }
 }

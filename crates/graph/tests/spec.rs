@@ -250,9 +250,20 @@ fn what_happens_to_a_failed_step_is_checked_with_the_rest() {
         )
     };
     let cases = [
-        ("on_timeout: {step: {merge: }}", expect!["3:3: step `one`: another step can stand in for one with one in-port and one out-port whose rows keep their place in the request"]),
-        ("on_error: {step: {mrge: }}", expect!["6:23: step `one`: no kind of step `mrge`; did you mean `merge`?"]),
-        ("on_error: {step: {}}", expect!["6:16: step `one`: a step that stands in is a map of its kind to its settings"]),
+        (
+            "on_timeout: {step: {merge: }}",
+            expect![
+                "3:3: step `one`: another step can stand in for one with one in-port and one out-port whose rows keep their place in the request"
+            ],
+        ),
+        (
+            "on_error: {step: {mrge: }}",
+            expect!["6:23: step `one`: no kind of step `mrge`; did you mean `merge`?"],
+        ),
+        (
+            "on_error: {step: {}}",
+            expect!["6:16: step `one`: a step that stands in is a map of its kind to its settings"],
+        ),
         ("on_overload: {stp: {merge: }}", expect!["6:5: no choice `stp`; did you mean `step`?"]),
         ("on_timeout: retry", expect!["6:5: no choice `retry`; there is `fail`, `skip`, `default`, `step`"]),
         ("slow: 0", expect!["6:5: step `one`: slower than nothing"]),
@@ -264,7 +275,10 @@ fn what_happens_to_a_failed_step_is_checked_with_the_rest() {
     }
     let text =
         "input: {id: int64}\nsteps:\n  sub: {graph: {use: inner}, slow: 1, on_error: skip}\nrespond: sub\n";
-    check(text, expect![[r#"
+    check(
+        text,
+        expect![[r#"
         3:30: step `sub`: a graph takes no `slow`; give it to a step inside
-        3:39: step `sub`: a graph takes no `on_error`; give it to a step inside"#]]);
+        3:39: step `sub`: a graph takes no `on_error`; give it to a step inside"#]],
+    );
 }

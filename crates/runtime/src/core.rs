@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use millstream_graph::{Phase, Plan, PlanStep, RunCx, StepError, StepId};
+use millstream_graph::{Compute, Phase, Plan, PlanStep, RunCx, StepError, StepId};
 
-use crate::{RunError, cost::Cost, metrics::GraphMetrics, pool::Pool, state::keeps_input};
+use crate::{RunError, cost::Cost, guard::Guard, metrics::GraphMetrics, pool::Pool, state::keeps_input};
 
 /// A compute job expected to take longer goes to the pool: a hop to another thread and back costs 15 to 26 us, and an
 /// async worker that computes for longer delays every other request on its thread. In nanoseconds.
@@ -20,8 +20,11 @@ pub(crate) struct Core {
     /// Per step, whether its failure can need the rows it was given.
     pub(crate) keeps_input: Vec<bool>,
     pub(crate) costs: Vec<Cost>,
+    pub(crate) guard: Guard,
     /// Without a pool every compute job runs inline.
     pub(crate) pool: Option<Pool>,
+    /// The same pool, as steps see it.
+    pub(crate) jobs: Option<Arc<dyn Compute>>,
     pub(crate) metrics: GraphMetrics,
 }
 
@@ -30,9 +33,11 @@ impl Core {
         let in_ports = plan.steps().iter().map(|step| step.in_edges().len() as u32).collect();
         let keeps_input = plan.steps().iter().map(keeps_input).collect();
         let costs = plan.steps().iter().map(|_| Cost::default()).collect();
+        let guard = Guard::new(plan.steps().len());
         let tail = |step: &PlanStep| step.phase() == Phase::Tail;
         let main_end = plan.steps().iter().position(tail).unwrap_or(plan.steps().len());
-        Self { plan, main_end, in_ports, keeps_input, costs, pool, metrics }
+        let jobs = pool.clone().map(|pool| Arc::new(pool) as _);
+        Self { plan, main_end, in_ports, keeps_input, costs, guard, pool, jobs, metrics }
     }
 
     /// The pool, when a job over `rows` is worth a hop to it. A step whose cost is unknown is measured there first.

@@ -244,7 +244,7 @@ impl Shared {
         request: Request,
         rows: RecordBatch,
     ) -> Result<Reply, RunError> {
-        let cx = RunCx::new(admitted.run, request, rows.num_rows(), now);
+        let cx = RunCx::new(admitted.run, request, rows.num_rows(), now).with_compute(self.core.jobs.clone());
         let mut state = self.state();
         let reply = reply(&self.core, &cx, &mut state, rows).await;
         admitted.finish(reply.is_ok());
@@ -284,7 +284,8 @@ impl Shared {
     ) {
         match state.cut(&self.core, rows) {
             Ok(state) if state.has_tail(&self.core) => {
-                let cx = RunCx::new(share.run, share.request.clone(), share.rows, now);
+                let cx = RunCx::new(share.run, share.request.clone(), share.rows, now)
+                    .with_compute(self.core.jobs.clone());
                 self.start_tail(Box::new(state), cx, permit);
             }
             Ok(_) => {}

@@ -9,6 +9,7 @@ mod cost;
 mod door;
 mod engine;
 mod error;
+mod guard;
 pub mod layers;
 mod metrics;
 mod panics;

@@ -6,14 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_graph::{Job, StepError, StepResult};
+use millstream_graph::{Compute, Job, StepError, StepFuture, StepResult};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::panics;
 
 /// Threads for compute jobs. Confined to this file, so that another pool is a change in one place.
+#[derive(Clone)]
 pub(crate) struct Pool {
-    threads: rayon::ThreadPool,
+    threads: Arc<rayon::ThreadPool>,
     /// Jobs running or queued. When full, runs wait: a run holds at most as many jobs as it has steps.
     slots: Arc<Semaphore>,
 }
@@ -23,7 +24,7 @@ impl Pool {
         let name = |thread| format!("millstream-compute-{thread}");
         let threads = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()?;
         let slots = Arc::new(Semaphore::new(threads.current_num_threads() + queue));
-        Ok(Self { threads, slots })
+        Ok(Self { threads: Arc::new(threads), slots })
     }
 
     /// Runs `job` on the pool and answers its result and what it took.
@@ -43,6 +44,13 @@ impl Pool {
             }
         });
         result.await.unwrap_or_else(|_| closed())
+    }
+}
+
+impl Compute for Pool {
+    fn run(&self, job: Job) -> StepFuture<'static> {
+        let pool = self.clone();
+        Box::pin(async move { pool.run(job).await.0 })
     }
 }
 

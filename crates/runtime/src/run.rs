@@ -128,7 +128,11 @@ fn run_ready<'r>(
         }
         *called = id;
         let (input, rows) = state.take_input(core, id);
-        let settled = match core.plan.steps()[id.index()].step().call(input, cx) {
+        let work = match core.guard.refuses(id) {
+            None => core.plan.steps()[id.index()].step().call(input, cx),
+            Some(error) => Work::Done(Err(error)),
+        };
+        let settled = match work {
             Work::Done(result) => {
                 stretch += STEP;
                 settle(core, cx, state, id, result)
@@ -189,6 +193,7 @@ fn settle(
     id: StepId,
     result: StepResult,
 ) -> Result<Settled, RunError> {
+    core.guard.learn(id, &result);
     let error = match result {
         Ok(output) => match state.deliver_output(core, cx, id, output) {
             Ok(()) => return Ok(Settled::Delivered),

@@ -3,7 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed")]
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
     time::Duration,
 };
 
@@ -356,6 +362,93 @@ async fn no_step_starts_after_the_deadline() {
     let error = engine.run_request(passed, rows! { id: [1i64] }).await.unwrap_err();
     assert_eq!((error.kind(), error.step()), (ErrorKind::DeadlineExceeded, Some("before")));
     assert_eq!((before.calls(), after.calls()), (1, 0));
+}
+
+/// Takes some of the time that a run has, and counts the starts that came too late.
+#[derive(Clone, Default)]
+struct Takes {
+    starts: Arc<AtomicUsize>,
+    late: Arc<AtomicUsize>,
+}
+
+impl Step for Takes {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        Ok(Signature::row_wise(Arc::clone(&inputs[0])))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, cx: &'a RunCx) -> Work<'a> {
+        let start = self.starts.fetch_add(1, Relaxed);
+        self.late.fetch_add(usize::from(cx.expired()), Relaxed);
+        if start.is_multiple_of(3) {
+            return Work::Done(input.rows(0).map(Output::one));
+        }
+        Work::Io(Box::pin(async move {
+            tokio::time::advance(Duration::from_micros((start % 7) as u64)).await;
+            input.rows(0).map(Output::one)
+        }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_million_steps_none_starts_after_the_deadline() {
+    let step = Takes::default();
+    let engine = engine_of(|graph| {
+        let input = graph.input();
+        let middle = graph.step("first", &input, step.clone());
+        let sides = ["left", "right"].map(|side| {
+            (0..3).fold(middle.clone(), |port, at| graph.step(&format!("{side}{at}"), &port, step.clone()))
+        });
+        graph.merge("merged", sides.to_vec())
+    });
+    let (mut ended, mut runs) = ([0, 0], 0_u64);
+    while step.starts.load(Relaxed) < 1_000_000 {
+        let deadline = tokio::time::Instant::now() + Duration::from_micros(runs % 40);
+        let request = Request { deadline: Some(deadline.into_std()), ..Request::default() };
+        let late = match engine.run_request(request, rows! { id: [1i64] }).await {
+            Ok(_) => false,
+            Err(error) => error.kind() == ErrorKind::DeadlineExceeded,
+        };
+        ended[usize::from(late)] += 1;
+        runs += 1;
+    }
+    assert_eq!(step.late.load(Relaxed), 0);
+    assert!(ended.iter().all(|runs| *runs > 1000), "some runs end in time and some do not: {ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_keeps_panicking_is_left_alone_and_then_tried_again() {
+    let calls = Counted::default();
+    let (inner, healed) = (calls.clone(), Arc::new(AtomicBool::new(false)));
+    let mended = Arc::clone(&healed);
+    let engine = engine_of(|graph| {
+        let counted = graph.step("counted", graph.input(), inner);
+        let other = graph.map("other", &counted, fields! { id: Int64 }, |batch| Ok(batch.clone()));
+        let panics = graph.map("panics", &counted, fields! { id: Int64 }, move |batch| {
+            assert!(ids(batch)[0] > 0 && mended.load(SeqCst), "planted");
+            Ok(batch.clone())
+        });
+        graph.when_failed(&panics, OnError::Skip);
+        graph.merge("answer", [&other, &panics])
+    });
+    let reasons = async |runs: usize| {
+        let mut reasons = Vec::new();
+        for _ in 0..runs {
+            let reply = engine.run(rows! { id: [1i64] }).await.unwrap();
+            reasons.extend(reply.degraded().iter().map(|degraded| degraded.reason.to_string()));
+        }
+        reasons.dedup();
+        reasons
+    };
+    let left_alone = "it panicked 10 times in a row and is left alone for a while".to_owned();
+    assert_eq!(reasons(30).await, ["panicked: planted".to_owned(), left_alone.clone()]);
+    // One call is let through after the pause, and when it panics the pause begins anew.
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(reasons(30).await, ["panicked: planted".to_owned(), left_alone.clone()]);
+    healed.store(true, SeqCst);
+    assert_eq!(reasons(5).await, [left_alone]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(reasons(30).await.is_empty());
+    assert_eq!(calls.calls(), 95, "no other step notices");
 }
 
 #[tokio::test]

@@ -14,9 +14,10 @@ use millstream_graph::{
 };
 use millstream_runtime::{
     Engine,
-    layers::Layers,
+    layers::{Layers, kinds},
     testkit::{Counted, assert_freed, engine_of, gate, poll_once, rows, stall},
 };
+use serde_json::json;
 use tokio::time::{Instant, advance};
 
 const MS: Duration = Duration::from_millis(1);
@@ -255,4 +256,69 @@ async fn rows_at_fault_and_callers_that_go_do_not_open_a_breaker() {
         assert!(poll_once(&mut Box::pin(outcomes(&engine, 1))).is_pending());
     }
     assert_eq!(outcomes(&engine, 1).await, [Ok(())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_long_is_made_a_second_time_and_the_first_good_answer_counts() {
+    type Case = (&'static [Act], Result<(), ErrorKind>, usize, u128);
+    let cases: [Case; 5] = [
+        (&[], Ok(()), 1, 0),
+        (&[Hang], Ok(()), 2, 20),
+        (&[Hang, FailLater(Unavailable)], Err(DeadlineExceeded), 2, 100),
+        (&[FailLater(Unavailable)], Err(Unavailable), 1, 1),
+        (&[Hang, Hang], Err(DeadlineExceeded), 2, 100),
+    ];
+    for (acts, wanted, calls, took) in cases {
+        let script = Script::of(acts.iter().copied());
+        let engine = engine(script.clone().hedge(20 * MS).timeout(100 * MS));
+        let start = Instant::now();
+        assert_eq!((outcomes(&engine, 1).await[0], script.calls()), (wanted, calls), "{acts:?}");
+        assert_eq!(start.elapsed().as_millis(), took, "{acts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn second_calls_are_few_however_slow_everything_is() {
+    let script = Script::of(std::iter::repeat_n(Hang, 10_000));
+    let engine = engine(script.clone().hedge(MS).timeout(5 * MS));
+    outcomes(&engine, 1000).await;
+    assert!((1050..=1060).contains(&script.calls()), "{} calls for 1000", script.calls());
+}
+
+#[test]
+fn a_file_names_layers_and_their_settings() {
+    let said = |name: &str, settings: serde_json::Value| {
+        let kinds = kinds();
+        let kind = kinds.iter().find(|kind| kind.name() == name).unwrap();
+        match kind.build(&settings, Arc::new(Script::default())) {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => format!("{}: {}", error.path.join("."), error.problems.join("; ")),
+        }
+    };
+    for (name, settings, wanted) in [
+        ("timeout", json!("20ms"), "ok"),
+        ("timeout", json!("1m 30s"), "ok"),
+        ("timeout", json!("soon"), ": `soon` is no time; write it like 20ms or 2s"),
+        ("timeout", json!(20), ": invalid type: integer `20`, expected a string"),
+        ("limit", json!(8), "ok"),
+        ("limit", json!({ "calls": 8, "queue": 2 }), "ok"),
+        ("limit", json!(0), ": `calls` is at least 1"),
+        ("limit", json!({ "calls": 8, "queu": 2 }), ": a number of calls, or a map of `calls` and `queue`"),
+        ("retry", json!(2), "ok"),
+        ("retry", json!({ "times": 2, "base": "1ms" }), "ok"),
+        ("retry", json!("twice"), ": a number of attempts, or a map of `times`, `base` and `longest`"),
+        ("hedge", json!("5ms"), "ok"),
+        ("breaker", json!(null), "ok"),
+        ("breaker", json!({ "failures": 3, "open": "1s" }), "ok"),
+        ("breaker", json!({ "failures": 0 }), ": `failures` is at least 1"),
+        ("batch", json!({ "rows": 64, "delay": "2ms", "calls": 1, "queue_rows": 9, "queue_bytes": 9 }), "ok"),
+        ("batch", json!({ "rows": 0 }), ": `rows` is at least 1"),
+        (
+            "batch",
+            json!({ "rows": 8, "dely": "2ms" }),
+            "dely: unknown field `dely`, expected one of `rows`, `delay`, `calls`, `queue_rows`, `queue_bytes`",
+        ),
+    ] {
+        assert_eq!(said(name, settings.clone()), wanted, "{name} {settings}");
+    }
 }

@@ -229,6 +229,7 @@ pub fn kinds(models: &Arc<ModelSet>, store: &Arc<MemoryStore>) -> Kinds {
         .with(millstream_transform::kinds())
         .with(millstream_models::kinds(Arc::clone(models)))
         .with(millstream_featurestore::kinds(Arc::clone(store) as _))
+        .with_layers(millstream_runtime::layers::kinds())
 }
 
 /// The JSON Schema of a project file.

@@ -8,13 +8,24 @@ use super::{
     graph_spec::{GRAPH_KIND, GraphSettings},
 };
 
+/// The definition that policies refer to.
+const SUBSTITUTE: &str = "Substitute";
+
 /// The JSON Schema of a graph whose steps are of these kinds.
 pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
     let mut properties = Map::new();
     for kind in kinds.iter() {
         properties.insert(kind.name().to_owned(), optional(&kind.schema(generator).to_value()));
     }
-    let kind_schemas = properties.clone();
+    let substitute = json!({
+        "type": "object",
+        "description": "The step that answers instead: its kind and settings.",
+        "properties": properties,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": false,
+    });
+    generator.definitions_mut().insert(SUBSTITUTE.to_owned(), substitute);
     properties.insert(GRAPH_KIND.to_owned(), generator.subschema_for::<GraphSettings>().to_value());
     let one_kind: Vec<Value> = properties.keys().map(|kind| json!({ "required": [kind] })).collect();
     properties.insert(
@@ -34,7 +45,7 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
             "What happens when the step refuses a call because a bound is reached; without it, `on_error`.",
         ),
     ] {
-        properties.insert(key.to_owned(), policy(what, &kind_schemas));
+        properties.insert(key.to_owned(), policy(what));
     }
     for layer in kinds.layers() {
         properties.insert(layer.name().to_owned(), layer.schema(generator).to_value());
@@ -65,7 +76,7 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-fn policy(what: &str, kinds: &Map<String, Value>) -> Value {
+fn policy(what: &str) -> Value {
     json!({
         "description": what,
         "oneOf": [
@@ -78,16 +89,7 @@ fn policy(what: &str, kinds: &Map<String, Value>) -> Value {
             },
             {
                 "type": "object",
-                "properties": {
-                    "step": {
-                        "type": "object",
-                        "description": "The step that answers instead: its kind and settings.",
-                        "properties": kinds,
-                        "minProperties": 1,
-                        "maxProperties": 1,
-                        "additionalProperties": false,
-                    },
-                },
+                "properties": { "step": { "$ref": format!("#/$defs/{SUBSTITUTE}") } },
                 "required": ["step"],
                 "additionalProperties": false,
             },

@@ -94,7 +94,7 @@ pub(super) fn send_alone(batch: &RecordBatch, entries: Entries) {
 /// Runs the rows of several requests as one, and tells each its part. Answers whether that did them any good.
 pub(super) async fn together(shared: &Shared, batch: RecordBatch, mut entries: Entries) -> bool {
     let shares: SmallVec<[Share; 1]> = entries.iter().map(|entry| entry.share.clone()).collect();
-    let cx = RunCx::shared(shares[0].run, shares, now);
+    let cx = RunCx::shared(shares[0].run, shares, now).with_compute(shared.core.jobs.clone());
     let mut state = shared.state();
     let outcome = {
         let run = std::pin::pin!(reply(&shared.core, &cx, &mut state, batch.clone()));

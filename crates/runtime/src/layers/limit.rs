@@ -39,7 +39,7 @@ impl<S: Step> Limit<S> {
         match self.inside(turn, input, cx) {
             Work::Done(result) => result,
             Work::Io(answer) => answer.await,
-            Work::Compute(job) => job(),
+            Work::Compute(job) => cx.compute(job).await,
         }
     }
 

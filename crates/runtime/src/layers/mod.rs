@@ -1,6 +1,9 @@
 //! Layers: steps around a step, for steps that wait for something outside. Each adds one promise and changes nothing else.
 
+mod batch;
 mod breaker;
+mod hedge;
+mod kinds;
 mod limit;
 mod retry;
 mod timeout;
@@ -9,7 +12,10 @@ use std::time::Duration;
 
 use millstream_graph::Step;
 
+pub use batch::Batcher;
 pub use breaker::Breaker;
+pub use hedge::Hedge;
+pub use kinds::kinds;
 pub use limit::Limit;
 pub use retry::Retry;
 pub use timeout::Timeout;
@@ -41,6 +47,16 @@ pub trait Layers: Step + Sized {
     /// Lets at most `calls` calls in at once; further ones are refused, or wait: see [`Limit::queue`].
     fn limit(self, calls: usize) -> Limit<Self> {
         Limit::new(self, calls)
+    }
+
+    /// Calls a second time when an answer takes longer than `after`.
+    fn hedge(self, after: Duration) -> Hedge<Self> {
+        Hedge::new(self, after)
+    }
+
+    /// Puts the rows of several runs into one call of at most `rows` rows.
+    fn batch(self, rows: usize) -> Batcher<Self> {
+        Batcher::new(self, rows)
     }
 
     /// Stops calling for a while when calls keep failing.

@@ -74,7 +74,7 @@ impl<S: Step> Retry<S> {
                 Work::Done(result) => result,
                 Work::Io(answer) => answer.await,
                 // Only a later attempt comes here; a first one that computes was handed on.
-                Work::Compute(job) => job(),
+                Work::Compute(job) => cx.compute(job).await,
             };
             let pause = self.pause(attempt);
             let worth_it = |error: &StepError| {
