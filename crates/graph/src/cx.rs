@@ -29,6 +29,42 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// The caller's trace context (a W3C `traceparent`), if it gave one.
     pub trace: Option<Arc<str>>,
+    /// How much it matters, when not everybody can be served.
+    pub priority: Priority,
+}
+
+/// How much a request matters, when not everybody can be served: those that matter least are refused first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Somebody is harmed without an answer.
+    Critical,
+    /// As most requests.
+    #[default]
+    Normal,
+    /// Others come first.
+    Low,
+    /// Nobody waits for it.
+    Batch,
+}
+
+impl Priority {
+    /// Every priority, the one that matters most first.
+    pub const ALL: [Self; 4] = [Self::Critical, Self::Normal, Self::Low, Self::Batch];
+
+    /// The priority's name on the wire and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Normal => "normal",
+            Self::Low => "low",
+            Self::Batch => "batch",
+        }
+    }
+
+    /// The priority of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|priority| priority.name() == name)
+    }
 }
 
 /// One request's share of a run: who asked, under which name, and how many of the run's rows are its own.

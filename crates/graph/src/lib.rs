@@ -26,7 +26,7 @@ pub mod suggest;
 mod svg;
 
 pub use compile_error::{CompileError, CompileErrors};
-pub use cx::{Compute, Request, RunCx, RunId, Share};
+pub use cx::{Compute, Priority, Request, RunCx, RunId, Share};
 pub use error::{ErrorKind, SchemaError, StepError};
 pub use failure::{ERROR_COLUMN, failed_rows};
 pub use graph::{ERROR_PORT, Graph, INPUT, ON_ERROR, PortRef, Ports};

@@ -14,14 +14,12 @@ use arrow::{
     array::RecordBatch,
     datatypes::{Field, Schema, SchemaRef},
 };
-use millstream_graph::{Plan, Request, RunCx, RunId, Share};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
-    task::JoinSet,
-};
+use millstream_graph::{Plan, Priority, Request, RunCx, RunId, Share};
+use tokio::task::JoinSet;
 
 use crate::{
     Metrics, Reply, RunError,
+    admission::{Admission, Budget, Permit, Refusal, Reserved},
     core::Core,
     metrics::GraphMetrics,
     pool::Pool,
@@ -34,6 +32,10 @@ use crate::{
 pub struct Limits {
     /// Runs under way, their tails included. Further callers of [`Engine::run`] wait, of [`Engine::try_run`] are refused.
     pub runs: usize,
+    /// Whether fewer runs are let in while they take so long that they must be waiting for each other.
+    pub adaptive: bool,
+    /// Bytes of request bodies under way; see [`Engine::reserve`].
+    pub bytes: usize,
     /// The time a run has when its request says nothing; `None` is no limit.
     pub deadline: Option<Duration>,
     /// Threads for compute that is too expensive for an async worker; 0 computes inline always.
@@ -54,6 +56,8 @@ impl Default for Limits {
         let compute_threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             runs: 1024,
+            adaptive: true,
+            bytes: 256 << 20,
             deadline: None,
             tail: Duration::from_secs(30),
             compute_threads,
@@ -89,7 +93,8 @@ pub struct Engine {
 pub(crate) struct Shared {
     pub(crate) core: Arc<Core>,
     limits: Limits,
-    permits: Arc<Semaphore>,
+    admission: Arc<Admission>,
+    budget: Arc<Budget>,
     /// States of finished runs, for the next ones: the last first, because its memory is still near.
     states: Stock,
     /// Tails and shared runs under way; dropped, and so cancelled, with the engine.
@@ -132,8 +137,9 @@ impl Engine {
         };
         let metrics = metrics.graph(plan.name());
         let shared = Shared {
+            admission: Admission::new(&limits, metrics.concurrency_limit.clone()),
             core: Arc::new(Core::new(Arc::new(plan), pool, metrics)),
-            permits: Arc::new(Semaphore::new(permits(&limits) as usize)),
+            budget: Budget::new(limits.bytes),
             states: Mutex::default(),
             limits,
             owned: Mutex::new(JoinSet::new()),
@@ -166,13 +172,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`].
     pub async fn run_request(&self, request: Request, rows: RecordBatch) -> Result<Reply, RunError> {
-        let permit = match Arc::clone(&self.shared.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::Closed) => return Err(RunError::Closed),
-            Err(TryAcquireError::NoPermits) => {
-                Arc::clone(&self.shared.permits).acquire_owned().await.map_err(|_| RunError::Closed)?
-            }
-        };
+        let permit = self.shared.admission.enter().await.map_err(|_| RunError::Closed)?;
         self.fitting(permit, request, rows).await
     }
 
@@ -181,33 +181,36 @@ impl Engine {
     /// # Errors
     /// [`RunError::Overloaded`], or as [`Engine::run`].
     pub async fn try_run(&self, request: Request, rows: RecordBatch) -> Result<Reply, RunError> {
-        self.fitting(self.shared.permit()?, request, rows).await
+        let permit = self.shared.permit(request.priority)?;
+        self.fitting(permit, request, rows).await
     }
 
     /// Whether a request would be let in right now: asked before anything is spent on one that would not. Counts a refusal.
     ///
     /// # Errors
     /// [`RunError::Overloaded`] or [`RunError::Closed`].
-    pub fn check_room(&self) -> Result<(), RunError> {
+    pub fn check_room(&self, priority: Priority) -> Result<(), RunError> {
         // The permit goes back at once; whoever comes to run takes one of its own.
-        self.shared.permit().map(drop)
+        self.shared.permit(priority).map(drop)
+    }
+
+    /// Reserves bytes for the body of a request, to be held until it is answered. Counts a refusal.
+    ///
+    /// # Errors
+    /// [`RunError::Overloaded`] when the bodies under way have as many as [`Limits::bytes`] allows.
+    pub fn reserve(&self, bytes: usize) -> Result<Reserved, RunError> {
+        self.shared.budget.reserve(bytes).ok_or_else(|| {
+            self.shared.core.metrics.refused.inc();
+            RunError::Overloaded
+        })
     }
 
     /// Takes no more runs, and waits until those under way and their tails have ended.
     pub async fn close(&self) {
-        let all = permits(&self.shared.limits);
-        // Every permit back means that every run and every tail has ended.
-        let ended = self.shared.permits.acquire_many(all).await;
-        self.shared.permits.close();
-        drop(ended);
+        self.shared.admission.close().await;
     }
 
-    async fn fitting(
-        &self,
-        permit: OwnedSemaphorePermit,
-        request: Request,
-        rows: RecordBatch,
-    ) -> Result<Reply, RunError> {
+    async fn fitting(&self, permit: Permit, request: Request, rows: RecordBatch) -> Result<Reply, RunError> {
         let rows = with_schema_of(self.plan().input_schema(), rows)?;
         let (mut admitted, request) = self.shared.admit(request, rows.num_rows());
         self.shared.alone(permit, &mut admitted, request, rows).await
@@ -215,10 +218,10 @@ impl Engine {
 }
 
 impl Shared {
-    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, RunError> {
-        Arc::clone(&self.permits).try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::Closed => RunError::Closed,
-            TryAcquireError::NoPermits => {
+    pub(crate) fn permit(&self, priority: Priority) -> Result<Permit, RunError> {
+        self.admission.try_enter(priority).map_err(|refusal| match refusal {
+            Refusal::Closed => RunError::Closed,
+            Refusal::Full => {
                 self.core.metrics.refused.inc();
                 RunError::Overloaded
             }
@@ -233,13 +236,23 @@ impl Shared {
         }
         self.core.metrics.in_flight.inc();
         let run = RunId(self.next_run.fetch_add(1, Relaxed));
-        (Admitted { metrics: &self.core.metrics, run, start, rows, ended: false }, request)
+        (
+            Admitted {
+                metrics: &self.core.metrics,
+                admission: &self.admission,
+                run,
+                start,
+                rows,
+                ended: false,
+            },
+            request,
+        )
     }
 
     /// A run for one request.
     pub(crate) async fn alone(
         &self,
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
         admitted: &mut Admitted<'_>,
         request: Request,
         rows: RecordBatch,
@@ -261,7 +274,7 @@ impl Shared {
     }
 
     /// The rest of a run, after its reply. It holds the run's permit, so tails are bounded as runs are.
-    pub(crate) fn start_tail(&self, mut state: Box<State>, cx: RunCx, permit: OwnedSemaphorePermit) {
+    pub(crate) fn start_tail(&self, mut state: Box<State>, cx: RunCx, permit: Permit) {
         // The task owns the core and not the engine: when the engine goes, so does its `JoinSet` and with it the tail.
         let core = Arc::clone(&self.core);
         let cx = cx.with_deadline(now().checked_add(self.limits.tail));
@@ -275,13 +288,7 @@ impl Shared {
     }
 
     /// The tail of one of the requests that shared a run.
-    pub(crate) fn start_tail_of(
-        &self,
-        state: &State,
-        share: &Share,
-        rows: &Range<usize>,
-        permit: OwnedSemaphorePermit,
-    ) {
+    pub(crate) fn start_tail_of(&self, state: &State, share: &Share, rows: &Range<usize>, permit: Permit) {
         match state.cut(&self.core, rows) {
             Ok(state) if state.has_tail(&self.core) => {
                 let cx = RunCx::new(share.run, share.request.clone(), share.rows, now)
@@ -303,13 +310,10 @@ impl Shared {
     }
 }
 
+/// A run that failed by then failed at once.
+const SOON: Duration = Duration::from_millis(1);
 /// So many states are kept; a state too many is freed.
 const STOCK: usize = 64;
-
-/// Runs at once, as permits of a semaphore.
-fn permits(limits: &Limits) -> u32 {
-    u32::try_from(limits.runs.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX)
-}
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -320,6 +324,7 @@ impl std::fmt::Debug for Engine {
 /// A request under way: whatever way it ends, it is counted.
 pub(crate) struct Admitted<'e> {
     metrics: &'e GraphMetrics,
+    admission: &'e Admission,
     pub(crate) run: RunId,
     start: Instant,
     rows: usize,
@@ -332,7 +337,13 @@ impl Admitted<'_> {
         self.ended = true;
         metrics.in_flight.dec();
         metrics.rows.inc_by(self.rows as u64);
-        metrics.seconds.observe(now().saturating_duration_since(self.start).as_secs_f64());
+        let end = now();
+        let took = end.saturating_duration_since(self.start);
+        metrics.seconds.observe(took.as_secs_f64());
+        // One that failed at once says nothing about how long runs take.
+        if ok || took > SOON {
+            self.admission.ended(self.start, end);
+        }
         if ok { &metrics.ok } else { &metrics.failed }.inc();
     }
 }

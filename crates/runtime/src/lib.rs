@@ -4,6 +4,7 @@
 //! cancels the run at once. Steps that answer at once run inline; steps that wait are polled inside the run; steps that
 //! compute run inline when they are measured cheap, else on a bounded pool of threads.
 
+mod admission;
 mod core;
 mod cost;
 mod door;
@@ -21,6 +22,7 @@ mod serial;
 mod state;
 pub mod testkit;
 
+pub use admission::Reserved;
 pub use door::{Append, Door, Gather, Portion};
 pub use engine::{Engine, EngineError, Limits};
 pub use error::RunError;

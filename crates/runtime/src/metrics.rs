@@ -22,6 +22,7 @@ pub struct Metrics {
     seconds: HistogramVec,
     shared_rows: HistogramVec,
     in_flight: IntGaugeVec,
+    concurrency_limit: IntGaugeVec,
     step_errors: IntCounterVec,
     step_failed_rows: IntCounterVec,
     step_degraded: IntCounterVec,
@@ -55,6 +56,11 @@ impl Metrics {
         let in_flight =
             IntGaugeVec::new(Opts::new("millstream_runs_in_flight", "Runs under way"), &["graph"])?;
         registry.register(Box::new(in_flight.clone()))?;
+        let concurrency_limit = IntGaugeVec::new(
+            Opts::new("millstream_runs_limit", "Runs that may be under way now"),
+            &["graph"],
+        )?;
+        registry.register(Box::new(concurrency_limit.clone()))?;
         Ok(Self {
             runs: counter("millstream_runs_total", "Runs by outcome", &["graph", "outcome"])?,
             rows: counter("millstream_rows_total", "Rows of requests that were run", &["graph"])?,
@@ -77,6 +83,7 @@ impl Metrics {
             seconds,
             shared_rows,
             in_flight,
+            concurrency_limit,
             registry,
         })
     }
@@ -97,6 +104,7 @@ impl Metrics {
             seconds: self.seconds.with_label_values(&[graph]),
             shared_rows: self.shared_rows.with_label_values(&[graph]),
             in_flight: self.in_flight.with_label_values(&[graph]),
+            concurrency_limit: self.concurrency_limit.with_label_values(&[graph]),
             tap_panics: self.tap_panics.with_label_values(&[graph]),
             graph: graph.to_owned(),
             step_errors: self.step_errors.clone(),
@@ -116,6 +124,7 @@ pub(crate) struct GraphMetrics {
     pub(crate) seconds: Histogram,
     pub(crate) shared_rows: Histogram,
     pub(crate) in_flight: IntGauge,
+    pub(crate) concurrency_limit: IntGauge,
     pub(crate) tap_panics: IntCounter,
     graph: String,
     step_errors: IntCounterVec,

@@ -27,9 +27,9 @@ use arrow::{
 use futures_util::future::poll_fn;
 use millstream_graph::{Request, Share};
 use smallvec::SmallVec;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
-use crate::{Engine, RunError, run::now};
+use crate::{Engine, RunError, admission::Permit, run::now};
 pub use gather::{Append, Gather};
 use habits::{Crowd, Patience};
 pub use portion::Portion;
@@ -123,7 +123,7 @@ impl<G: Gather> Door<G> {
         let part = self.gather.fit(part)?;
         let rows = self.gather.rows(&part);
         let shared = &*self.engine.shared;
-        let permit = shared.permit()?;
+        let permit = shared.permit(request.priority)?;
         let (mut admitted, request) = shared.admit(request, rows);
         if !self.shares || rows == 0 || rows >= self.rows || !self.patience.shares() {
             let batch = self.batch_of(part)?;
@@ -161,7 +161,7 @@ impl<G: Gather> Door<G> {
     fn enter(
         &self,
         share: Share,
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
         part: G::Part,
     ) -> (Option<u64>, oneshot::Receiver<Outcome>) {
         let (answer, told) = oneshot::channel();

@@ -14,6 +14,7 @@ use tokio::{
 use super::Portion;
 use crate::{
     Reply, RunError,
+    admission::Permit,
     engine::Shared,
     run::{now, reply},
 };
@@ -23,7 +24,7 @@ pub(super) type Entries = SmallVec<[Entry; 1]>;
 /// One request of a shared run.
 pub(super) struct Entry {
     pub(super) share: Share,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: Permit,
     pub(super) answer: oneshot::Sender<Outcome>,
 }
 
@@ -37,7 +38,7 @@ pub(super) enum Outcome {
 /// The rows of a request that runs alone after all, and what it holds.
 pub(super) struct Alone {
     pub(super) batch: RecordBatch,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: Permit,
     /// The door's, when nobody else came.
     pub(super) slot: Option<OwnedSemaphorePermit>,
 }

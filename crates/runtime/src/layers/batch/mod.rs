@@ -221,7 +221,7 @@ impl<S: Step> Step for Batcher<S> {
         let mut requests = cx.requests();
         let request = match (requests.next(), requests.next()) {
             (Some((request, _)), None) => request.clone(),
-            _ => Request { id: None, deadline: cx.deadline(), trace: None },
+            _ => Request { deadline: cx.deadline(), ..Request::default() },
         };
         let share = Share { run: cx.run(), request, rows: rows.len() };
         let (item, answer) = Item::new(rows, share, bytes, now(), cx.deadline());
