@@ -3,19 +3,9 @@
 use std::{
     future::Future,
     ops::{Deref, DerefMut, Range},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
-
-use arrow::{
-    array::RecordBatch,
-    datatypes::{Field, Schema, SchemaRef},
-};
-use millstream_graph::{Plan, Priority, Request, RunCx, RunId, Share};
-use tokio::task::JoinSet;
 
 use crate::{
     Metrics, Reply, RunError,
@@ -25,7 +15,16 @@ use crate::{
     pool::Pool,
     run::{drive, now, reply},
     state::State,
+    sync::{
+        Mutex, PoisonError, Tasks,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Field, Schema, SchemaRef},
+};
+use millstream_graph::{Plan, Priority, Request, RunCx, RunId, Share};
 
 /// What an engine may use at once.
 #[derive(Clone, Debug)]
@@ -98,7 +97,7 @@ pub(crate) struct Shared {
     /// States of finished runs, for the next ones: the last first, because its memory is still near.
     states: Stock,
     /// Tails and shared runs under way; dropped, and so cancelled, with the engine.
-    owned: Mutex<JoinSet<()>>,
+    owned: Mutex<Tasks>,
     next_run: AtomicU64,
 }
 
@@ -142,7 +141,7 @@ impl Engine {
             budget: Budget::new(limits.bytes),
             states: Mutex::default(),
             limits,
-            owned: Mutex::new(JoinSet::new()),
+            owned: Mutex::default(),
             next_run: AtomicU64::new(1),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -305,7 +304,6 @@ impl Shared {
     /// Runs what no caller waits for alone. It ends with the engine.
     pub(crate) fn own(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-        while owned.try_join_next().is_some() {}
         owned.spawn(task);
     }
 }

@@ -3,14 +3,14 @@
 //! A panic is an error of one run. One that comes on every call is a defect that unwinding and logging only make dearer, so after
 //! some in a row the step answers at once that it is not there. Until a step has panicked this costs one load per call.
 
-use std::{
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use millstream_graph::{ErrorKind, StepError, StepId, StepResult};
 
-use crate::run::now;
+use crate::{
+    run::now,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+};
 
 /// Panics without an answer in between after which a step is left alone.
 const IN_A_ROW: u32 = 10;

@@ -20,6 +20,7 @@ mod reply;
 mod run;
 mod serial;
 mod state;
+mod sync;
 pub mod testkit;
 
 pub use admission::Reserved;

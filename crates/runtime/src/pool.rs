@@ -14,17 +14,15 @@ use crate::panics;
 /// Threads for compute jobs. Confined to this file, so that another pool is a change in one place.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    threads: Arc<rayon::ThreadPool>,
+    threads: Arc<Threads>,
     /// Jobs running or queued. When full, runs wait: a run holds at most as many jobs as it has steps.
     slots: Arc<Semaphore>,
 }
 
 impl Pool {
     pub(crate) fn new(threads: usize, queue: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
-        let name = |thread| format!("millstream-compute-{thread}");
-        let threads = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build()?;
-        let slots = Arc::new(Semaphore::new(threads.current_num_threads() + queue));
-        Ok(Self { threads: Arc::new(threads), slots })
+        let slots = Arc::new(Semaphore::new(threads + queue));
+        Ok(Self { threads: Arc::new(Threads::new(threads)?), slots })
     }
 
     /// Runs `job` on the pool and answers its result and what it took.
@@ -51,6 +49,37 @@ impl Compute for Pool {
     fn run(&self, job: Job) -> StepFuture<'static> {
         let pool = self.clone();
         Box::pin(async move { pool.run(job).await.0 })
+    }
+}
+
+#[cfg(not(feature = "shuttle"))]
+struct Threads(rayon::ThreadPool);
+
+#[cfg(not(feature = "shuttle"))]
+impl Threads {
+    fn new(threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let name = |thread| format!("millstream-compute-{thread}");
+        rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build().map(Self)
+    }
+
+    fn spawn(&self, job: impl FnOnce() + Send + 'static) {
+        self.0.spawn(job);
+    }
+}
+
+/// In tests of interleavings every job has a thread of the model checker's.
+#[cfg(feature = "shuttle")]
+struct Threads;
+
+#[cfg(feature = "shuttle")]
+impl Threads {
+    #[expect(clippy::unnecessary_wraps, reason = "as the real one")]
+    fn new(_: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        Ok(Self)
+    }
+
+    fn spawn(&self, job: impl FnOnce() + Send + 'static) {
+        shuttle::thread::spawn(job);
     }
 }
 

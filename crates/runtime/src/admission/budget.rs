@@ -1,9 +1,8 @@
 //! A bound on the bytes of requests under way.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::Arc;
+
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The bytes that requests of one engine may hold at once.
 pub(crate) struct Budget {

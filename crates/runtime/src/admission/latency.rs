@@ -1,9 +1,8 @@
 //! How long the runs of a short time took: a histogram that all threads write to without a lock.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Four buckets per power of two, from 16 us on; the last takes everything longer than a minute.
 const BUCKETS: usize = 90;

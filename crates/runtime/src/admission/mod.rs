@@ -5,10 +5,7 @@ mod gradient;
 mod latency;
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,7 +13,14 @@ use millstream_graph::Priority;
 use prometheus::IntGauge;
 use tokio::sync::{Semaphore, TryAcquireError};
 
-use crate::{Limits, run::now};
+use crate::{
+    Limits,
+    run::now,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
 pub(crate) use budget::Budget;
 pub use budget::Reserved;
 use gradient::Gradient;

@@ -1,6 +1,6 @@
 //! What a door learns from what came before.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Whether others are to be expected. To let others come costs a turn of the scheduler, which wakes a second thread to look for
 /// work; where requests come one by one, that would be the dearest part of many.

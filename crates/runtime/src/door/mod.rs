@@ -14,10 +14,7 @@ mod habits;
 mod portion;
 mod together;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-};
+use std::{sync::Arc, task::Poll};
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -29,7 +26,12 @@ use millstream_graph::{Request, Share};
 use smallvec::SmallVec;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::{Engine, RunError, admission::Permit, run::now};
+use crate::{
+    Engine, RunError,
+    admission::Permit,
+    run::now,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 pub use gather::{Append, Gather};
 use habits::{Crowd, Patience};
 pub use portion::Portion;

@@ -17,6 +17,7 @@ use crate::{
     admission::Permit,
     engine::Shared,
     run::{now, reply},
+    sync::point,
 };
 
 pub(super) type Entries = SmallVec<[Entry; 1]>;
@@ -57,6 +58,7 @@ impl Entry {
     /// Whether the caller is there and has time.
     pub(super) fn waits(&self, now: Option<Instant>) -> bool {
         let late = self.share.request.deadline.zip(now).is_some_and(|(deadline, now)| now >= deadline);
+        point();
         !late && !self.answer.is_closed()
     }
 }

@@ -1,14 +1,17 @@
 //! A breaker: stops calling a step whose calls keep failing.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use arrow::datatypes::SchemaRef;
 use millstream_graph::{ErrorKind, Input, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work};
 
-use crate::run::now;
+use crate::{
+    run::now,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// Calls are counted over so many seconds.
 const WINDOW: usize = 10;

@@ -3,19 +3,19 @@
 mod call;
 mod queue;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arrow::{array::Array, datatypes::SchemaRef};
 use millstream_graph::{
     Compute, Effect, ErrorKind, Input, Request, RowFlow, RunCx, SchemaError, Share, Signature, Step,
     StepError, StepResult, Work,
 };
-use tokio::{sync::Notify, task::JoinSet, time::timeout_at};
+use tokio::{sync::Notify, time::timeout_at};
 
-use crate::run::now;
+use crate::{
+    run::now,
+    sync::{Mutex, MutexGuard, PoisonError, Tasks},
+};
 use call::call;
 use queue::{Item, Queue};
 
@@ -37,7 +37,7 @@ pub struct Batcher<S> {
     rules: Rules,
     shared: Arc<Shared>,
     /// Calls under way; dropped, and so cancelled, with the layer.
-    tasks: Mutex<JoinSet<()>>,
+    tasks: Mutex<Tasks>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,6 @@ impl<S: Step> Batcher<S> {
             self.shared.full.notify_waiters();
         }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
         while state.workers < rules.calls && state.workers - state.busy < wanted {
             state.workers += 1;
             tasks.spawn(work(Arc::clone(&self.inner), Arc::clone(&self.shared), rules, jobs.cloned()));

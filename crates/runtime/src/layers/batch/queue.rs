@@ -1,15 +1,12 @@
 //! Items that wait for a call, and which of their rows go into the next one.
 
-use std::{
-    collections::VecDeque,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Instant};
 
 use arrow::{array::RecordBatch, compute::concat_batches};
 use millstream_graph::{FailedRows, Output, Rows, Share, StepError, StepResult};
 use tokio::sync::oneshot;
+
+use crate::sync::{Mutex, PoisonError, point};
 
 /// What one call of the layer brought, and who waits for its answer.
 pub(super) struct Item {
@@ -58,6 +55,7 @@ impl Item {
     /// Whether somebody still waits for the answer and has time to.
     fn waits(&self, now: Instant) -> bool {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        point();
         let open = answer.to.as_ref().is_some_and(|to| !to.is_closed());
         open && self.deadline.is_none_or(|deadline| now < deadline)
     }
