@@ -24,6 +24,7 @@ mod step;
 mod steps;
 pub mod suggest;
 mod svg;
+mod waiting;
 
 pub use compile_error::{CompileError, CompileErrors};
 pub use cx::{Compute, Priority, Request, RunCx, RunId, Share};
@@ -42,3 +43,4 @@ pub use step::{
     Token, Work,
 };
 pub use steps::{JoinHow, JoinOn};
+pub use waiting::{Stop, Waiting, when_nobody_waits};

@@ -1,6 +1,9 @@
 //! One session of a model, with the tensors it keeps for single rows.
 
+use std::sync::Arc;
+
 use half::f16;
+use millstream_graph::when_nobody_waits;
 use ort::{
     memory::Allocator,
     session::{
@@ -26,6 +29,8 @@ pub(crate) struct Instance {
     /// One tensor per input, shaped for one row: single rows are copied into these instead of making new ones.
     kept: Vec<DynTensor>,
     selections: Vec<Selection>,
+    /// By which another thread can end a run; `None` when the runtime has no memory for it.
+    ending: Option<Arc<RunOptions>>,
 }
 
 /// Which outputs a run asks for. What nobody asks for is not even made into a value.
@@ -42,7 +47,8 @@ const MAX_SELECTIONS: usize = 16;
 
 impl Instance {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, kept: Vec::new(), selections: Vec::new() }
+        let ending = RunOptions::new().ok().map(Arc::new);
+        Self { session, kept: Vec::new(), selections: Vec::new(), ending }
     }
 
     /// Makes the tensors for single rows, when every other dimension of every input is known.
@@ -102,20 +108,51 @@ impl Instance {
         if wanted.is_empty() {
             return read(&[]);
         }
+        let Some(ending) = self.ending.clone() else {
+            return self.run_to_end(info, inputs, wanted, read, None);
+        };
+        let end = Arc::clone(&ending);
+        // A run that cannot be ended goes on to its end, unread.
+        let Some(stop) = when_nobody_waits(move || drop(end.terminate())) else {
+            return self.run_to_end(info, inputs, wanted, read, None);
+        };
+        let answer = self.run_to_end(info, inputs, wanted, read, Some(&ending));
+        if stop.was_called() {
+            ending.unterminate().map_err(runtime)?;
+        }
+        answer
+    }
+
+    fn run_to_end(
+        &mut self,
+        info: &ModelInfo,
+        inputs: &[Tensor<'_>],
+        wanted: &[usize],
+        read: &mut Read<'_>,
+        ending: Option<&RunOptions>,
+    ) -> Result<(), ModelError> {
         let at = self.selection(info, wanted)?;
         let selection = &self.selections[at];
+        let selected: SmallVec<[usize; 4]> = (0..wanted.len()).collect();
         // The binding shares the kept tensors' memory, so it sees what is filled in.
         if let Some(binding) = &selection.one_row
             && fill(&mut self.kept, inputs)
             // A model may put out another shape than it showed before; the run below then says what it is.
-            && let Ok(outputs) = self.session.run_binding(binding)
+            && let Ok(outputs) = match ending {
+                None => self.session.run_binding(binding),
+                Some(ending) => self.session.run_binding_with_options(binding, ending),
+            }
         {
-            return hand_over(info, &outputs, wanted, read);
+            return hand_over(info, &outputs, wanted, &selected, read);
         }
         let values =
             inputs.iter().map(tensor_value).collect::<Result<SmallVec<[SessionInputValue<'_>; 4]>, _>>()?;
-        let outputs = self.session.run_with_options(&values[..], &selection.any_rows).map_err(runtime)?;
-        hand_over(info, &outputs, wanted, read)
+        // Options that select outputs cannot be shared with the thread that ends the run; those that can be answer all of them.
+        let (outputs, places) = match ending {
+            None => (self.session.run_with_options(&values[..], &selection.any_rows), &selected[..]),
+            Some(ending) => (self.session.run_with_options(&values[..], ending), wanted),
+        };
+        hand_over(info, &outputs.map_err(runtime)?, wanted, places, read)
     }
 
     fn selection(&mut self, info: &ModelInfo, wanted: &[usize]) -> Result<usize, ModelError> {
@@ -251,10 +288,11 @@ fn hand_over(
     info: &ModelInfo,
     outputs: &SessionOutputs<'_>,
     wanted: &[usize],
+    places: &[usize],
     read: &mut Read<'_>,
 ) -> Result<(), ModelError> {
     let mut held: SmallVec<[Held<'_>; 2]> = SmallVec::new();
-    for (place, &output) in wanted.iter().enumerate() {
+    for (&place, &output) in places.iter().zip(wanted) {
         held.push(hold(&outputs[place], &info.outputs[output].name)?);
     }
     let texts: Vec<Vec<&str>> = held

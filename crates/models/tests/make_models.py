@@ -185,6 +185,25 @@ def main():
         {"at": np.int64([1, 0])},
     )
 
+    # Goes round as often as its largest input says: a run can last as long as a test wants.
+    body = h.make_graph(
+        [h.make_node("Add", ["sum", "sum"], ["next"]), h.make_node("Identity", ["more"], ["goes_on"])], "body",
+        [value("round", T.INT64), value("more", T.BOOL), value("sum", T.FLOAT, "N", 1)],
+        [value("goes_on", T.BOOL), value("next", T.FLOAT, "N", 1)],
+    )
+    model(
+        "rounds",
+        [
+            h.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+            h.make_node("Cast", ["most"], ["rounds"], to=T.INT64),
+            h.make_node("Loop", ["rounds", "", "x"], ["y"], body=body),
+        ],
+        [value("x", T.FLOAT, "N", 1)],
+        [value("y", T.FLOAT, "N", 1)],
+        # Equal ones, so that a row alone is answered as in its batch.
+        inputs_are={"x": np.float32([[3], [3]])},
+    )
+
     # Weights in a file of their own, as large models have them.
     outside = numpy_helper.from_array(np.float32([[1, 2], [3, 4]]), "w")
     onnx.external_data_helper.set_external_data(outside, "weights.bin", offset=0, length=16)

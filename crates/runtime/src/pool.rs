@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_graph::{Compute, Job, StepError, StepFuture, StepResult};
+use millstream_graph::{Compute, Job, StepError, StepFuture, StepResult, Waiting};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::panics;
@@ -27,21 +27,33 @@ impl Pool {
 
     /// Runs `job` on the pool and answers its result and what it took.
     ///
-    /// Dropping the future abandons the job: one that has not started never does, one that has finishes unread.
+    /// Dropping the future abandons the job: one that has not started never does, one that has is told that nobody waits, and
+    /// whether it stops or finishes is not read.
     pub(crate) async fn run(&self, job: Job) -> (StepResult, Duration) {
         let closed = || (Err(StepError::internal("the compute pool is closed")), Duration::ZERO);
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return closed() };
         let (done, result) = oneshot::channel();
+        let waiter = Waiter(Arc::default());
+        let waiting = Arc::clone(&waiter.0);
         self.threads.spawn(move || {
             // The slot is released by the job, not by this future: a cancelled run must not let
             // a second job onto a thread that is still busy with the first.
             let _slot = slot;
             if !done.is_closed() {
                 // Nobody reads the answer of a run that was dropped meanwhile.
-                let _ = done.send(timed(job));
+                let _ = done.send(waiting.during(|| timed(job)));
             }
         });
         result.await.unwrap_or_else(|_| closed())
+    }
+}
+
+/// Tells a job that nobody waits for it when it is dropped, which after its end does nothing.
+struct Waiter(Arc<Waiting>);
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.0.gone();
     }
 }
 

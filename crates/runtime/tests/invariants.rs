@@ -19,7 +19,7 @@ use arrow::{
 };
 use millstream_graph::{
     ErrorKind, FailedRows, Graph, Input, JoinOn, OnError, Output, PortRef, Request, RunCx, SchemaError,
-    Signature, Step, StepError, Substitute, Tap, Work,
+    Signature, Step, StepError, Substitute, Tap, Work, when_nobody_waits,
 };
 use millstream_runtime::{
     Engine, Limits, Reply, RunError,
@@ -449,6 +449,38 @@ async fn a_step_that_keeps_panicking_is_left_alone_and_then_tried_again() {
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(reasons(30).await.is_empty());
     assert_eq!(calls.calls(), 95, "no other step notices");
+}
+
+/// Computes until nobody waits for it, and says when it starts and when it ends.
+struct Endless(Sender<&'static str>);
+
+impl Step for Endless {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        Ok(Signature::row_wise(Arc::clone(&inputs[0])))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
+        let said = self.0.clone();
+        Work::Compute(Box::new(move || {
+            let (stop, stopped) = std::sync::mpsc::channel();
+            let _stop = when_nobody_waits(move || stop.send(()).unwrap());
+            said.send("started").unwrap();
+            stopped.recv().unwrap();
+            said.send("stopped").unwrap();
+            input.rows(0).map(Output::one)
+        }))
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_has_started_hears_that_its_run_has_gone() {
+    let (said, heard) = std::sync::mpsc::channel();
+    let engine = engine_of(|graph| graph.step("endless", graph.input(), Endless(said)));
+    let mut run = Box::pin(engine.run(rows! { id: [1i64] }));
+    assert!(poll_once(&mut run).is_pending());
+    assert_eq!(heard.recv().unwrap(), "started");
+    drop(run);
+    assert_eq!(heard.recv().unwrap(), "stopped");
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! Every fixture answers what Python's ONNX Runtime answers for it: in one batch, row by row, and from many threads.
 
+use std::sync::Arc;
+
+use millstream_graph::Waiting;
 use millstream_models::{Data, Model, Tensor, Value};
 use serde_json::Value as Json;
 
@@ -140,4 +143,44 @@ fn a_failed_run_leaves_the_instance_usable() {
         assert!(run(&[0, 7]).is_err());
         assert_eq!(run(at).unwrap(), at.iter().map(|&at| [0.25, 0.75][at as usize]).collect::<Vec<f32>>());
     }
+}
+
+/// A model that goes round and round is ended when nobody waits for its answer, before it starts or in the middle of it, and
+/// its session is as good as before.
+#[test]
+fn a_run_that_nobody_waits_for_is_ended() {
+    let model = load(DATA, "rounds", 1).unwrap_or_else(|error| panic!("{error}"));
+    let run = |rounds: f32| {
+        let mut seen = Vec::new();
+        // Two rows, so that nothing is bound in advance.
+        let x = Tensor { shape: &[2, 1], data: Data::F32(&[rounds, 0.0]) };
+        let answer = model.run(&[x], &[0], &mut |values| {
+            if let [Value::Tensor(Tensor { data: Data::F32(y), .. })] = values {
+                seen.extend(y.iter().copied());
+            }
+            Ok(())
+        });
+        answer.map(|()| seen)
+    };
+    // Some hours, if nothing ended it.
+    let hours = 1e12;
+    let waiting = Arc::new(Waiting::default());
+    waiting.gone();
+    assert!(waiting.during(|| run(hours)).is_err());
+    let waiting = Arc::new(Waiting::default());
+    let (started, start) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let ended = waiting.during(|| {
+                started.send(()).unwrap();
+                run(hours)
+            });
+            assert!(ended.is_err());
+        });
+        start.recv().unwrap();
+        waiting.gone();
+    });
+    let waiting = Arc::new(Waiting::default());
+    assert_eq!(waiting.during(|| run(3.0)).unwrap(), [24.0, 0.0]);
+    assert_eq!(run(3.0).unwrap(), [24.0, 0.0]);
 }
