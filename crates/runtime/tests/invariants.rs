@@ -452,7 +452,7 @@ async fn a_step_that_keeps_panicking_is_left_alone_and_then_tried_again() {
 }
 
 /// Computes until nobody waits for it, and says when it starts and when it ends.
-struct Endless(Sender<&'static str>);
+struct Endless(std::sync::mpsc::Sender<&'static str>);
 
 impl Step for Endless {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
