@@ -452,7 +452,7 @@ async fn a_step_that_keeps_panicking_is_left_alone_and_then_tried_again() {
 }
 
 /// Computes until nobody waits for it, and says when it starts and when it ends.
-struct Endless(std::sync::mpsc::Sender<&'static str>);
+struct Endless(std::sync::mpsc::SyncSender<&'static str>);
 
 impl Step for Endless {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
@@ -462,7 +462,7 @@ impl Step for Endless {
     fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
         let said = self.0.clone();
         Work::Compute(Box::new(move || {
-            let (stop, stopped) = std::sync::mpsc::channel();
+            let (stop, stopped) = std::sync::mpsc::sync_channel(1);
             let _stop = when_nobody_waits(move || stop.send(()).unwrap());
             said.send("started").unwrap();
             stopped.recv().unwrap();
@@ -474,7 +474,7 @@ impl Step for Endless {
 
 #[tokio::test]
 async fn a_job_that_has_started_hears_that_its_run_has_gone() {
-    let (said, heard) = std::sync::mpsc::channel();
+    let (said, heard) = std::sync::mpsc::sync_channel(1);
     let engine = engine_of(|graph| graph.step("endless", graph.input(), Endless(said)));
     let mut run = Box::pin(engine.run(rows! { id: [1i64] }));
     assert!(poll_once(&mut run).is_pending());

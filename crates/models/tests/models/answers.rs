@@ -168,7 +168,7 @@ fn a_run_that_nobody_waits_for_is_ended() {
     waiting.gone();
     assert!(waiting.during(|| run(hours)).is_err());
     let waiting = Arc::new(Waiting::default());
-    let (started, start) = std::sync::mpsc::channel();
+    let (started, start) = std::sync::mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let ended = waiting.during(|| {
