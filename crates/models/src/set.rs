@@ -1,7 +1,7 @@
 //! The models of a project, by name.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,8 +13,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    Columns, Ensemble, EnsembleSettings, Keep, LoadError, LoadOptions, Model, ModelStep, Nulls, OnnxModel,
-    Pick,
+    CheckedModel, Columns, Ensemble, EnsembleSettings, Keep, LoadError, LoadOptions, Model, ModelStep, Nulls,
+    OnnxModel, Pick,
 };
 
 /// Where a model is, and how it is loaded.
@@ -61,6 +61,7 @@ pub struct ModelSetError {
 #[derive(Clone, Default)]
 pub struct ModelSet {
     models: BTreeMap<String, Arc<dyn Model>>,
+    files: BTreeSet<PathBuf>,
 }
 
 impl ModelSet {
@@ -78,8 +79,16 @@ impl ModelSet {
                 sha256: spec.sha256.clone(),
                 ..LoadOptions::default()
             };
-            match OnnxModel::load(name, root, &spec.path, &options) {
-                Ok(model) => set = set.with(name, Arc::new(model)),
+            let loaded = CheckedModel::read(root, &spec.path, &options.limits)
+                .map_err(LoadError::from)
+                .and_then(|checked| Ok((OnnxModel::from_checked(name, &checked, &options)?, checked)));
+            match loaded {
+                Ok((model, checked)) => {
+                    let folder = spec.path.parent().unwrap_or(Path::new(""));
+                    set.files.insert(spec.path.clone());
+                    set.files.extend(checked.data_files().map(|file| folder.join(file)));
+                    set = set.with(name, Arc::new(model));
+                }
                 Err(reason) => {
                     errors.push(ModelSetError { name: name.clone(), path: spec.path.clone(), reason })
                 }
@@ -103,6 +112,11 @@ impl ModelSet {
     /// Every model, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn Model>)> {
         self.models.iter().map(|(name, model)| (name.as_str(), model))
+    }
+
+    /// The files that loading read, relative to the project's folder: the models' own and those that their data lies in.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(PathBuf::as_path)
     }
 
     /// The model named `name`, or an error with the closest name.

@@ -1,12 +1,8 @@
 //! The HTTP server: routes, connections, and how it stops.
 
 use std::{
-    convert::Infallible,
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
@@ -18,49 +14,52 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
-use http::{Request, StatusCode, header::CONTENT_TYPE};
-use http_body_util::{Either, Full};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+use http::{
+    HeaderValue, Request, StatusCode, Version,
+    header::{CONNECTION, CONTENT_TYPE},
 };
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
 use millstream_graph::suggest;
 use millstream_runtime::{Limits, Metrics};
 use prometheus::{Encoder, TextEncoder};
 use serde_json::json;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use crate::{
+    connections::{ConnectionLimits, Connections},
     describe,
     project::{Project, ProjectError},
-    service::{GraphService, json_answer},
+    refusals::{Refusals, Refused},
+    service::{Answer, json_answer},
+    snapshot::{Shared, Snapshot, Terms},
     wire::DecodeLimits,
 };
 
-/// Connections at once; further ones wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 16_384;
-/// A client that has not sent its request's head by then is closed.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// tokio wakes a sleeping worker for a timer that is due before all others, and every request sets one. A timer that is always
 /// due sooner spares that wake.
 const TICK: Duration = Duration::from_millis(50);
 /// Where graphs are.
 const GRAPHS: &str = "/v1/graphs/";
-/// After a failed accept, such as for want of file descriptors, the next is tried only then.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
+/// Connections at once to the admin listener.
+const ADMIN_CONNECTIONS: usize = 64;
 /// The graphs of a project, served.
+///
+/// What is served may be replaced while it is, by a [`Reloader`](crate::Reloader).
 pub struct Server {
     shared: Arc<Shared>,
+    connections: ConnectionLimits,
+    admin: Option<(TcpListener, Router)>,
 }
 
-struct Shared {
-    project: String,
-    graphs: Vec<(String, GraphService)>,
-    metrics: Metrics,
-    stopping: AtomicBool,
+/// How a server ends when it was asked to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// The time that connections are still accepted: whoever sends requests here has to hear of the end first.
+    pub drain_delay: Duration,
+    /// The time in which everything ends, the drain delay included.
+    pub grace: Duration,
 }
 
 /// Why a project cannot be served.
@@ -89,60 +88,82 @@ impl Server {
     /// # Errors
     /// When an engine cannot start its threads, or a graph's columns cannot be carried as JSON.
     pub fn new(project: &Project, limits: &Limits, decode: DecodeLimits) -> Result<Self, ServeError> {
+        Self::with_connections(project, limits, decode, ConnectionLimits::default())
+    }
+
+    /// A server with other limits on connections.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn with_connections(
+        project: &Project,
+        limits: &Limits,
+        decode: DecodeLimits,
+        connections: ConnectionLimits,
+    ) -> Result<Self, ServeError> {
         let metrics = Metrics::new()?;
-        let mut graphs = Vec::new();
-        for name in project.graph_names() {
-            let engine = project.engine_with(name, limits.clone(), &metrics)?;
-            let service = GraphService::new(engine, decode)
-                .map_err(|source| ServeError::Columns { graph: name.to_owned(), source })?;
-            graphs.push((name.to_owned(), service));
-        }
-        let shared =
-            Shared { project: project.name().to_owned(), graphs, metrics, stopping: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(shared) })
+        let refusals = Refusals::new(metrics.registry())?;
+        let terms = Terms { limits: limits.clone(), decode, body: connections.body, metrics };
+        let first = Snapshot::new(project, &terms)?;
+        let shared = Arc::new(Shared::new(first, terms, refusals));
+        Ok(Self { shared, connections, admin: None })
+    }
+
+    /// Serves other routes, such as [`admin_router`](crate::admin_router), on a listener of their own.
+    #[must_use]
+    pub fn admin(mut self, listener: TcpListener, router: Router) -> Self {
+        self.admin = Some((listener, router));
+        self
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The routes, to mount in an application's own router.
     pub fn router(&self) -> Router {
-        let mut router = Router::new()
+        Router::new()
             .route("/livez", get(|| async { "ok" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .route("/openapi.json", get(openapi))
             .route("/v1/graphs", get(list))
-            .route("/v1/graphs/{graph}", axum::routing::any(unknown_graph))
+            .route("/v1/graphs/{graph}", axum::routing::any(graph))
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
-            .with_state(Arc::clone(&self.shared));
-        for (name, service) in &self.shared.graphs {
-            router = router.route_service(&format!("{GRAPHS}{name}"), service.clone());
-        }
-        router
+            .with_state(Arc::clone(&self.shared))
     }
 
-    /// Serves connections until `stop` is ready: then `readyz` says so, requests under way are answered within `grace`,
-    /// and tails are finished.
+    /// Serves connections until `stop` is ready, and ends within `grace`, as [`Server::serve_until`] does without a drain delay.
     ///
     /// # Errors
-    /// When the listener has no address.
+    /// As [`Server::serve_until`].
     pub async fn serve(
         self,
         listener: TcpListener,
         stop: impl Future<Output = ()>,
         grace: Duration,
     ) -> io::Result<()> {
-        let routes = Arc::new(Routes { router: self.router(), shared: Arc::clone(&self.shared) });
-        let mut connections = auto::Builder::new(TokioExecutor::new());
-        connections
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .pipeline_flush(true)
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(256);
-        let graceful = GracefulShutdown::new();
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let stop = async {
+            stop.await;
+            Ending { drain_delay: Duration::ZERO, grace }
+        };
+        self.serve_until(listener, stop).await
+    }
+
+    /// Serves connections until `stop` is ready. Then `readyz` says so and every answer asks its client to connect elsewhere,
+    /// while connections are accepted for the drain delay. What is under way then, and what still comes on open connections, is
+    /// answered, and tails are finished. Ends when that is done, or when the grace is over.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub async fn serve_until(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = Ending>,
+    ) -> io::Result<()> {
+        let (shared, router) = (Arc::clone(&self.shared), self.router());
+        let mut connections = Connections::new(self.connections.clone(), shared.refusals.clone());
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async {
             let mut tick = tokio::time::interval(TICK);
@@ -150,81 +171,96 @@ impl Server {
                 tick.tick().await;
             }
         });
-        tokio::pin!(stop);
-        loop {
-            while tasks.try_join_next().is_some() {}
-            let accept = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (slot, listener.accept().await)
-            };
-            let (slot, accepted) = tokio::select! {
-                biased;
-                () = &mut stop => break,
-                accepted = accept => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            // Replies are written whole; waiting to fill a packet only delays them.
-            let _ = stream.set_nodelay(true);
-            let routes = Arc::clone(&routes);
-            let service = service_fn(move |request| {
-                let routes = Arc::clone(&routes);
-                async move { routes.answer(request).await }
-            });
-            let connection = connections.serve_connection(TokioIo::new(stream), service).into_owned();
-            let connection = graceful.watch(connection);
-            tasks.spawn(async move {
-                let _slot = slot;
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection ended badly");
-                }
-            });
+        if let Some((listener, router)) = self.admin {
+            tasks.spawn(serve_admin(listener, router, self.connections.clone(), shared.refusals.clone()));
         }
-        self.shared.stopping.store(true, SeqCst);
+        let routes =
+            Arc::new(Routes { router, shared: Arc::clone(&shared), uri_bytes: self.connections.uri_bytes });
+        let service = Arc::new(move |request| {
+            let routes = Arc::clone(&routes);
+            async move { routes.answer(request).await }
+        });
+        let mut ending = None;
+        connections.accept(&listener, &service, async { ending = Some(stop.await) }).await;
+        let Ending { drain_delay, grace } = ending.unwrap_or_default();
+        let end = tokio::time::Instant::now() + grace;
+        shared.stopping.store(true, SeqCst);
+        connections.drain();
+        let delay = drain_delay.min(grace);
+        tracing::info!("stopping: requests are answered, connections are accepted for another {delay:?}");
+        if !delay.is_zero() {
+            connections.accept(&listener, &service, tokio::time::sleep(delay)).await;
+        }
         drop(listener);
-        tracing::info!("stopping: requests under way are answered");
         let drained = async {
-            graceful.shutdown().await;
-            for (_, service) in &self.shared.graphs {
-                service.engine().close().await;
-            }
+            connections.close().await;
+            shared.close().await;
         };
-        if tokio::time::timeout(grace, drained).await.is_err() {
+        if tokio::time::timeout_at(end, drained).await.is_err() {
             tracing::warn!("requests still under way after {grace:?} are cut off");
         }
         Ok(())
     }
 }
 
+/// Serves the admin routes until it is dropped.
+async fn serve_admin(listener: TcpListener, router: Router, limits: ConnectionLimits, refusals: Refusals) {
+    // A handful of callers; and the graphs' connections are no reason to refuse them.
+    let limits = ConnectionLimits { connections: ADMIN_CONNECTIONS, ..limits };
+    let service = Arc::new(move |request: Request<Incoming>| {
+        let router = router.clone();
+        async move {
+            match router.oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            }
+        }
+    });
+    Connections::new(limits, refusals).accept(&listener, &service, std::future::pending()).await;
+}
+
 /// Every route. Graphs, which is what a server is asked for all day, are found by their path alone; the router serves the rest.
 struct Routes {
     router: Router,
     shared: Arc<Shared>,
+    uri_bytes: usize,
 }
 
 impl Routes {
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<http::Response<Either<Full<Bytes>, Body>>, Infallible> {
-        let graph = request.uri().path().strip_prefix(GRAPHS);
-        if let Some((_, service)) =
-            graph.and_then(|graph| self.shared.graphs.iter().find(|(name, _)| name == graph))
+    async fn answer(&self, request: Request<Incoming>) -> http::Response<Either<Full<Bytes>, Body>> {
+        let close = request.version() < Version::HTTP_2;
+        let mut answer = self.routed(request).await;
+        if answer.status().is_client_error()
+            && let Some(Refused(reason)) = answer.extensions().get()
         {
-            return Ok(service.answer(request).await.map(Either::Left));
+            self.shared.refusals.count(reason);
         }
-        Ok(self.router.clone().oneshot(request).await?.map(Either::Right))
+        if close && self.shared.is_stopping() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    async fn routed(&self, request: Request<Incoming>) -> http::Response<Either<Full<Bytes>, Body>> {
+        let uri = request.uri();
+        if uri.path_and_query().is_some_and(|path| path.as_str().len() > self.uri_bytes) {
+            return uri_too_long(self.uri_bytes).map(Either::Left);
+        }
+        if let Some(name) = uri.path().strip_prefix(GRAPHS) {
+            let served = self.shared.live.load_full();
+            if let Some(service) = served.graph(name) {
+                return served.answer(service.answer(request)).await.map(Either::Left);
+            }
+        }
+        match self.router.clone().oneshot(request).await {
+            Ok(answer) => answer.map(Either::Right),
+            Err(never) => match never {},
+        }
     }
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    if shared.stopping.load(SeqCst) {
+    if shared.is_stopping() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping").into_response();
     }
     "ready".into_response()
@@ -232,7 +268,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let mut text = Vec::new();
-    match TextEncoder::new().encode(&shared.metrics.registry().gather(), &mut text) {
+    match TextEncoder::new().encode(&shared.terms.metrics.registry().gather(), &mut text) {
         Ok(()) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");
@@ -242,28 +278,49 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn openapi(State(shared): State<Arc<Shared>>) -> Response {
-    json_answer(StatusCode::OK, &describe::openapi(&shared.project, &shared.graphs)).into_response()
+    let served = shared.live.load_full();
+    json_answer(StatusCode::OK, &describe::openapi(&served.project, &served.graphs)).into_response()
 }
 
 async fn list(State(shared): State<Arc<Shared>>) -> Response {
-    let graph =
-        |(name, _): &(String, GraphService)| json!({ "name": name, "url": format!("/v1/graphs/{name}") });
-    let graphs: Vec<_> = shared.graphs.iter().map(graph).collect();
-    json_answer(StatusCode::OK, &json!({ "project": shared.project, "graphs": graphs })).into_response()
+    let served = shared.live.load_full();
+    let names = served.graphs.iter().map(|(name, _)| name);
+    let graphs: Vec<_> =
+        names.map(|name| json!({ "name": name, "url": format!("/v1/graphs/{name}") })).collect();
+    let body = json!({ "project": served.project, "version": served.version, "graphs": graphs });
+    json_answer(StatusCode::OK, &body).into_response()
 }
 
-async fn unknown_graph(State(shared): State<Arc<Shared>>, Path(graph): Path<String>) -> Response {
-    let known = shared.graphs.iter().map(|(name, _)| name.as_str());
-    let message = json!({ "error": suggest::unknown("graph", &graph, known), "code": "unknown_graph" });
-    json_answer(StatusCode::NOT_FOUND, &message).into_response()
+async fn graph(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Response {
+    let served = shared.live.load_full();
+    if let Some(service) = served.graph(&name) {
+        return served.answer(service.answer(request)).await.into_response();
+    }
+    let known = served.graphs.iter().map(|(name, _)| name.as_str());
+    refused(StatusCode::NOT_FOUND, "unknown_graph", &suggest::unknown("graph", &name, known)).into_response()
 }
 
 async fn unknown_route() -> Response {
-    let message = json!({ "error": "no such route; /openapi.json lists them", "code": "unknown_route" });
-    json_answer(StatusCode::NOT_FOUND, &message).into_response()
+    let message = "no such route; /openapi.json lists them";
+    refused(StatusCode::NOT_FOUND, "unknown_route", message).into_response()
 }
 
 async fn wrong_method() -> Response {
-    let message = json!({ "error": "this route takes GET", "code": "method_not_allowed" });
-    json_answer(StatusCode::METHOD_NOT_ALLOWED, &message).into_response()
+    refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this route takes GET").into_response()
+}
+
+fn uri_too_long(most: usize) -> Answer {
+    let message = format!("path and query have more than {most} bytes");
+    refused(StatusCode::URI_TOO_LONG, "uri_too_long", &message)
+}
+
+/// An answer to what does not become a run.
+fn refused(status: StatusCode, code: &'static str, message: &str) -> Answer {
+    let mut answer = json_answer(status, &json!({ "error": message, "code": code }));
+    answer.extensions_mut().insert(Refused(code));
+    answer
 }

@@ -3,15 +3,28 @@
 //! [`Project`] loads a project file; [`Server`] serves its graphs; [`GraphService`] serves one graph inside an
 //! application's own server.
 
+mod admin;
+mod body;
 pub mod cli;
+mod connections;
+mod deadline;
 mod describe;
 mod http;
 pub mod load;
 mod project;
+mod refusals;
+mod reload;
 mod service;
+mod snapshot;
+mod watch;
 pub mod wire;
 
-pub use crate::http::{ServeError, Server};
+pub use crate::http::{Ending, ServeError, Server};
+pub use admin::{AdminToken, TokenError, admin_router};
+pub use body::BodyLimits;
+pub use connections::ConnectionLimits;
 pub use project::{PROJECT_FILE, Project, ProjectError, ProjectGraph, kinds, project_schema};
+pub use reload::{Outcome, Reload, Reloader};
 pub use service::{ARROW_STREAM, Answer, GraphService};
+pub use watch::watch;
 pub use wire::DecodeLimits;

@@ -1,5 +1,7 @@
 //! A project file: feature sets, models and graphs together, loaded and compiled.
 
+mod files;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -17,6 +19,8 @@ use millstream_runtime::{Engine, EngineError, Limits, Metrics};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
+
+pub(crate) use files::{Files, Stamps};
 
 /// The name of a project's file in its folder.
 pub const PROJECT_FILE: &str = "millstream.yaml";
@@ -39,6 +43,9 @@ pub struct Project {
     graphs: IndexMap<String, ProjectGraph>,
     models: Arc<ModelSet>,
     store: Arc<MemoryStore>,
+    files: Files,
+    stamps: Stamps,
+    version: String,
 }
 
 /// A graph of a project.
@@ -68,6 +75,12 @@ pub enum ProjectError {
         /// Every mistake, with its place.
         errors: SpecErrors,
     },
+    /// Its files changed while they were read, so that what was read may be of two versions.
+    #[error("{}: its files changed while they were read", file.display())]
+    Changing {
+        /// The project's file.
+        file: PathBuf,
+    },
     /// The project has no such graph.
     #[error("{message}")]
     UnknownGraph {
@@ -80,6 +93,18 @@ pub enum ProjectError {
     /// An engine could not be started.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+impl ProjectError {
+    /// Every mistake by itself, with its place.
+    pub fn mistakes(&self) -> Vec<String> {
+        match self {
+            Self::Invalid { file, errors } => {
+                errors.errors().iter().map(|error| format!("{}:{error}", file.display())).collect()
+            }
+            other => vec![chain(other)],
+        }
+    }
 }
 
 fn located(file: &Path, errors: &SpecErrors) -> String {
@@ -111,15 +136,34 @@ impl Project {
     /// # Errors
     /// Every mistake at once, each with its line and column.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ProjectError> {
-        let path = path.as_ref();
-        let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
-        let root = file.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let text =
-            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
-        Self::read(&text, root).map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
+        let (file, root) = place(path.as_ref());
+        let unreadable = |source| ProjectError::Unreadable { file: file.clone(), source };
+        let named = |text: &str| Files::named(&root, &file, text);
+        // All stamps are of before their files are read: of the project's own file first, which tells what the others are.
+        let own = named("").stamps();
+        let text = read_bounded(&file).map_err(unreadable)?;
+        let files = named(&text);
+        let stamps = files.stamps();
+        let mut project = Self::read(&text, &root, files.clone())
+            .map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })?;
+        project.version = project.files.version().map_err(unreadable)?;
+        // Files that only the models tell of have been read already: their stamps are of afterwards.
+        project.stamps = project.files.stamps();
+        project.stamps.extend(stamps.clone());
+        if files.stamps() != stamps || named("").stamps() != own {
+            return Err(ProjectError::Changing { file });
+        }
+        Ok(project)
     }
 
-    fn read(text: &str, root: &Path) -> Result<Self, SpecErrors> {
+    /// The files that the project at `path` is made of, as far as its file tells.
+    pub(crate) fn files_at(path: &Path) -> Files {
+        let (file, root) = place(path);
+        let text = read_bounded(&file).unwrap_or_default();
+        Files::named(&root, &file, &text)
+    }
+
+    fn read(text: &str, root: &Path, files: Files) -> Result<Self, SpecErrors> {
         let document = Document::read(text)?;
         let keys: ProjectKeys = document.typed(&[])?;
         let mut errors = SpecErrors::default();
@@ -145,7 +189,27 @@ impl Project {
         let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all()?;
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
-        Ok(Self { name: keys.name, description: keys.description, graphs: graphs.collect(), models, store })
+        let files = files.with(models.files());
+        Ok(Self {
+            name: keys.name,
+            description: keys.description,
+            graphs: graphs.collect(),
+            models,
+            store,
+            files,
+            stamps: Stamps::new(),
+            version: String::new(),
+        })
+    }
+
+    /// The version: a digest of the content of every file that was read, 16 hexadecimal digits.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The files that were read.
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
     }
 
     /// The project's name.
@@ -214,6 +278,11 @@ impl Project {
         Ok(Engine::with_metrics(self.plan(name)?, limits, metrics)?)
     }
 
+    /// Those files as their folders had them before they were read.
+    pub(crate) fn stamps(&self) -> &Stamps {
+        &self.stamps
+    }
+
     fn graph_entry(&self, name: &str) -> Result<&ProjectGraph, ProjectError> {
         let unknown = || ProjectError::UnknownGraph {
             message: millstream_graph::suggest::unknown("graph", name, self.graph_names()),
@@ -246,6 +315,14 @@ pub fn project_schema() -> Schema {
         }
     }
     schema
+}
+
+/// The project's file, and the folder that all its paths stay inside.
+fn place(path: &Path) -> (PathBuf, PathBuf) {
+    let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
+    let root = file.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let root = root.to_path_buf();
+    (file, root)
 }
 
 fn read_bounded(file: &Path) -> std::io::Result<String> {

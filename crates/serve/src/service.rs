@@ -1,20 +1,22 @@
 //! One graph over HTTP: a body in, a run, a body out.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Duration};
+use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
 };
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
 use millstream_runtime::{Door, Engine, Portion, RunError};
 use serde_json::json;
 
 use crate::{
-    describe,
+    body::{self, BodyLimits},
+    deadline, describe,
+    refusals::Refused,
     wire::{DecodeCode, DecodeError, DecodeLimits, Form, ipc, json as json_wire},
 };
 
@@ -25,9 +27,6 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ARROW_START: [u8; 4] = [0xff; 4];
 /// A body of more bytes has its run to itself: what it costs would hold up those that share it.
 const SHARED_BYTES: usize = 16 << 10;
-/// A longer deadline than this is no deadline; it keeps header arithmetic away from overflow.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
-
 /// A graph, ready to be served: a `tower::Service`, or a router by [`GraphService::router`].
 ///
 /// `POST` runs the graph on one JSON object, an array of objects or an Arrow IPC stream, and answers in the same form,
@@ -35,6 +34,7 @@ const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 #[derive(Clone)]
 pub struct GraphService {
     shared: Arc<Shared>,
+    body_limits: BodyLimits,
 }
 
 struct Shared {
@@ -63,7 +63,15 @@ impl GraphService {
         let ipc = ipc::Decoder::new(Arc::clone(plan.input_schema()), limits)?;
         let description = describe::graph(plan);
         let door = Door::new(engine, decoder);
-        Ok(Self { shared: Arc::new(Shared { door, encoder, limits, ipc, description }) })
+        let shared = Arc::new(Shared { door, encoder, limits, ipc, description });
+        Ok(Self { shared, body_limits: BodyLimits::default() })
+    }
+
+    /// The same with other limits on how fast a body must arrive.
+    #[must_use]
+    pub fn body_limits(mut self, limits: BodyLimits) -> Self {
+        self.body_limits = limits;
+        self
     }
 
     /// The engine.
@@ -105,21 +113,15 @@ impl GraphService {
                 let message = json!({ "error": "a graph takes GET and POST", "code": "method_not_allowed" });
                 let mut answer = json_answer(StatusCode::METHOD_NOT_ALLOWED, &message);
                 answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+                answer.extensions_mut().insert(Refused("method_not_allowed"));
                 return answer;
             }
         }
-        let body = match Limited::new(body, self.shared.limits.body_bytes).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let limit = self.shared.limits.body_bytes;
-                let error =
-                    DecodeError::new(DecodeCode::TooLarge, format!("body has more than {limit} bytes"));
-                return self.refused(&error);
-            }
-            Err(_) => {
-                return self.refused(&DecodeError::new(DecodeCode::Truncated, "body did not arrive whole"));
-            }
-        };
+        let body =
+            match body::read(&head.headers, body, self.shared.limits.body_bytes, self.body_limits).await {
+                Ok(body) => body,
+                Err(error) => return self.refused(&error),
+            };
         self.run(&head.headers, body).await
     }
 
@@ -195,6 +197,8 @@ impl GraphService {
     fn refused(&self, error: &DecodeError) -> Answer {
         let status = match error.code {
             DecodeCode::TooLarge | DecodeCode::TooManyRows => StatusCode::PAYLOAD_TOO_LARGE,
+            DecodeCode::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            DecodeCode::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             DecodeCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
@@ -204,7 +208,12 @@ impl GraphService {
             "field": error.field,
             "row": error.row,
         });
-        json_answer(status, &message)
+        let mut answer = json_answer(status, &message);
+        answer.extensions_mut().insert(Refused(error.code.name()));
+        if error.code == DecodeCode::UnknownEncoding {
+            answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(body::ENCODINGS));
+        }
+        answer
     }
 }
 
@@ -217,12 +226,9 @@ fn run_request(headers: &HeaderMap) -> Result<RunRequest, DecodeError> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     request.id = text("x-request-id").filter(|id| id.len() <= 256).map(Arc::from);
     request.trace = text("traceparent").filter(|trace| trace.len() <= 256).map(Arc::from);
-    if let Some(limit) = text("x-request-timeout-ms") {
-        let Ok(millis) = limit.trim().parse::<u64>() else {
-            let message = "header `x-request-timeout-ms` is a whole number of milliseconds";
-            return Err(DecodeError::new(DecodeCode::Malformed, message));
-        };
-        let limit = Duration::from_millis(millis).min(LONGEST_DEADLINE);
+    let limit =
+        deadline::given(headers).map_err(|message| DecodeError::new(DecodeCode::Malformed, message))?;
+    if let Some(limit) = limit {
         request.deadline = tokio::time::Instant::now().into_std().checked_add(limit);
     }
     Ok(request)

@@ -1,6 +1,6 @@
 //! Tensor data in files beside the model: only regular files inside the model's own folder.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::{
     PrecheckError,
@@ -20,8 +20,8 @@ pub(super) fn refused(tensor: &TensorProto, reason: impl Into<String>) -> Preche
     }
 }
 
-/// Checks where the data of `tensor` lies; `needed` is how many bytes its shape and type need.
-pub(super) fn check(tensor: &TensorProto, folder: &Path, needed: u64) -> Result<(), PrecheckError> {
+/// Checks where the data of `tensor` lies, and answers the file; `needed` is how many bytes its shape and type need.
+pub(super) fn check(tensor: &TensorProto, folder: &Path, needed: u64) -> Result<PathBuf, PrecheckError> {
     let refuse = |reason: &str| refused(tensor, reason);
     let location = entry(tensor, "location").filter(|location| !location.is_empty());
     let location = location.ok_or_else(|| refuse("it names no file"))?;
@@ -59,7 +59,7 @@ pub(super) fn check(tensor: &TensorProto, folder: &Path, needed: u64) -> Result<
             format!("it needs {length} bytes but the file ends {rest} bytes after its offset"),
         ));
     }
-    Ok(())
+    Ok(PathBuf::from(location))
 }
 
 /// The size of the file at `location`, reached from `folder` without a link or a step back.

@@ -9,6 +9,8 @@ mod functions;
 mod onnx;
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     fs::File,
     io::Read,
     path::{Component, Path, PathBuf},
@@ -46,6 +48,7 @@ pub struct CheckedModel {
     bytes: Bytes,
     folder: PathBuf,
     classes: Vec<(String, Classes)>,
+    data_files: BTreeSet<PathBuf>,
 }
 
 /// The classes of a `ZipMap`: the keys of the maps that it puts out.
@@ -93,15 +96,17 @@ impl CheckedModel {
         }
         let model = ModelProto::decode(bytes.clone())
             .map_err(|error| PrecheckError::Malformed { reason: error.to_string() })?;
-        let classes = Check {
+        let check = Check {
             model: &model,
             own: functions::own(&model),
             folder: &folder,
             limits,
             file: bytes.len() as u64,
-        }
-        .model()?;
-        Ok(Self { bytes, folder, classes })
+            data_files: RefCell::default(),
+        };
+        let classes = check.model()?;
+        let data_files = check.data_files.into_inner();
+        Ok(Self { bytes, folder, classes, data_files })
     }
 
     /// The file's bytes.
@@ -112,6 +117,11 @@ impl CheckedModel {
     /// The folder that holds the model and the files its data may lie in.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The files beside the model that hold its tensors' data, relative to its folder.
+    pub fn data_files(&self) -> impl Iterator<Item = &Path> {
+        self.data_files.iter().map(PathBuf::as_path)
     }
 
     /// The classes of output `output`, when it comes from a `ZipMap`.
@@ -147,6 +157,8 @@ struct Check<'a> {
     folder: &'a Path,
     limits: &'a Limits,
     file: u64,
+    /// Where tensors' data was found, beside the model.
+    data_files: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Check<'_> {
@@ -237,7 +249,8 @@ impl Check<'_> {
             if bits.is_none() {
                 return Err(external::refused(tensor, "values of this type cannot lie in another file"));
             }
-            return external::check(tensor, self.folder, needed);
+            self.data_files.borrow_mut().insert(external::check(tensor, self.folder, needed)?);
+            return Ok(());
         }
         match &tensor.raw_data {
             Some(raw) if bits.is_some() && raw.len() as u64 != needed => Err(short(raw.len() as u64)),

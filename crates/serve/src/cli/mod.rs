@@ -4,6 +4,7 @@ mod batch;
 mod bench;
 mod input;
 mod output;
+mod serve;
 
 use std::{
     io::{IsTerminal, Write},
@@ -18,7 +19,7 @@ use millstream_featurestore::OnlineTable;
 use millstream_runtime::Limits;
 use serde_json::json;
 
-use crate::{DecodeLimits, Project, Server, project::chain, project_schema};
+use crate::{DecodeLimits, Ending, Project, Server, project::chain, project_schema};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -71,9 +72,13 @@ struct ServeArgs {
     /// Rows of requests that come together and share a run; 1 gives every request a run of its own.
     #[arg(long, env = "MILLSTREAM_SHARED_ROWS", default_value_t = 64)]
     shared_rows: usize,
-    /// The time that requests under way have after a signal to stop, in seconds.
+    /// The time in which the process ends after a signal to stop, in seconds.
     #[arg(long, env = "MILLSTREAM_GRACE_S", default_value_t = 25)]
     grace_s: u64,
+    #[command(flatten)]
+    connections: serve::ConnectionArgs,
+    #[command(flatten)]
+    reload: serve::ReloadArgs,
     /// How log lines look.
     #[arg(long, env = "MILLSTREAM_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -146,6 +151,7 @@ pub fn main() -> ExitCode {
 
 fn serve(args: &ServeArgs) -> Result<(), Failure> {
     log(args.log_format);
+    let token = args.reload.token()?;
     let project = Project::load(&args.project)?;
     let limits = Limits {
         runs: args.max_runs,
@@ -153,43 +159,50 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
         shared_rows: args.shared_rows,
         ..Limits::default()
     };
-    let server = Server::new(&project, &limits, DecodeLimits::default())?;
+    let connections = args.connections.limits();
+    let server = Server::with_connections(&project, &limits, DecodeLimits::default(), connections)?;
+    let graphs = project.graph_names().collect::<Vec<_>>().join(", ");
+    let (name, version) = (project.name().to_owned(), project.version().to_owned());
+    // What it holds is the server's from here on, and goes with the version that is served.
+    drop(project);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = args.threads {
         runtime.worker_threads(threads.max(1));
     }
-    runtime.enable_all().build()?.block_on(async {
+    let runtime = runtime.enable_all().build()?;
+    let served = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(args.bind)
             .await
             .map_err(|error| format!("cannot listen on {}: {error}", args.bind))?;
         let address = listener.local_addr()?;
-        let graphs: Vec<_> = project.graph_names().collect();
-        tracing::info!(project = project.name(), graphs = graphs.join(", "), "serving on http://{address}");
-        server.serve(listener, stop_signal()?, Duration::from_secs(args.grace_s)).await?;
+        let (server, watched) = args.reload.attach(server, args, token).await?;
+        let (mut first, mut second) = (serve::StopSignals::new()?, serve::StopSignals::new()?);
+        let stop = async { args.ending(first.next().await) };
+        let again = async {
+            second.next().await;
+            second.next().await;
+        };
+        tracing::info!(project = name, version, graphs, "serving on http://{address}");
+        tokio::select! {
+            served = server.serve_until(listener, stop) => served?,
+            () = again => tracing::warn!("asked to stop again: requests under way are cut off"),
+            () = serve::watching(watched) => {}
+        }
         Ok(())
-    })
+    });
+    // A reload under way has a thread of its own, and is not waited for.
+    runtime.shutdown_background();
+    served
 }
 
-/// Ready when the process is asked to stop.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        })
-    }
-    #[cfg(not(unix))]
-    {
-        Ok(async {
-            // Without a handler the process is killed, which is what was asked for.
-            let _ = tokio::signal::ctrl_c().await;
-        })
+impl ServeArgs {
+    /// How to stop when asked in this way.
+    fn ending(&self, stop: serve::Stop) -> Ending {
+        let drain_delay = match stop {
+            serve::Stop::Terminate => Duration::from_secs(self.connections.drain_delay_s),
+            serve::Stop::Interrupt => Duration::ZERO,
+        };
+        Ending { drain_delay, grace: Duration::from_secs(self.grace_s) }
     }
 }
 

@@ -88,6 +88,10 @@ codes! {
     TooLarge = "too_large",
     /// More rows than allowed.
     TooManyRows = "too_many_rows",
+    /// It arrives too slowly.
+    TooSlow = "too_slow",
+    /// It is compressed in a way that is not unpacked.
+    UnknownEncoding = "unknown_encoding",
     /// Not JSON, or not an Arrow IPC stream.
     Malformed = "malformed",
     /// Something follows the end of the body's value.

@@ -1,0 +1,174 @@
+//! What a connection is doing, as its socket and its service see it, and how long it may.
+
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+/// What a connection is doing. Everything of a connection happens in its task, so nothing here is contended, and a request sets
+/// no timer and reads no clock.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// Requests under way.
+    open: AtomicU32,
+    /// Part of a request's head has arrived, and nothing is under way.
+    reading_head: AtomicBool,
+    /// Grows with every request, and over HTTP/1.1 with everything that is written.
+    moves: AtomicU32,
+}
+
+/// A request under way, until it is dropped.
+pub(crate) struct Open<'p>(&'p Pace);
+
+impl Pace {
+    /// A connection of which nothing has arrived. It owes a head.
+    pub(crate) fn new() -> Self {
+        Self { reading_head: AtomicBool::new(true), ..Self::default() }
+    }
+
+    pub(crate) fn open(&self) -> Open<'_> {
+        self.open.fetch_add(1, Relaxed);
+        self.reading_head.store(false, Relaxed);
+        self.moves.fetch_add(1, Relaxed);
+        Open(self)
+    }
+
+    /// Bytes have arrived, which between requests are the beginning of a head.
+    pub(crate) fn arrived(&self) {
+        if !self.is_busy() {
+            self.reading_head.store(true, Relaxed);
+        }
+    }
+
+    /// Bytes were taken by the client.
+    pub(crate) fn wrote(&self) {
+        self.moves.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.open.load(Relaxed) > 0
+    }
+
+    pub(crate) fn moves(&self) -> u32 {
+        self.moves.load(Relaxed)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Ends connections that keep a head or themselves for too long.
+///
+/// Its timer is set when a head is incomplete after everything that has arrived was read, and else looked at only when it is over:
+/// a connection on which something moved meanwhile starts anew. So an idle one is closed after `idle`, at the latest after twice as long.
+pub(crate) struct Watchdog {
+    head: Duration,
+    idle: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// The moves so far when the timer was set, and whether it was for a head.
+    set_at: (u32, bool),
+}
+
+/// Why a connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    Head,
+    Idle,
+}
+
+impl Watchdog {
+    pub(crate) fn new(head: Duration, idle: Duration) -> Self {
+        Self { head, idle, timer: Box::pin(tokio::time::sleep(head)), set_at: (0, true) }
+    }
+
+    /// Looks at the connection after it has done all it can; ready when it is overdue.
+    pub(crate) fn poll(&mut self, pace: &Pace, cx: &mut Context<'_>) -> Poll<Overdue> {
+        let moves = pace.moves();
+        let head = pace.reading_head.load(Relaxed);
+        if head && self.set_at != (moves, true) {
+            self.set(moves, true);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let before = self.set_at;
+            self.set(moves, head);
+            if before == self.set_at && !pace.is_busy() {
+                return Poll::Ready(if head { Overdue::Head } else { Overdue::Idle });
+            }
+        }
+        Poll::Pending
+    }
+
+    fn set(&mut self, moves: u32, head: bool) {
+        self.set_at = (moves, head);
+        let time = if head { self.head } else { self.idle };
+        self.timer.as_mut().reset(Instant::now() + time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    /// When, in seconds from now, the connection is overdue, and for what.
+    async fn overdue(dog: &mut Watchdog, pace: &Pace) -> (u64, Overdue) {
+        let start = Instant::now();
+        let why = poll_fn(|cx| dog.poll(pace, cx)).await;
+        (start.elapsed().as_secs(), why)
+    }
+
+    async fn passes(dog: &mut Watchdog, pace: &Pace, seconds: u64) {
+        let looked = tokio::time::timeout(Duration::from_secs(seconds), overdue(dog, pace)).await;
+        assert!(looked.is_err(), "overdue too early: {looked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_its_time_from_its_first_byte_and_no_byte_earns_more() {
+        let pace = Pace::new();
+        let mut dog = Watchdog::new(HEAD, IDLE);
+        passes(&mut dog, &pace, 9).await;
+        pace.arrived();
+        assert_eq!(overdue(&mut dog, &pace).await, (1, Overdue::Head), "the first head, from the start on");
+
+        let pace = Pace::new();
+        let mut dog = Watchdog::new(HEAD, IDLE);
+        for _ in 0..3 {
+            drop(pace.open());
+            passes(&mut dog, &pace, 8).await;
+            pace.arrived();
+            passes(&mut dog, &pace, 8).await;
+            pace.arrived();
+        }
+        assert_eq!(overdue(&mut dog, &pace).await, (2, Overdue::Head), "the head behind the third request");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_has_its_time_and_one_with_a_request_any() {
+        let pace = Pace::new();
+        let mut dog = Watchdog::new(HEAD, IDLE);
+        let open = pace.open();
+        passes(&mut dog, &pace, 1000).await;
+        drop(open);
+        let (seconds, why) = overdue(&mut dog, &pace).await;
+        assert!(why == Overdue::Idle && seconds <= IDLE.as_secs(), "{seconds}");
+        drop(pace.open());
+        let (seconds, why) = overdue(&mut dog, &pace).await;
+        assert!(why == Overdue::Idle && (75..=150).contains(&seconds), "{seconds}");
+        // A client that takes its reply is not idle.
+        for _ in 0..5 {
+            pace.wrote();
+            passes(&mut dog, &pace, 70).await;
+        }
+    }
+}

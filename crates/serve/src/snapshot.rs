@@ -1,0 +1,190 @@
+//! What a server serves: one version of every graph, and how the next takes its place.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
+use http::{HeaderValue, StatusCode};
+use millstream_graph::ErrorKind;
+use millstream_runtime::{Engine, Limits, Metrics};
+use serde_json::json;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+};
+
+use crate::{
+    body::BodyLimits,
+    http::ServeError,
+    project::{Files, Project, Stamps},
+    refusals::Refusals,
+    reload::blocking,
+    service::{Answer, GraphService, json_answer},
+    wire::DecodeLimits,
+};
+
+/// One version of everything: graphs with their models and feature sets, all of one reading of the project.
+///
+/// A request takes one and keeps it to its end, so that it never sees two versions.
+pub(crate) struct Snapshot {
+    pub(crate) project: String,
+    pub(crate) version: String,
+    /// The version as a header.
+    pub(crate) mark: HeaderValue,
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) graphs: Vec<(String, GraphService)>,
+    pub(crate) files: Files,
+    /// Those files as they were when they were read.
+    pub(crate) stamps: Stamps,
+    /// Closed to cut off the requests that outstay their version.
+    cut: Arc<Semaphore>,
+    /// Goes with the last request, which `gone` then tells.
+    _alive: oneshot::Sender<Infallible>,
+    gone: Mutex<Option<oneshot::Receiver<Infallible>>>,
+}
+
+/// Of what the graphs of a server are made, whatever the version.
+pub(crate) struct Terms {
+    pub(crate) limits: Limits,
+    pub(crate) decode: DecodeLimits,
+    pub(crate) body: BodyLimits,
+    /// One registry for all versions: a graph that stays goes on counting where it was.
+    pub(crate) metrics: Metrics,
+}
+
+impl Snapshot {
+    /// Engines for every graph of a project.
+    pub(crate) fn new(project: &Project, terms: &Terms) -> Result<Self, ServeError> {
+        let mut graphs = Vec::new();
+        for name in project.graph_names() {
+            let engine = project.engine_with(name, terms.limits.clone(), &terms.metrics)?;
+            let service = GraphService::new(engine, terms.decode)
+                .map_err(|source| ServeError::Columns { graph: name.to_owned(), source })?
+                .body_limits(terms.body);
+            graphs.push((name.to_owned(), service));
+        }
+        let (alive, gone) = oneshot::channel();
+        let version = project.version().to_owned();
+        Ok(Self {
+            project: project.name().to_owned(),
+            mark: HeaderValue::from_str(&version).unwrap_or(HeaderValue::from_static("unknown")),
+            version,
+            since: Utc::now(),
+            graphs,
+            files: project.files().clone(),
+            stamps: project.stamps().clone(),
+            cut: Arc::new(Semaphore::new(0)),
+            _alive: alive,
+            gone: Mutex::new(Some(gone)),
+        })
+    }
+
+    pub(crate) fn graph(&self, name: &str) -> Option<&GraphService> {
+        self.graphs.iter().find(|(known, _)| known == name).map(|(_, service)| service)
+    }
+
+    /// An answer under this version, marked with it; cut off when the version has been gone for too long.
+    pub(crate) async fn answer(&self, answer: impl Future<Output = Answer>) -> Answer {
+        let mut answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            _ = self.cut.acquire() => cut_off(),
+        };
+        answer.headers_mut().insert("x-millstream-version", self.mark.clone());
+        answer
+    }
+
+    fn engines(&self) -> Vec<Engine> {
+        self.graphs.iter().map(|(_, service)| service.engine().clone()).collect()
+    }
+}
+
+fn cut_off() -> Answer {
+    let message = json!({
+        "error": "the project was reloaded, and this request outstayed its version",
+        "code": ErrorKind::Unavailable.name(),
+    });
+    json_answer(StatusCode::SERVICE_UNAVAILABLE, &message)
+}
+
+/// What the parts of a server share.
+pub(crate) struct Shared {
+    pub(crate) live: ArcSwap<Snapshot>,
+    pub(crate) terms: Terms,
+    pub(crate) refusals: Refusals,
+    pub(crate) stopping: AtomicBool,
+    /// Versions that have been replaced and still answer.
+    retiring: Mutex<JoinSet<()>>,
+}
+
+impl Shared {
+    pub(crate) fn new(first: Snapshot, terms: Terms, refusals: Refusals) -> Self {
+        Self {
+            live: ArcSwap::from_pointee(first),
+            terms,
+            refusals,
+            stopping: AtomicBool::new(false),
+            retiring: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    /// Puts `next` into the place of what is served. What was there answers the requests that have it, for `grace`.
+    pub(crate) fn swap(&self, next: Snapshot, grace: Duration) {
+        let old = self.live.swap(Arc::new(next));
+        let mut retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        while retiring.try_join_next().is_some() {}
+        retiring.spawn(retire(old, grace));
+    }
+
+    /// How many versions are still being used up.
+    pub(crate) fn retiring(&self) -> usize {
+        let mut retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        while retiring.try_join_next().is_some() {}
+        retiring.len()
+    }
+
+    /// Waits until every run and every tail of every version has ended.
+    pub(crate) async fn close(&self) {
+        let mut retiring = std::mem::take(&mut *self.retiring.lock().unwrap_or_else(PoisonError::into_inner));
+        for engine in self.live.load_full().engines() {
+            engine.close().await;
+        }
+        while retiring.join_next().await.is_some() {}
+    }
+}
+
+/// Waits until no request has the version any more and its tails have ended, and frees it.
+async fn retire(old: Arc<Snapshot>, grace: Duration) {
+    let engines = old.engines();
+    let (version, cut) = (old.version.clone(), Arc::clone(&old.cut));
+    let gone = old.gone.lock().unwrap_or_else(PoisonError::into_inner).take();
+    drop(old);
+    let ended = async {
+        if let Some(gone) = gone {
+            // Nothing is ever sent: what is awaited is that the sender goes.
+            let _ = gone.await;
+        }
+        // Only now: a request that is still sending its body has not come to its run yet.
+        for engine in &engines {
+            engine.close().await;
+        }
+    };
+    if tokio::time::timeout(grace, ended).await.is_err() {
+        tracing::warn!(version, "what is under way in a version {grace:?} after it was replaced is cut off");
+        cut.close();
+    }
+    // Models and tables take a while to be given back.
+    let _ = blocking(move || drop(engines)).await;
+}
