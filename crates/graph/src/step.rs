@@ -43,6 +43,17 @@ pub trait Step: Send + Sync + 'static {
     fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a>;
 }
 
+/// A step that others share is a step, so that layers can stand around one of any type.
+impl<S: Step + ?Sized> Step for std::sync::Arc<S> {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        (**self).signature(inputs)
+    }
+
+    fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a> {
+        (**self).call(input, cx)
+    }
+}
+
 /// What is left to do after [`Step::call`].
 pub enum Work<'a> {
     /// Nothing: the step ran inline. No box, no poll, no wake.

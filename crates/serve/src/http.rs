@@ -90,6 +90,7 @@ impl Server {
     /// When an engine cannot start its threads, or a graph's columns cannot be carried as JSON.
     pub fn new(project: &Project, limits: &Limits, decode: DecodeLimits) -> Result<Self, ServeError> {
         let metrics = Metrics::new()?;
+        project.outside().register(metrics.registry())?;
         let mut graphs = Vec::new();
         for name in project.graph_names() {
             let engine = project.engine_with(name, limits.clone(), &metrics)?;

@@ -7,11 +7,16 @@ pub mod cli;
 mod describe;
 mod http;
 pub mod load;
+mod outside;
 mod project;
+pub mod remote;
 mod service;
+pub mod sink;
+mod units;
 pub mod wire;
 
 pub use crate::http::{ServeError, Server};
+pub use outside::Outside;
 pub use project::{PROJECT_FILE, Project, ProjectError, ProjectGraph, kinds, project_schema};
 pub use service::{ARROW_STREAM, Answer, GraphService};
 pub use wire::DecodeLimits;

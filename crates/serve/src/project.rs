@@ -18,6 +18,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::outside::Outside;
+
 /// The name of a project's file in its folder.
 pub const PROJECT_FILE: &str = "millstream.yaml";
 
@@ -39,6 +41,7 @@ pub struct Project {
     graphs: IndexMap<String, ProjectGraph>,
     models: Arc<ModelSet>,
     store: Arc<MemoryStore>,
+    outside: Arc<Outside>,
 }
 
 /// A graph of a project.
@@ -125,7 +128,8 @@ impl Project {
         let mut errors = SpecErrors::default();
         let store = Arc::new(load_sets(&document, keys.feature_sets.keys(), root, &mut errors));
         let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
-        let kinds = kinds(&models, &store);
+        let outside = Outside::new(root);
+        let kinds = kinds(&models, &store, &outside);
         let mut specs = IndexMap::new();
         for name in keys.graphs.keys() {
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
@@ -145,7 +149,14 @@ impl Project {
         let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all()?;
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
-        Ok(Self { name: keys.name, description: keys.description, graphs: graphs.collect(), models, store })
+        Ok(Self {
+            name: keys.name,
+            description: keys.description,
+            graphs: graphs.collect(),
+            models,
+            store,
+            outside,
+        })
     }
 
     /// The project's name.
@@ -171,6 +182,11 @@ impl Project {
     /// Its feature sets, loaded.
     pub fn features(&self) -> &Arc<MemoryStore> {
         &self.store
+    }
+
+    /// What its steps that reach beyond the process share.
+    pub fn outside(&self) -> &Arc<Outside> {
+        &self.outside
     }
 
     /// A graph as the file has it.
@@ -223,18 +239,20 @@ impl Project {
 }
 
 /// Every kind of step that a project file may name.
-pub fn kinds(models: &Arc<ModelSet>, store: &Arc<MemoryStore>) -> Kinds {
+pub fn kinds(models: &Arc<ModelSet>, store: &Arc<MemoryStore>, outside: &Arc<Outside>) -> Kinds {
     Kinds::default()
         .with(spec::kinds())
         .with(millstream_transform::kinds())
         .with(millstream_models::kinds(Arc::clone(models)))
         .with(millstream_featurestore::kinds(Arc::clone(store) as _))
+        .with(crate::remote::kinds(outside))
+        .with(crate::sink::kinds(outside))
 }
 
 /// The JSON Schema of a project file.
 pub fn project_schema() -> Schema {
     let mut generator = SchemaGenerator::default();
-    let kinds = kinds(&Arc::default(), &Arc::default());
+    let kinds = kinds(&Arc::default(), &Arc::default(), &Arc::default());
     let graph = spec::graph_schema(&kinds, &mut generator).to_value();
     let set = generator.subschema_for::<FeatureSetSpec>().to_value();
     let model = generator.subschema_for::<ModelSpec>().to_value();

@@ -20,7 +20,7 @@ use crate::{
 
 /// The media type of an Arrow IPC stream.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How an Arrow IPC stream begins, and no JSON text can.
 const ARROW_START: [u8; 4] = [0xff; 4];
 /// A body of more bytes has its run to itself: what it costs would hold up those that share it.

@@ -1,0 +1,434 @@
+//! Where calls go and how: what `remote` and `post` have in common.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow::datatypes::{Fields, Schema, SchemaRef};
+use futures_util::{StreamExt, stream};
+use http::{HeaderName, Method, header};
+use millstream_graph::{
+    Effect, ErrorKind, FailedRows, Input, Origin, Rows, RunCx, SchemaError, Step, StepError, Token, Work,
+};
+use millstream_runtime::layers::Layers;
+use smallvec::smallvec;
+
+use super::{
+    body::{Answer, Body, Sent},
+    call::Call,
+    client::Trust,
+    template::Template,
+    url::Url,
+};
+use crate::outside::Outside;
+
+/// Calls under way when nothing is said.
+const IN_FLIGHT: usize = 64;
+/// The time that a call has when nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest answer when nothing is said, in bytes.
+const MAX_ANSWER: usize = 4 << 20;
+/// The most calls that may be under way, and the most further attempts.
+const MOST_IN_FLIGHT: usize = 4096;
+const MOST_RETRIES: u32 = 10;
+
+/// Headers that say where a call goes or how it travels, which is not for a template to say.
+const OURS: [HeaderName; 8] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+];
+
+/// The text of a header, which may be a secret that somebody wrote into it.
+#[derive(Clone)]
+struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// Where calls go and how they are made.
+///
+/// In the URL's path and query and in headers, `{column}` stands for the value of a row and `${NAME}` for a variable of the
+/// environment, where secrets belong. What is wrong with any of it is said when the graph is compiled.
+///
+/// ```
+/// use std::time::Duration;
+/// use millstream_serve::remote::Endpoint;
+///
+/// let users = Endpoint::new("GET", "https://users.example/v1/users/{user_id}?country={country}")
+///     .header("authorization", "Bearer ${USERS_TOKEN}")
+///     .timeout(Duration::from_millis(200))
+///     .retries(2);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    method: String,
+    url: String,
+    headers: Vec<(String, Hidden)>,
+    columns: Option<Vec<String>>,
+    body: Option<String>,
+    pub(super) rows: Option<usize>,
+    arrow: bool,
+    in_flight: usize,
+    timeout: Duration,
+    retries: u32,
+    idempotent: bool,
+    breaker: Option<u32>,
+    max_answer: usize,
+    ca: Option<String>,
+}
+
+impl Endpoint {
+    /// Calls of a method (`GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`) to a URL, one per row.
+    pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            method: method.into(),
+            url: url.into(),
+            headers: Vec::new(),
+            columns: None,
+            body: None,
+            rows: None,
+            arrow: false,
+            in_flight: IN_FLIGHT,
+            timeout: TIMEOUT,
+            retries: 0,
+            idempotent: false,
+            breaker: None,
+            max_answer: MAX_ANSWER,
+            ca: None,
+        }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), Hidden(value.into())));
+        self
+    }
+
+    /// The columns that are sent; by default all.
+    #[must_use]
+    pub fn columns<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Self {
+        self.columns = Some(columns.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The column whose value is the body, in place of an object of columns.
+    #[must_use]
+    pub fn body(mut self, column: impl Into<String>) -> Self {
+        self.body = Some(column.into());
+        self
+    }
+
+    /// Sends up to `rows` rows per call, as an array, in place of one.
+    #[must_use]
+    pub fn rows(mut self, rows: usize) -> Self {
+        self.rows = Some(rows);
+        self
+    }
+
+    /// Sends rows as an Arrow IPC stream in place of JSON; see [`Endpoint::rows`].
+    #[must_use]
+    pub fn arrow(mut self) -> Self {
+        self.arrow = true;
+        self.rows.get_or_insert(usize::MAX);
+        self
+    }
+
+    /// How many calls may be under way at once, over all runs; 64 by default. Further ones wait for their turn.
+    #[must_use]
+    pub fn in_flight(mut self, calls: usize) -> Self {
+        self.in_flight = calls;
+        self
+    }
+
+    /// The time that each attempt at a call has; 10 s by default. The run's deadline holds in any case.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often a call is made again when it was not answered; see [`Retry`](millstream_runtime::layers::Retry).
+    #[must_use]
+    pub fn retries(mut self, times: u32) -> Self {
+        self.retries = times;
+        self
+    }
+
+    /// Declares that making a call again is harmless, and that rows of several requests may stand in one call. Without it, that
+    /// holds for `GET`, `HEAD`, `PUT` and `DELETE`.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Stops calling for a while after so many failures in a row; see [`Breaker`](millstream_runtime::layers::Breaker).
+    #[must_use]
+    pub fn breaker(mut self, failures: u32) -> Self {
+        self.breaker = Some(failures);
+        self
+    }
+
+    /// The longest answer that is read, in bytes; 4 MiB by default.
+    #[must_use]
+    pub fn max_answer(mut self, bytes: usize) -> Self {
+        self.max_answer = bytes;
+        self
+    }
+
+    /// Trusts the certificate authorities of a PEM file in the project's folder, in place of those that the machine trusts.
+    #[must_use]
+    pub fn ca(mut self, file: impl Into<String>) -> Self {
+        self.ca = Some(file.into());
+        self
+    }
+
+    /// Types the calls for rows of `input`, whose answers have the columns `output`; every problem at once.
+    pub(super) fn typed(
+        &self,
+        outside: &Outside,
+        input: &SchemaRef,
+        output: &Fields,
+    ) -> Result<Calls, SchemaError> {
+        let mut problems = Vec::new();
+        let mut keep = |error| problems.push(error);
+        let method = self.method().map_err(&mut keep).ok();
+        let url = Url::read(&self.url).and_then(|url| url.typed(input)).map_err(&mut keep).ok();
+        let headers = self.typed_headers(input).map_err(&mut keep).ok();
+        let reads_rows = url.as_ref().is_some_and(Url::reads_rows)
+            || headers.iter().flatten().any(|(_, value)| value.reads_rows());
+        if self.rows.is_some() && reads_rows {
+            let problem =
+                "a call of several rows has no value of its own for `{column}` in its url or its headers";
+            keep(SchemaError::new(problem));
+        }
+        for (what, value, most) in [
+            ("in_flight", self.in_flight, MOST_IN_FLIGHT),
+            ("rows", self.rows.unwrap_or(1), usize::MAX),
+            ("retries", self.retries as usize + 1, MOST_RETRIES as usize + 1),
+            ("max_answer", self.max_answer, i32::MAX as usize),
+        ] {
+            if value == 0 || value > most {
+                let problem = match what {
+                    "retries" => format!("`retries` is at most {MOST_RETRIES}"),
+                    _ if most == usize::MAX => format!("`{what}` is at least 1"),
+                    _ => format!("`{what}` is 1 to {most}"),
+                };
+                keep(SchemaError::new(problem));
+            }
+        }
+        let effect = match (&method, self.idempotent) {
+            (Some(method), idempotent) if idempotent || method.is_idempotent() => Effect::Repeatable,
+            _ => Effect::Once,
+        };
+        if effect == Effect::Once && self.retries > 0 && method.is_some() {
+            let problem = format!(
+                "a {} may not be made again; if it may, say `idempotent: true`, else leave out `retries`",
+                self.method
+            );
+            keep(SchemaError::new(problem));
+        }
+        let sent = match &method {
+            Some(method) if !matches!(*method, Method::GET | Method::HEAD | Method::DELETE) => self.sent(),
+            _ => {
+                if method.is_some() && (self.rows.is_some() || self.body.is_some() || self.columns.is_some())
+                {
+                    let problem = format!("a {} has no body that rows could stand in", self.method);
+                    keep(SchemaError::new(problem));
+                }
+                Ok(Sent::Nothing)
+            }
+        };
+        let body = sent.and_then(|sent| Body::new(&sent, input)).map_err(&mut keep).ok();
+        let answer = Answer::new(output, self.rows.is_some(), self.max_answer).map_err(&mut keep).ok();
+        let client =
+            self.trust(outside, url.as_ref()).and_then(|trust| outside.client(trust)).map_err(&mut keep).ok();
+        SchemaError::collect(problems)?;
+        let (Some(method), Some(url), Some(headers), Some(body), Some(answer), Some(client)) =
+            (method, url, headers, body, answer, client)
+        else {
+            return Err(SchemaError::new("the call cannot be made"));
+        };
+        let (most, timeout) = (self.max_answer, self.timeout);
+        let call = Call { client, method, url, headers, body, answer, most, timeout, effect };
+        Ok(Calls {
+            input: Arc::clone(input),
+            answer: Arc::new(Schema::new(output.clone())),
+            effect,
+            rows: self.rows.unwrap_or(1),
+            in_flight: self.in_flight,
+            call: self.layered(call),
+        })
+    }
+
+    /// Each attempt has its time and takes its turn. What waits for a turn is bounded by the runs of the engine, each of which
+    /// waits with at most as many calls as may be under way.
+    fn layered(&self, call: Call) -> Arc<dyn Step> {
+        let call = call.timeout(self.timeout).limit(self.in_flight).queue(usize::MAX);
+        let call: Arc<dyn Step> = match self.retries {
+            0 => Arc::new(call),
+            times => Arc::new(call.retry(times)),
+        };
+        match self.breaker {
+            None => call,
+            Some(failures) => Arc::new(call.breaker().after(failures)),
+        }
+    }
+
+    fn method(&self) -> Result<Method, SchemaError> {
+        let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        let wanted = self.method.to_ascii_uppercase();
+        known.iter().find(|method| method.as_str() == wanted).cloned().ok_or_else(|| {
+            let known = known.iter().map(Method::as_str);
+            SchemaError::new(millstream_graph::suggest::unknown("method", &wanted, known))
+        })
+    }
+
+    fn typed_headers(&self, input: &SchemaRef) -> Result<Vec<(HeaderName, Template)>, SchemaError> {
+        let mut typed = Vec::new();
+        let mut problems = Vec::new();
+        for (name, value) in &self.headers {
+            let read = || {
+                let header: HeaderName = name
+                    .to_ascii_lowercase()
+                    .parse()
+                    .map_err(|_| SchemaError::new(format!("`{name}` cannot be a header's name")))?;
+                if OURS.contains(&header) {
+                    return Err(SchemaError::new(format!(
+                        "header `{name}` follows from the url and the body"
+                    )));
+                }
+                Ok((header, Template::read(&value.0)?.typed(input)?))
+            };
+            match read() {
+                Ok(header) => typed.push(header),
+                Err(error) => problems.push(error),
+            }
+        }
+        SchemaError::collect(problems)?;
+        Ok(typed)
+    }
+
+    fn sent(&self) -> Result<Sent, SchemaError> {
+        match (&self.columns, &self.body) {
+            (Some(_), Some(_)) => {
+                Err(SchemaError::new("either `columns` or `body` says what is sent; keep one"))
+            }
+            (_, Some(_)) if self.rows.is_some() => {
+                Err(SchemaError::new("the value of one column cannot be the body of a call of several rows"))
+            }
+            (_, Some(column)) => Ok(Sent::Value(column.clone())),
+            (columns, _) if self.arrow => Ok(Sent::Arrow(columns.clone())),
+            (columns, _) if self.rows.is_some() => Ok(Sent::Array(columns.clone())),
+            (columns, _) => Ok(Sent::Object(columns.clone())),
+        }
+    }
+
+    fn trust(&self, outside: &Outside, url: Option<&Url>) -> Result<Trust, SchemaError> {
+        match (&self.ca, url.is_some_and(Url::is_https)) {
+            (Some(file), _) => outside.inside(file).map(Trust::File),
+            (None, true) => Ok(Trust::Machine),
+            (None, false) => Ok(Trust::Nobody),
+        }
+    }
+}
+
+/// Calls that are typed: rows in, answers out.
+pub(super) struct Calls {
+    pub(super) input: SchemaRef,
+    pub(super) answer: SchemaRef,
+    pub(super) effect: Effect,
+    rows: usize,
+    in_flight: usize,
+    /// Makes one call, with its layers around it.
+    call: Arc<dyn Step>,
+}
+
+/// What came of the calls for some rows, call by call in the order of the rows.
+pub(super) struct Answers {
+    /// The rows that were answered, and the columns of their answers.
+    pub(super) good: Vec<(Rows, Rows)>,
+    pub(super) failed: Option<FailedRows>,
+}
+
+impl Calls {
+    /// Makes as many calls as the rows need, side by side, and puts their answers in the order of the rows.
+    ///
+    /// Rows that are refused are told apart; whatever else goes wrong with one call ends all of them.
+    pub(super) async fn make(&self, rows: &Rows, cx: &RunCx) -> Result<Answers, StepError> {
+        let starts = (0..rows.len()).step_by(self.rows);
+        let calls = starts.map(|start| {
+            let part = part(rows, start, self.rows.min(rows.len() - start));
+            async move { (start, self.answer(part, cx).await) }
+        });
+        let mut calls = stream::iter(calls).buffer_unordered(self.in_flight);
+        let mut answers = Vec::new();
+        while let Some((start, answer)) = calls.next().await {
+            match answer {
+                Err(error) if error.kind() != ErrorKind::Rows => return Err(error),
+                answer => answers.push((start, answer)),
+            }
+        }
+        drop(calls);
+        answers.sort_unstable_by_key(|(start, _)| *start);
+        self.sorted(rows, answers)
+    }
+
+    async fn answer(&self, rows: Rows, cx: &RunCx) -> Result<Rows, StepError> {
+        let output = match self.call.call(Input::new(smallvec![Token::Rows(rows)]), cx) {
+            Work::Done(result) => result,
+            Work::Io(answer) => answer.await,
+            Work::Compute(job) => job(),
+        };
+        let (ports, ..) = output?.into_parts();
+        ports
+            .into_iter()
+            .next()
+            .map(|(_, rows)| rows)
+            .ok_or_else(|| StepError::internal("a call had no answer"))
+    }
+
+    fn sorted(
+        &self,
+        rows: &Rows,
+        answers: Vec<(usize, Result<Rows, StepError>)>,
+    ) -> Result<Answers, StepError> {
+        let (mut good, mut indices, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+        for (start, answer) in answers {
+            let count = self.rows.min(rows.len() - start);
+            match answer {
+                Ok(answer) => good.push((part(rows, start, count), answer)),
+                Err(error) => {
+                    indices.extend((start..start + count).map(|row| row as u32));
+                    messages.extend(std::iter::repeat_n(error.message().to_owned(), count));
+                }
+            }
+        }
+        let failed = match messages.is_empty() {
+            true => None,
+            false => Some(FailedRows { rows: rows.take(&indices)?, messages }),
+        };
+        Ok(Answers { good, failed })
+    }
+}
+
+/// `count` rows from `start` on.
+fn part(rows: &Rows, start: usize, count: usize) -> Rows {
+    if count == rows.len() {
+        return rows.clone();
+    }
+    let origin = match rows.origin() {
+        Origin::Whole => Origin::Picked((start..start + count).map(|row| row as u32).collect()),
+        Origin::Picked(places) => Origin::Picked(places[start..start + count].into()),
+        Origin::Lost => Origin::Lost,
+    };
+    Rows::with_origin(rows.batch().slice(start, count), origin)
+}
