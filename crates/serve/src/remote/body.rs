@@ -1,14 +1,15 @@
 //! What a call sends, and what its answer holds.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt::Display, sync::Arc};
 
 use arrow::{
-    array::RecordBatch,
+    array::{RecordBatch, RecordBatchOptions},
     datatypes::{Fields, Schema, SchemaRef},
 };
 use bytes::Bytes;
 use http::HeaderValue;
 use millstream_graph::{SchemaError, StepError};
+use serde_json::value::RawValue;
 
 use crate::{
     service::{ARROW_STREAM, JSON},
@@ -134,27 +135,49 @@ impl Picked {
     }
 }
 
+/// What an answer has.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    pub(super) columns: Fields,
+    /// Whether the answer is the value of the one column, and not an object that has it.
+    pub(super) bare: bool,
+}
+
 /// How answers are read; without columns an answer is not looked at.
 #[derive(Debug)]
 pub(super) struct Answer {
     decoder: Option<Decoder>,
     schema: SchemaRef,
     form: Form,
+    /// What makes an object of a bare value.
+    before: Option<String>,
 }
 
 impl Answer {
-    pub(super) fn new(output: &Fields, batch: bool, most: usize) -> Result<Self, SchemaError> {
-        let schema = Arc::new(Schema::new(output.clone()));
+    pub(super) fn new(output: &Output, batch: bool, most: usize) -> Result<Self, SchemaError> {
+        if most == 0 || most > i32::MAX as usize {
+            return Err(SchemaError::new("`max_answer` is 1 byte to 2 GiB"));
+        }
+        let schema = Arc::new(Schema::new(output.columns.clone()));
+        let before = match (output.bare, &*output.columns) {
+            (false, _) => None,
+            (true, [column]) => serde_json::to_string(column.name()).ok().map(|name| format!("{{{name}:")),
+            (true, _) => {
+                return Err(SchemaError::new("a bare answer is the value of one column; `output` names one"));
+            }
+        };
+        // What makes objects of bare values is not the service's; a value has at least one byte and the comma behind it.
+        let wrapped = before.as_ref().map_or(0, |before| (before.len() + 1) * most.div_ceil(2));
         let limits = DecodeLimits {
-            body_bytes: most,
+            body_bytes: most.saturating_add(wrapped),
             unknown_fields: UnknownFields::Ignore,
             ..DecodeLimits::default()
         };
-        let decoder = match output.is_empty() {
+        let decoder = match output.columns.is_empty() {
             true => None,
             false => Some(Decoder::new(Arc::clone(&schema), limits)?),
         };
-        Ok(Self { decoder, schema, form: if batch { Form::Array } else { Form::Object } })
+        Ok(Self { decoder, schema, form: if batch { Form::Array } else { Form::Object }, before })
     }
 
     pub(super) fn schema(&self) -> SchemaRef {
@@ -164,17 +187,32 @@ impl Answer {
     /// Reads the answer to a call of so many rows.
     pub(super) fn read(&self, body: &[u8], rows: usize) -> Result<RecordBatch, StepError> {
         let Some(decoder) = &self.decoder else {
-            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+            let options = RecordBatchOptions::new().with_row_count(Some(rows));
             return Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), Vec::new(), &options)?);
         };
-        let wrong = |why: Cow<'_, str>| StepError::internal(format!("the answer cannot be read: {why}"));
-        let decoded = decoder.decode(body).map_err(|error| wrong(error.to_string().into()))?;
+        let wrong = |why: &dyn Display| StepError::internal(format!("the answer cannot be read: {why}"));
+        let body = match &self.before {
+            None => Cow::Borrowed(body),
+            Some(before) => Cow::Owned(self.objects(body, before).map_err(|error| wrong(&error))?),
+        };
+        let decoded = decoder.decode(&body).map_err(|error| wrong(&error))?;
         let found = decoded.batch.num_rows();
         match (self.form, decoded.form) {
-            (Form::Object, Form::Array) => Err(wrong("an object is wanted, but it is an array".into())),
-            (Form::Array, Form::Object) => Err(wrong("an array is wanted, but it is an object".into())),
-            _ if found != rows => Err(wrong(format!("it has {found} rows for {rows} that were sent").into())),
+            (Form::Object, Form::Array) => Err(wrong(&"an object is wanted, but it is an array")),
+            (Form::Array, Form::Object) => Err(wrong(&"an array is wanted, but it is an object")),
+            _ if found != rows => Err(wrong(&format!("it has {found} rows for {rows} that were sent"))),
             _ => Ok(decoded.batch),
         }
+    }
+
+    /// Puts each bare value into an object. Read as values first, so that none of them can be more than that.
+    fn objects(&self, body: &[u8], before: &str) -> serde_json::Result<Vec<u8>> {
+        let values: Vec<&RawValue> = match self.form {
+            Form::Object => vec![serde_json::from_slice(body)?],
+            Form::Array => serde_json::from_slice(body)?,
+        };
+        let objects: Vec<String> = values.iter().map(|value| format!("{before}{value}}}")).collect();
+        let objects = objects.join(",");
+        Ok(if self.form == Form::Array { format!("[{objects}]") } else { objects }.into_bytes())
     }
 }

@@ -114,7 +114,7 @@ fn authorities(trust: &Trust) -> Result<RootCertStore, SchemaError> {
             }
         }
         Trust::File(path) => {
-            let read = |problem: String| SchemaError::new(format!("`ca`: {}: {problem}", path.display()));
+            let read = |problem: String| SchemaError::new(format!("`ca`: {problem}"));
             let text = read_bounded(path).map_err(|error| read(error.to_string()))?;
             for certificate in CertificateDer::pem_slice_iter(&text) {
                 let certificate = certificate.map_err(|error| read(error.to_string()))?;

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use futures_util::{StreamExt, stream};
-use http::{HeaderName, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use millstream_graph::{
     Effect, ErrorKind, FailedRows, Input, Origin, Rows, RunCx, SchemaError, Step, StepError, Token, Work,
 };
@@ -12,10 +12,10 @@ use millstream_runtime::layers::Layers;
 use smallvec::smallvec;
 
 use super::{
-    body::{Answer, Body, Sent},
+    body::{Answer, Body, Output, Sent},
     call::Call,
     client::Trust,
-    template::Template,
+    template::{Part, Template},
     url::Url,
 };
 use crate::outside::Outside;
@@ -191,14 +191,14 @@ impl Endpoint {
         self
     }
 
-    /// Types the calls for rows of `input`, whose answers have the columns `output`; every problem at once.
+    /// Types the calls for rows of `input`; every problem at once.
     pub(super) fn typed(
         &self,
         outside: &Outside,
         input: &SchemaRef,
-        output: &Fields,
+        output: &Output,
     ) -> Result<Calls, SchemaError> {
-        let mut problems = Vec::new();
+        let mut problems = self.bounds();
         let mut keep = |error| problems.push(error);
         let method = self.method().map_err(&mut keep).ok();
         let url = Url::read(&self.url).and_then(|url| url.typed(input)).map_err(&mut keep).ok();
@@ -210,63 +210,60 @@ impl Endpoint {
                 "a call of several rows has no value of its own for `{column}` in its url or its headers";
             keep(SchemaError::new(problem));
         }
-        for (what, value, most) in [
-            ("in_flight", self.in_flight, MOST_IN_FLIGHT),
-            ("rows", self.rows.unwrap_or(1), usize::MAX),
-            ("retries", self.retries as usize + 1, MOST_RETRIES as usize + 1),
-            ("max_answer", self.max_answer, i32::MAX as usize),
-        ] {
-            if value == 0 || value > most {
-                let problem = match what {
-                    "retries" => format!("`retries` is at most {MOST_RETRIES}"),
-                    _ if most == usize::MAX => format!("`{what}` is at least 1"),
-                    _ => format!("`{what}` is 1 to {most}"),
-                };
-                keep(SchemaError::new(problem));
-            }
-        }
-        let effect = match (&method, self.idempotent) {
-            (Some(method), idempotent) if idempotent || method.is_idempotent() => Effect::Repeatable,
-            _ => Effect::Once,
-        };
-        if effect == Effect::Once && self.retries > 0 && method.is_some() {
-            let problem = format!(
-                "a {} may not be made again; if it may, say `idempotent: true`, else leave out `retries`",
-                self.method
-            );
-            keep(SchemaError::new(problem));
-        }
-        let sent = match &method {
-            Some(method) if !matches!(*method, Method::GET | Method::HEAD | Method::DELETE) => self.sent(),
-            _ => {
-                if method.is_some() && (self.rows.is_some() || self.body.is_some() || self.columns.is_some())
-                {
-                    let problem = format!("a {} has no body that rows could stand in", self.method);
-                    keep(SchemaError::new(problem));
-                }
-                Ok(Sent::Nothing)
-            }
-        };
-        let body = sent.and_then(|sent| Body::new(&sent, input)).map_err(&mut keep).ok();
+        let body = method.as_ref().and_then(|method| {
+            let body = self.sent(method).and_then(|sent| Body::new(&sent, input));
+            body.map_err(&mut keep).ok()
+        });
         let answer = Answer::new(output, self.rows.is_some(), self.max_answer).map_err(&mut keep).ok();
-        let client =
-            self.trust(outside, url.as_ref()).and_then(|trust| outside.client(trust)).map_err(&mut keep).ok();
+        let client = self.trust(url.as_ref(), outside).and_then(|trust| outside.client(trust));
+        let client = client.map_err(&mut keep).ok();
+        let effect = method.as_ref().map(|method| self.effect(method).map_err(&mut keep));
         SchemaError::collect(problems)?;
-        let (Some(method), Some(url), Some(headers), Some(body), Some(answer), Some(client)) =
-            (method, url, headers, body, answer, client)
+        let (
+            Some(method),
+            Some(url),
+            Some(headers),
+            Some(body),
+            Some(answer),
+            Some(client),
+            Some(Ok(effect)),
+        ) = (method, url, headers, body, answer, client, effect)
         else {
             return Err(SchemaError::new("the call cannot be made"));
         };
+        let schema = answer.schema();
         let (most, timeout) = (self.max_answer, self.timeout);
         let call = Call { client, method, url, headers, body, answer, most, timeout, effect };
         Ok(Calls {
             input: Arc::clone(input),
-            answer: Arc::new(Schema::new(output.clone())),
+            answer: schema,
             effect,
             rows: self.rows.unwrap_or(1),
             in_flight: self.in_flight,
             call: self.layered(call),
         })
+    }
+
+    /// The numbers that are out of bounds.
+    fn bounds(&self) -> Vec<SchemaError> {
+        let checks = [
+            ((1..=MOST_IN_FLIGHT).contains(&self.in_flight), format!("`in_flight` is 1 to {MOST_IN_FLIGHT}")),
+            (self.rows != Some(0), "`rows` is at least 1".to_owned()),
+            (self.retries <= MOST_RETRIES, format!("`retries` is at most {MOST_RETRIES}")),
+            (self.breaker != Some(0), "`breaker` is at least 1".to_owned()),
+            (!self.timeout.is_zero(), "`timeout` is longer than nothing".to_owned()),
+        ];
+        checks.into_iter().filter(|(good, _)| !good).map(|(_, problem)| SchemaError::new(problem)).collect()
+    }
+
+    fn effect(&self, method: &Method) -> Result<Effect, SchemaError> {
+        match (self.idempotent || method.is_idempotent(), self.retries) {
+            (true, _) => Ok(Effect::Repeatable),
+            (false, 0) => Ok(Effect::Once),
+            (false, _) => Err(SchemaError::new(format!(
+                "a {method} may not be made again; if it may, say `idempotent: true`, else leave out `retries`"
+            ))),
+        }
     }
 
     /// Each attempt has its time and takes its turn. What waits for a turn is bounded by the runs of the engine, each of which
@@ -306,7 +303,17 @@ impl Endpoint {
                         "header `{name}` follows from the url and the body"
                     )));
                 }
-                Ok((header, Template::read(&value.0)?.typed(input)?))
+                let template = Template::read(&value.0)?.typed(input)?;
+                let sent = template.parts.iter().all(|part| match part {
+                    Part::Text(text) => HeaderValue::from_str(text).is_ok(),
+                    Part::Column(..) => true,
+                });
+                if !sent {
+                    let problem =
+                        format!("header `{name}` cannot hold what stands in it or in the environment");
+                    return Err(SchemaError::new(problem));
+                }
+                Ok((header, template))
             };
             match read() {
                 Ok(header) => typed.push(header),
@@ -317,7 +324,13 @@ impl Endpoint {
         Ok(typed)
     }
 
-    fn sent(&self) -> Result<Sent, SchemaError> {
+    fn sent(&self, method: &Method) -> Result<Sent, SchemaError> {
+        if matches!(*method, Method::GET | Method::HEAD | Method::DELETE) {
+            return match (&self.columns, &self.body, self.rows) {
+                (None, None, None) => Ok(Sent::Nothing),
+                _ => Err(SchemaError::new(format!("a {method} has no body that rows could stand in"))),
+            };
+        }
         match (&self.columns, &self.body) {
             (Some(_), Some(_)) => {
                 Err(SchemaError::new("either `columns` or `body` says what is sent; keep one"))
@@ -332,11 +345,11 @@ impl Endpoint {
         }
     }
 
-    fn trust(&self, outside: &Outside, url: Option<&Url>) -> Result<Trust, SchemaError> {
-        match (&self.ca, url.is_some_and(Url::is_https)) {
-            (Some(file), _) => outside.inside(file).map(Trust::File),
-            (None, true) => Ok(Trust::Machine),
-            (None, false) => Ok(Trust::Nobody),
+    fn trust(&self, url: Option<&Url>, outside: &Outside) -> Result<Trust, SchemaError> {
+        match &self.ca {
+            Some(file) => outside.inside(file).map(Trust::File),
+            None if url.is_some_and(Url::is_https) => Ok(Trust::Machine),
+            None => Ok(Trust::Nobody),
         }
     }
 }

@@ -49,7 +49,7 @@ use crate::outside::Outside;
 pub struct Remote {
     outside: Arc<Outside>,
     endpoint: Endpoint,
-    output: Fields,
+    output: body::Output,
     typed: OnceLock<Typed>,
 }
 
@@ -61,29 +61,39 @@ struct Typed {
 impl Remote {
     /// Asks an endpoint. Without [`output`](Self::output), only the status of an answer counts.
     pub fn new(outside: &Arc<Outside>, endpoint: Endpoint) -> Self {
-        Self { outside: Arc::clone(outside), endpoint, output: Fields::empty(), typed: OnceLock::new() }
+        Self { outside: Arc::clone(outside), endpoint, output: nothing(), typed: OnceLock::new() }
     }
 
     /// The columns that an answer has, which are added behind those that came in. An answer may have more; one that may be null
     /// may be missing.
     #[must_use]
     pub fn output(mut self, schema: &Schema) -> Self {
-        self.output = schema.fields().clone();
+        self.output.columns = schema.fields().clone();
+        self
+    }
+
+    /// Declares that an answer is the value of the one column, such as `[0.2, 0.8]`, and not an object that has it.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.output.bare = true;
         self
     }
 
     fn type_for(&self, input: &SchemaRef) -> Result<Typed, SchemaError> {
         let twice =
-            self.output.iter().filter(|field| input.column_with_name(field.name()).is_some()).map(|field| {
-                let problem = format!("column `{}` is there already; rename it in front", field.name());
-                SchemaError::new(problem)
-            });
+            self.output.columns.iter().filter(|field| input.column_with_name(field.name()).is_some()).map(
+                |field| {
+                    let problem = format!("column `{}` is there already; rename it in front", field.name());
+                    SchemaError::new(problem)
+                },
+            );
         let mut problems: Vec<_> = twice.collect();
         let calls = self.endpoint.typed(&self.outside, input, &self.output);
         let calls = calls.map_err(|error| problems.push(error)).ok();
         SchemaError::collect(problems)?;
         let calls = calls.ok_or_else(|| SchemaError::new("the call cannot be made"))?;
-        let fields: Vec<FieldRef> = input.fields().iter().chain(self.output.iter()).cloned().collect();
+        let fields: Vec<FieldRef> =
+            input.fields().iter().chain(self.output.columns.iter()).cloned().collect();
         Ok(Typed { calls, schema: Arc::new(Schema::new_with_metadata(fields, input.metadata().clone())) })
     }
 }
@@ -170,7 +180,7 @@ impl Post {
 impl Step for Post {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
         let input = single(inputs)?;
-        let calls = self.endpoint.typed(&self.outside, input, &Fields::empty())?;
+        let calls = self.endpoint.typed(&self.outside, input, &nothing())?;
         let calls = keep(&self.typed, input, calls, |calls| &calls.input)?;
         Ok(Signature::ports(Vec::<OutPort>::new()).with_effect(calls.effect))
     }
@@ -190,6 +200,11 @@ impl std::fmt::Debug for Post {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Post").field(&self.endpoint).finish()
     }
+}
+
+/// An answer that is not looked at.
+fn nothing() -> body::Output {
+    body::Output { columns: Fields::empty(), bare: false }
 }
 
 /// The one schema of a step with one in-port.

@@ -62,6 +62,9 @@ struct RemoteSettings {
     /// The columns that the answer has, and their types. Without it only the status counts.
     #[serde(default)]
     output: IndexMap<String, String>,
+    /// Whether an answer is the value of the one column of `output`, such as `[0.2, 0.8]`, and not an object that has it.
+    #[serde(default)]
+    bare: bool,
     /// Calls that may be under way at once, over all runs; 64 by default.
     in_flight: Option<usize>,
     /// The time of each attempt, such as `200ms`; `10s` by default.
@@ -137,9 +140,9 @@ pub(crate) fn kinds(outside: &Arc<Outside>) -> Vec<StepKind> {
     let (asks, posts) = (Arc::clone(outside), Arc::clone(outside));
     vec![
         StepKind::new("remote", move |settings: RemoteSettings| {
-            let output = columns(&settings.output)?;
+            let (output, bare) = (columns(&settings.output)?, settings.bare);
             let step = Remote::new(&asks, settings.endpoint()?).output(&output);
-            Ok(Arc::new(step) as _)
+            Ok(Arc::new(if bare { step.bare() } else { step }) as _)
         }),
         StepKind::new("post", move |settings: PostSettings| {
             Ok(Arc::new(Post::new(&posts, settings.endpoint())) as _)

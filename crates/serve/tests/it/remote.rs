@@ -441,6 +441,38 @@ async fn an_answer_that_is_not_what_was_declared_is_refused() {
 }
 
 #[tokio::test]
+async fn an_answer_may_be_a_bare_value() {
+    let router = Router::new()
+        .route("/one", any(|| async { " [0.25, 0.5] " }))
+        .route("/many", any(|| async { "[[0.25], [], null]" }))
+        .route("/sly", any(|| async { r#"[1],"p":[2]"# }))
+        .route("/more", any(|| async { r#"[1]}, {"p":[2]"# }));
+    let server = serve(router).await;
+    let asked = async |path: &str, rows: Option<usize>| {
+        let endpoint = Endpoint::new("POST", server.url(path));
+        let endpoint = match rows {
+            Some(rows) => endpoint.rows(rows),
+            None => endpoint,
+        };
+        let list = millstream_graph::spec::column("p", "list<float64>?").unwrap();
+        let remote =
+            Remote::new(&outside(), endpoint).output(&arrow::datatypes::Schema::new(vec![list])).bare();
+        let rows = rows! { id: (0..rows.unwrap_or(1) as i64).collect::<Vec<_>>() };
+        engine(rows.schema(), remote).run(rows).await.map(|reply| json(reply.rows()))
+    };
+    assert_eq!(asked("/one", None).await.unwrap(), r#"[{"id":0,"p":[0.25,0.5]}]"#);
+    assert_eq!(
+        asked("/many", Some(3)).await.unwrap(),
+        r#"[{"id":0,"p":[0.25]},{"id":1,"p":[]},{"id":2,"p":null}]"#
+    );
+    for (path, rows) in
+        [("/sly", None), ("/more", None), ("/sly", Some(1)), ("/one", Some(3)), ("/many", None)]
+    {
+        assert_eq!(asked(path, rows).await.unwrap_err().kind(), ErrorKind::Internal, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_value_that_cannot_stand_in_a_call_fails_its_row_alone() {
     let server = serve(Router::new().fallback(any(echo))).await;
     let text = rows! { user: [1_i64, 2, 3, 4], name: ["a", "", "..", "b\nc"] };
@@ -464,7 +496,8 @@ async fn a_value_that_cannot_stand_in_a_call_fails_its_row_alone() {
         /u/a
         column `name` is empty, which the path of a url cannot hold
         a value would make the path of the url lead elsewhere
-        header `x-test` cannot hold a line break or a control character"#]].assert_eq(&uris.join("\n"));
+        header `x-test` cannot hold a line break or a control character"#]]
+    .assert_eq(&uris.join("\n"));
 }
 
 fn refused(endpoint: Endpoint, wanted: Expect) {
@@ -487,7 +520,9 @@ fn every_mistake_of_a_call_is_reported_at_once() {
         .in_flight(0)
         .retries(99)
         .ca("../ca.pem");
-    refused(wrong, expect![[r#"
+    refused(
+        wrong,
+        expect![[r#"
         step `asked`: column `score` is there already; rename it in front
         step `asked`: no method `PSOT`; did you mean `POST`?
         step `asked`: `http://{id}/a`: a column may stand in the path and the query, not in the host or the port
@@ -496,22 +531,32 @@ fn every_mistake_of_a_call_is_reported_at_once() {
         step `asked`: `${NOT_SET_ANYWHERE} {idd}`: the environment has no text in `NOT_SET_ANYWHERE`
         step `asked`: `in_flight` is 1 to 4096
         step `asked`: `retries` is at most 10
-        step `asked`: `../ca.pem` leaves the project's folder"#]]);
+        step `asked`: `../ca.pem` leaves the project's folder"#]],
+    );
     let once = Endpoint::new("POST", "http://h/").retries(1).columns(["idd"]);
-    refused(once, expect![[r#"
+    refused(
+        once,
+        expect![[r#"
         step `asked`: column `score` is there already; rename it in front
         step `asked`: a POST may not be made again; if it may, say `idempotent: true`, else leave out `retries`
-        step `asked`: no column `idd`; did you mean `id`?"#]]);
+        step `asked`: no column `idd`; did you mean `id`?"#]],
+    );
     let batch = Endpoint::new("PUT", "http://h/{id}").rows(2).body("id");
-    refused(batch, expect![[r#"
+    refused(
+        batch,
+        expect![[r#"
         step `asked`: column `score` is there already; rename it in front
         step `asked`: a call of several rows has no value of its own for `{column}` in its url or its headers
-        step `asked`: the value of one column cannot be the body of a call of several rows"#]]);
+        step `asked`: the value of one column cannot be the body of a call of several rows"#]],
+    );
     let bodiless = Endpoint::new("GET", "https://h/").columns(["id"]).ca("Cargo.toml");
-    refused(bodiless, expect![[r#"
+    refused(
+        bodiless,
+        expect![[r#"
         step `asked`: column `score` is there already; rename it in front
         step `asked`: a GET has no body that rows could stand in
-        step `asked`: `ca`: /work/wt-a/crates/serve/Cargo.toml: no certificate is in it"#]]);
+        step `asked`: `ca`: no certificate is in it"#]],
+    );
 }
 
 #[tokio::test]

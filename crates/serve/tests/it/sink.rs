@@ -151,7 +151,8 @@ fn a_file_that_cannot_be_is_refused_before_anything_runs() {
         step `c`: `up/a.jsonl` leaves the project's folder
         step `d`: `a.txt`: a file ends in .jsonl, .csv or .parquet
         step `d`: `queue` is at least 1
-        step `f`: `a.jsonl` is written by another step with other columns or settings; name another file"#]].assert_eq(&problems.to_string());
+        step `f`: `a.jsonl` is written by another step with other columns or settings; name another file"#]]
+    .assert_eq(&problems.to_string());
     assert_eq!(files(&folder.path().join("project")).len(), usize::from(cfg!(unix)), "nothing was written");
 }
 
