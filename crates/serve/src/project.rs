@@ -119,10 +119,15 @@ impl Project {
         let root = file.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let text =
             read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
-        Self::read(&text, root).map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
+        Self::from_text(&text, root).map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
     }
 
-    fn read(text: &str, root: &Path) -> Result<Self, SpecErrors> {
+    /// Loads a project from the text of its file, for a folder.
+    ///
+    /// # Errors
+    /// Every mistake at once, each with its line and column.
+    pub fn from_text(text: &str, folder: impl AsRef<Path>) -> Result<Self, SpecErrors> {
+        let root = folder.as_ref();
         let document = Document::read(text)?;
         let keys: ProjectKeys = document.typed(&[])?;
         let mut errors = SpecErrors::default();

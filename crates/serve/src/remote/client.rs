@@ -1,4 +1,8 @@
 //! The HTTP client: connections that steps share, and what an answer or its absence means for a step.
+//!
+//! It is hyper's own client, on which others are built, because the server brings hyper already, and because it does nothing that
+//! would have to be forbidden it: it follows no redirect, asks the environment for no proxy and keeps no cookies. It makes a call
+//! again by itself only when a connection that had been kept turns out to be closed before any of the call was sent.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 

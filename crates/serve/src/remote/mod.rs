@@ -1,9 +1,12 @@
 //! Steps that call out over HTTP: `remote` asks per row or per batch and adds the answer's columns, `post` sends what it gets.
 //!
-//! A call's time, turn, further attempts and breaker are the runtime's layers around a step that makes one call.
+//! `endpoint.rs` says where calls go and how, and types them; `calls.rs` makes as many as some rows need; `call.rs` is a step that
+//! makes one, around which the runtime's layers give it its time, its turn, further attempts and a breaker; `client.rs` has the
+//! connections.
 
 mod body;
 mod call;
+mod calls;
 mod client;
 mod endpoint;
 mod settings;
@@ -21,9 +24,9 @@ use millstream_graph::{
     Input, Origin, OutPort, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
 };
 
+use calls::{Answers, Calls};
 pub(crate) use client::{Client, Trust};
 pub use endpoint::Endpoint;
-use endpoint::{Answers, Calls};
 pub(crate) use settings::kinds;
 
 use crate::outside::Outside;

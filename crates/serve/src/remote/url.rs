@@ -147,40 +147,40 @@ mod tests {
         assert_eq!(filled("http://h/{v}", &"x".repeat(70_000)).unwrap_err(), "the url becomes too long");
     }
 
-    fn refused(url: &str, wanted: Expect) {
+    fn refused(url: &str, wanted: &Expect) {
         wanted.assert_eq(&filled(url, "x").unwrap_err());
     }
 
     #[test]
     fn a_url_that_is_none_is_refused_with_the_fix() {
-        refused("ftp://h/", expect!["`ftp://h/`: a url begins with `https://` or `http://`"]);
-        refused("{v}://h/", expect!["`{v}://h/`: a url begins with `https://` or `http://`"]);
+        refused("ftp://h/", &expect!["`ftp://h/`: a url begins with `https://` or `http://`"]);
+        refused("{v}://h/", &expect!["`{v}://h/`: a url begins with `https://` or `http://`"]);
         let host = expect![
             "`http://{v}/`: a column may stand in the path and the query, not in the host or the port"
         ];
-        refused("http://{v}/", host);
+        refused("http://{v}/", &host);
         let port = expect![
             "`http://h:{v}/`: a column may stand in the path and the query, not in the host or the port"
         ];
-        refused("http://h:{v}/", port);
-        refused("http:///a", expect!["`http:///a`: no host stands behind `://`"]);
-        refused("http://h/a#b", expect!["`http://h/a#b`: what stands behind `#` is not sent"]);
+        refused("http://h:{v}/", &port);
+        refused("http:///a", &expect!["`http:///a`: no host stands behind `://`"]);
+        refused("http://h/a#b", &expect!["`http://h/a#b`: what stands behind `#` is not sent"]);
         refused(
             "http://h/a b",
-            expect!["`http://h/a b`: the path or the query has a character that must be encoded"],
+            &expect!["`http://h/a b`: the path or the query has a character that must be encoded"],
         );
         let user = expect![
             "`http://u:p@h/`: a name and a password belong into the header `authorization`, not into the url"
         ];
-        refused("http://u:p@h/", user);
-        refused("http://h/{w}", expect!["no column `w`; did you mean `v`?"]);
+        refused("http://u:p@h/", &user);
+        refused("http://h/{w}", &expect!["no column `w`; did you mean `v`?"]);
         refused(
             "http://h/{v",
-            expect!["`http://h/{v`: a brace begins or ends no `{column}` and no `${NAME}`"],
+            &expect!["`http://h/{v`: a brace begins or ends no `{column}` and no `${NAME}`"],
         );
         let unset =
             expect!["`http://h/${NOT_SET_ANYWHERE}`: the environment has no text in `NOT_SET_ANYWHERE`"];
-        refused("http://h/${NOT_SET_ANYWHERE}", unset);
+        refused("http://h/${NOT_SET_ANYWHERE}", &unset);
     }
 
     #[test]

@@ -226,7 +226,7 @@ async fn write(
             Some(due) => match timeout_at(due.into(), rows.recv()).await {
                 Ok(next) => next,
                 Err(_) => {
-                    report(files.close());
+                    report(&files.close());
                     continue;
                 }
             },
@@ -237,7 +237,7 @@ async fn write(
             continue;
         }
         let more = !rows.is_empty();
-        if report(files.write(&batch, rules.size, more)) {
+        if report(&files.write(&batch, rules.size, more)) {
             paused = None;
             count(written, &batch);
         } else {
@@ -245,7 +245,7 @@ async fn write(
             count(dropped, &batch);
         }
     }
-    report(files.close());
+    report(&files.close());
 }
 
 fn count(counter: Option<&IntCounter>, batch: &RecordBatch) {
@@ -254,8 +254,8 @@ fn count(counter: Option<&IntCounter>, batch: &RecordBatch) {
     }
 }
 
-fn report(done: Result<(), String>) -> bool {
-    if let Err(error) = &done {
+fn report(done: &Result<(), String>) -> bool {
+    if let Err(error) = done {
         tracing::error!(%error, "a sink's rows are lost");
     }
     done.is_ok()

@@ -500,7 +500,7 @@ async fn a_value_that_cannot_stand_in_a_call_fails_its_row_alone() {
     .assert_eq(&uris.join("\n"));
 }
 
-fn refused(endpoint: Endpoint, wanted: Expect) {
+fn refused(endpoint: Endpoint, wanted: &Expect) {
     let mut graph = Graph::new("test", fields! { id: Int64, score: Int64 });
     let asked = graph.step(
         "asked",
@@ -522,29 +522,29 @@ fn every_mistake_of_a_call_is_reported_at_once() {
         .ca("../ca.pem");
     refused(
         wrong,
-        expect![[r#"
-        step `asked`: column `score` is there already; rename it in front
-        step `asked`: no method `PSOT`; did you mean `POST`?
-        step `asked`: `http://{id}/a`: a column may stand in the path and the query, not in the host or the port
-        step `asked`: header `Host` follows from the url and the body
-        step `asked`: `a b` cannot be a header's name
-        step `asked`: `${NOT_SET_ANYWHERE} {idd}`: the environment has no text in `NOT_SET_ANYWHERE`
-        step `asked`: `in_flight` is 1 to 4096
-        step `asked`: `retries` is at most 10
-        step `asked`: `../ca.pem` leaves the project's folder"#]],
+        &expect![[r#"
+            step `asked`: column `score` is there already; rename it in front
+            step `asked`: `in_flight` is 1 to 4096
+            step `asked`: `retries` is at most 10
+            step `asked`: no method `PSOT`; did you mean `POST`?
+            step `asked`: `http://{id}/a`: a column may stand in the path and the query, not in the host or the port
+            step `asked`: header `Host` follows from the url and the body
+            step `asked`: `a b` cannot be a header's name
+            step `asked`: `${NOT_SET_ANYWHERE} {idd}`: the environment has no text in `NOT_SET_ANYWHERE`
+            step `asked`: `../ca.pem` leaves the project's folder"#]],
     );
     let once = Endpoint::new("POST", "http://h/").retries(1).columns(["idd"]);
     refused(
         once,
-        expect![[r#"
-        step `asked`: column `score` is there already; rename it in front
-        step `asked`: a POST may not be made again; if it may, say `idempotent: true`, else leave out `retries`
-        step `asked`: no column `idd`; did you mean `id`?"#]],
+        &expect![[r#"
+            step `asked`: column `score` is there already; rename it in front
+            step `asked`: no column `idd`; did you mean `id`?
+            step `asked`: a POST may not be made again; if it may, say `idempotent: true`, else leave out `retries`"#]],
     );
     let batch = Endpoint::new("PUT", "http://h/{id}").rows(2).body("id");
     refused(
         batch,
-        expect![[r#"
+        &expect![[r#"
         step `asked`: column `score` is there already; rename it in front
         step `asked`: a call of several rows has no value of its own for `{column}` in its url or its headers
         step `asked`: the value of one column cannot be the body of a call of several rows"#]],
@@ -552,7 +552,7 @@ fn every_mistake_of_a_call_is_reported_at_once() {
     let bodiless = Endpoint::new("GET", "https://h/").columns(["id"]).ca("Cargo.toml");
     refused(
         bodiless,
-        expect![[r#"
+        &expect![[r#"
         step `asked`: column `score` is there already; rename it in front
         step `asked`: a GET has no body that rows could stand in
         step `asked`: `ca`: no certificate is in it"#]],
