@@ -8,7 +8,8 @@ pub use millstream_runtime::{
     run_serially, testkit,
 };
 pub use millstream_serve::{
-    ARROW_STREAM, GraphService, Project, ProjectError, ServeError, Server, cli, kinds, project_schema, wire,
+    ARROW_STREAM, GraphService, Outside, Project, ProjectError, ServeError, Server, cli, kinds,
+    project_schema, remote, sink, wire,
 };
 pub use millstream_transform as transform;
 

@@ -18,8 +18,18 @@ const LAYERS: [(&str, &[&str]); 6] = [
 ];
 
 /// What nobody but `serve` knows.
-const HTTP: [&str; 9] =
-    ["axum", "h2", "http", "http-body", "http-body-util", "hyper", "hyper-util", "reqwest", "tonic"];
+const HTTP: [&str; 10] = [
+    "axum",
+    "h2",
+    "http",
+    "http-body",
+    "http-body-util",
+    "hyper",
+    "hyper-rustls",
+    "hyper-util",
+    "reqwest",
+    "tonic",
+];
 
 /// Names under which anything can be put, and so everything will.
 const NAMES_THAT_SAY_NOTHING: [&str; 9] =

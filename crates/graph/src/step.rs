@@ -43,13 +43,14 @@ pub trait Step: Send + Sync + 'static {
     fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a>;
 }
 
+/// A step that others share is a step, so that layers can stand around one of any type.
 impl<S: Step + ?Sized> Step for std::sync::Arc<S> {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        S::signature(self, inputs)
+        (**self).signature(inputs)
     }
 
     fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a> {
-        S::call(self, input, cx)
+        (**self).call(input, cx)
     }
 }
 

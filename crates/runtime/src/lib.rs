@@ -23,7 +23,7 @@ mod state;
 mod sync;
 pub mod testkit;
 
-pub use admission::Reserved;
+pub use admission::{Budget, Reserved};
 pub use door::{Append, Door, Gather, Portion};
 pub use engine::{Engine, EngineError, Limits};
 pub use error::RunError;

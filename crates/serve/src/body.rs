@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, header::CONTENT_ENCODING};
 use http_body::Body;
 use http_body_util::BodyExt;
+use millstream_runtime::Reserved;
 use tokio::time::Instant;
 
 use crate::wire::{DecodeCode, DecodeError};
@@ -42,31 +43,46 @@ impl Default for BodyLimits {
     }
 }
 
-/// The whole body, unpacked: at most `most` bytes, both as it was sent and as it was meant.
+/// Why a body was not read.
+pub(crate) enum Unread {
+    /// There is something wrong with it.
+    Refused(DecodeError),
+    /// The bodies of other requests have taken all the room there is.
+    NoRoom,
+}
+
+impl From<DecodeError> for Unread {
+    fn from(error: DecodeError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// The whole body, unpacked: at most `most` bytes, both as it was sent and as it was meant. Room for it is added to `room`.
 pub(crate) async fn read<B>(
     headers: &HeaderMap,
     body: B,
     most: usize,
     limits: BodyLimits,
-) -> Result<Bytes, DecodeError>
+    room: &mut Reserved,
+) -> Result<Bytes, Unread>
 where
     B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
 {
     let coding = Coding::of(headers)?;
-    let sent = collect(body, most, limits).await?;
+    let sent = collect(body, most, limits, room).await?;
     match coding {
         Coding::Plain => Ok(sent),
-        coding => unpack(coding, &sent, most).await.map(Bytes::from),
+        coding => unpack(coding, &sent, most, room).await.map(Bytes::from),
     }
 }
 
-async fn collect<B>(body: B, most: usize, limits: BodyLimits) -> Result<Bytes, DecodeError>
+async fn collect<B>(body: B, most: usize, limits: BodyLimits, room: &mut Reserved) -> Result<Bytes, Unread>
 where
     B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
 {
     let hint = body.size_hint();
     if hint.lower() > most as u64 {
-        return Err(too_large(most));
+        return Err(too_large(most).into());
     }
     let mut body = pin!(body);
     let mut start = None;
@@ -93,12 +109,16 @@ where
         let Ok(mut data) = frame.into_data() else { continue };
         let length = bytes::Buf::remaining(&data);
         if length > most - first.len() - joined.len() {
-            return Err(too_large(most));
+            return Err(too_large(most).into());
+        }
+        if !room.grow(length) {
+            return Err(Unread::NoRoom);
         }
         if length == 0 {
             empty += 1;
             if empty > EMPTY_FRAMES {
-                return Err(DecodeError::new(DecodeCode::Malformed, "body comes in too many empty frames"));
+                let message = "body comes in too many empty frames";
+                return Err(DecodeError::new(DecodeCode::Malformed, message).into());
             }
         }
         let data = bytes::Buf::copy_to_bytes(&mut data, length);
@@ -152,7 +172,7 @@ impl Coding {
     }
 }
 
-async fn unpack(coding: Coding, packed: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
+async fn unpack(coding: Coding, packed: &[u8], most: usize, room: &mut Reserved) -> Result<Vec<u8>, Unread> {
     let broken = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => {
             DecodeError::new(DecodeCode::Truncated, "the packed body ends in the middle")
@@ -177,15 +197,16 @@ async fn unpack(coding: Coding, packed: &[u8], most: usize) -> Result<Vec<u8>, D
             read => read,
         };
         if read > most - whole.len() {
-            return Err(DecodeError::new(
-                DecodeCode::TooLarge,
-                format!("body unpacks to more than {most} bytes"),
-            ));
+            let message = format!("body unpacks to more than {most} bytes");
+            return Err(DecodeError::new(DecodeCode::TooLarge, message).into());
+        }
+        if !room.grow(read) {
+            return Err(Unread::NoRoom);
         }
         whole.extend_from_slice(&step[..read]);
         if whole.len() > RATIO_FROM && whole.len() / RATIO > packed.len() {
             let message = format!("body unpacks to more than {RATIO} times its size");
-            return Err(DecodeError::new(DecodeCode::TooLarge, message));
+            return Err(DecodeError::new(DecodeCode::TooLarge, message).into());
         }
         if turn % STEPS_PER_TURN == 0 {
             tokio::task::yield_now().await;
@@ -237,6 +258,7 @@ mod tests {
     };
     use http::HeaderValue;
     use http_body::Frame;
+    use millstream_runtime::Budget;
 
     use super::*;
 
@@ -283,14 +305,44 @@ mod tests {
         Frames { frames: frames.into_iter(), ends }
     }
 
+    fn room(bytes: usize) -> Reserved {
+        Budget::new(bytes).reserve(0).unwrap()
+    }
+
+    /// The bytes of a body, or the code it is refused with; no code when there was no room.
+    fn code(read: Result<Bytes, Unread>) -> Result<Vec<u8>, Option<DecodeCode>> {
+        read.map(Vec::from).map_err(|unread| match unread {
+            Unread::Refused(error) => Some(error.code),
+            Unread::NoRoom => None,
+        })
+    }
+
+    #[tokio::test]
+    async fn bodies_take_no_more_room_than_there_is() {
+        let (plain, packed) = (vec![b' '; 1000], gzip(&[b' '; 1000]));
+        let mut gzipped = HeaderMap::new();
+        gzipped.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let both = packed.len() + 1000;
+        for (headers, body, needs) in [(HeaderMap::new(), &plain, 1000), (gzipped, &packed, both)] {
+            for (bytes, fits) in [(needs, true), (needs - 1, false)] {
+                let body = frames(&[body], true);
+                let read = read(&headers, body, 1 << 20, BodyLimits::default(), &mut room(bytes)).await;
+                assert_eq!(code(read), if fits { Ok(plain.clone()) } else { Err(None) }, "{bytes}");
+            }
+        }
+    }
+
     /// What is read of a body: its bytes, or the code it is refused with.
-    async fn outcome(coding: Option<&'static str>, body: Frames, most: usize) -> Result<Vec<u8>, DecodeCode> {
+    async fn outcome(
+        coding: Option<&'static str>,
+        body: Frames,
+        most: usize,
+    ) -> Result<Vec<u8>, Option<DecodeCode>> {
         let mut headers = HeaderMap::new();
         if let Some(coding) = coding {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
-        let read = read(&headers, body, most, BodyLimits::default()).await;
-        read.map(Vec::from).map_err(|error| error.code)
+        code(read(&headers, body, most, BodyLimits::default(), &mut room(usize::MAX)).await)
     }
 
     #[tokio::test]
@@ -336,7 +388,7 @@ mod tests {
             ("gzip, gzip", gzip(&gzip(plain)), UnknownEncoding),
         ] {
             let read = outcome(Some(coding), frames(&[&body], true), 1000).await;
-            assert_eq!(read, Err(code), "{coding}");
+            assert_eq!(read, Err(Some(code)), "{coding}");
         }
     }
 
@@ -347,7 +399,7 @@ mod tests {
             for most in [100_000, 1 << 30] {
                 assert!(bomb.len() < 100_000);
                 let read = outcome(Some(coding), frames(&[&bomb], true), most).await;
-                assert_eq!(read, Err(DecodeCode::TooLarge), "{coding}, at most {most}");
+                assert_eq!(read, Err(Some(DecodeCode::TooLarge)), "{coding}, at most {most}");
             }
         }
         // Less than the ratio is for counts only for its bytes.
@@ -363,16 +415,16 @@ mod tests {
         let limits = BodyLimits { patience: Duration::from_secs(10), bytes_per_second: 100 };
         let start = Instant::now();
         let stalled = frames(&[&[b' '; 300], &[b' '; 200]], false);
-        let error = read(&HeaderMap::new(), stalled, 1000, limits).await.unwrap_err();
-        assert_eq!((error.code, start.elapsed().as_secs()), (DecodeCode::TooSlow, 15));
+        let read = read(&HeaderMap::new(), stalled, 1000, limits, &mut room(1000)).await;
+        assert_eq!((code(read), start.elapsed().as_secs()), (Err(Some(DecodeCode::TooSlow)), 15));
     }
 
     #[tokio::test]
     async fn frames_are_bounded_with_and_without_bytes() {
-        assert_eq!(outcome(None, frames(&[b"12", b"34"], true), 3).await, Err(DecodeCode::TooLarge));
+        assert_eq!(outcome(None, frames(&[b"12", b"34"], true), 3).await, Err(Some(DecodeCode::TooLarge)));
         assert_eq!(outcome(None, frames(&[b"12", b"34"], true), 4).await, Ok(b"1234".to_vec()));
         let empty = vec![&b""[..]; EMPTY_FRAMES + 1];
-        assert_eq!(outcome(None, frames(&empty, true), 3).await, Err(DecodeCode::Malformed));
+        assert_eq!(outcome(None, frames(&empty, true), 3).await, Err(Some(DecodeCode::Malformed)));
         assert_eq!(outcome(None, frames(&empty[1..], true), 3).await, Ok(Vec::new()));
     }
 }

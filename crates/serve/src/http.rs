@@ -33,6 +33,7 @@ use crate::{
     project::{Project, ProjectError},
     refusals::{Refusals, Refused},
     service::{Answer, json_answer},
+    sink::SinkRows,
     snapshot::{Shared, Snapshot, Terms},
     wire::DecodeLimits,
 };
@@ -103,7 +104,8 @@ impl Server {
     ) -> Result<Self, ServeError> {
         let metrics = Metrics::new()?;
         let refusals = Refusals::new(metrics.registry())?;
-        let terms = Terms { limits: limits.clone(), decode, body: connections.body, metrics };
+        let sink_rows = SinkRows::new(metrics.registry())?;
+        let terms = Terms { limits: limits.clone(), decode, body: connections.body, metrics, sink_rows };
         let first = Snapshot::new(project, &terms)?;
         let shared = Arc::new(Shared::new(first, terms, refusals));
         Ok(Self { shared, connections, admin: None })

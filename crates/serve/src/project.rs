@@ -20,6 +20,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::outside::Outside;
 pub(crate) use files::{Files, Stamps};
 
 /// The name of a project's file in its folder.
@@ -46,6 +47,7 @@ pub struct Project {
     files: Files,
     stamps: Stamps,
     version: String,
+    outside: Arc<Outside>,
 }
 
 /// A graph of a project.
@@ -156,6 +158,15 @@ impl Project {
         Ok(project)
     }
 
+    /// Loads a project from the text of its file, for a folder.
+    ///
+    /// # Errors
+    /// Every mistake at once, each with its line and column.
+    pub fn from_text(text: &str, folder: impl AsRef<Path>) -> Result<Self, SpecErrors> {
+        let root = folder.as_ref();
+        Self::read(text, root, Files::named(root, &root.join(PROJECT_FILE), text))
+    }
+
     /// The files that the project at `path` is made of, as far as its file tells.
     pub(crate) fn files_at(path: &Path) -> Files {
         let (file, root) = place(path);
@@ -169,7 +180,8 @@ impl Project {
         let mut errors = SpecErrors::default();
         let store = Arc::new(load_sets(&document, keys.feature_sets.keys(), root, &mut errors));
         let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
-        let kinds = kinds(&models, &store);
+        let outside = Outside::new(root);
+        let kinds = kinds(&models, &store, &outside);
         let mut specs = IndexMap::new();
         for name in keys.graphs.keys() {
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
@@ -196,6 +208,7 @@ impl Project {
             graphs: graphs.collect(),
             models,
             store,
+            outside,
             files,
             stamps: Stamps::new(),
             version: String::new(),
@@ -235,6 +248,11 @@ impl Project {
     /// Its feature sets, loaded.
     pub fn features(&self) -> &Arc<MemoryStore> {
         &self.store
+    }
+
+    /// What its steps that reach beyond the process share.
+    pub fn outside(&self) -> &Arc<Outside> {
+        &self.outside
     }
 
     /// A graph as the file has it.
@@ -292,19 +310,21 @@ impl Project {
 }
 
 /// Every kind of step that a project file may name.
-pub fn kinds(models: &Arc<ModelSet>, store: &Arc<MemoryStore>) -> Kinds {
+pub fn kinds(models: &Arc<ModelSet>, store: &Arc<MemoryStore>, outside: &Arc<Outside>) -> Kinds {
     Kinds::default()
         .with(spec::kinds())
         .with(millstream_transform::kinds())
         .with(millstream_models::kinds(Arc::clone(models)))
         .with(millstream_featurestore::kinds(Arc::clone(store) as _))
+        .with(crate::remote::kinds(outside))
+        .with(crate::sink::kinds(outside))
         .with_layers(millstream_runtime::layers::kinds())
 }
 
 /// The JSON Schema of a project file.
 pub fn project_schema() -> Schema {
     let mut generator = SchemaGenerator::default();
-    let kinds = kinds(&Arc::default(), &Arc::default());
+    let kinds = kinds(&Arc::default(), &Arc::default(), &Arc::default());
     let graph = spec::graph_schema(&kinds, &mut generator).to_value();
     let set = generator.subschema_for::<FeatureSetSpec>().to_value();
     let model = generator.subschema_for::<ModelSpec>().to_value();

@@ -9,12 +9,12 @@ use http::{
     request::Parts,
 };
 use http_body_util::Full;
-use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
+use millstream_graph::{ErrorKind, Priority, Request as RunRequest, SchemaError};
 use millstream_runtime::{Door, Engine, Portion, RunError};
 use serde_json::json;
 
 use crate::{
-    body::{self, BodyLimits},
+    body::{self, BodyLimits, Unread},
     deadline, describe,
     refusals::Refused,
     wire::{DecodeCode, DecodeError, DecodeLimits, Form, ipc, json as json_wire},
@@ -22,7 +22,9 @@ use crate::{
 
 /// The media type of an Arrow IPC stream.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// How much a request matters, when not everybody can be served.
+const PRIORITY: &str = "x-request-priority";
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How an Arrow IPC stream begins, and no JSON text can.
 const ARROW_START: [u8; 4] = [0xff; 4];
 /// A body of more bytes has its run to itself: what it costs would hold up those that share it.
@@ -117,23 +119,26 @@ impl GraphService {
                 return answer;
             }
         }
-        let body =
-            match body::read(&head.headers, body, self.shared.limits.body_bytes, self.body_limits).await {
-                Ok(body) => body,
-                Err(error) => return self.refused(&error),
-            };
-        self.run(&head.headers, body).await
-    }
-
-    async fn run(&self, headers: &HeaderMap, body: Bytes) -> Answer {
-        let request = match run_request(headers) {
+        let request = match run_request(&head.headers) {
             Ok(request) => request,
             Err(error) => return self.refused(&error),
         };
         // Under overload, refusing must cost little: nothing is read of a body whose run would be refused.
-        if let Err(error) = self.engine().check_room() {
-            return failed(self.engine().plan().name(), &error);
+        let room = self.engine().check_room(request.priority).and_then(|()| self.engine().reserve(0));
+        let mut room = match room {
+            Ok(room) => room,
+            Err(error) => return failed(self.engine().plan().name(), &error),
+        };
+        let most = self.shared.limits.body_bytes;
+        match body::read(&head.headers, body, most, self.body_limits, &mut room).await {
+            // The room is taken until the request is answered.
+            Ok(body) => self.run(&head.headers, request, body).await,
+            Err(Unread::Refused(error)) => self.refused(&error),
+            Err(Unread::NoRoom) => failed(self.engine().plan().name(), &RunError::Overloaded),
         }
+    }
+
+    async fn run(&self, headers: &HeaderMap, request: RunRequest, body: Bytes) -> Answer {
         let arrow = body.starts_with(&ARROW_START);
         let ran =
             if arrow { self.run_arrow(request, body).await } else { self.run_json(request, &body).await };
@@ -226,6 +231,14 @@ fn run_request(headers: &HeaderMap) -> Result<RunRequest, DecodeError> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     request.id = text("x-request-id").filter(|id| id.len() <= 256).map(Arc::from);
     request.trace = text("traceparent").filter(|trace| trace.len() <= 256).map(Arc::from);
+    if let Some(name) = headers.get(PRIORITY) {
+        request.priority =
+            name.to_str().ok().and_then(|name| Priority::named(name.trim())).ok_or_else(|| {
+                let names = Priority::ALL.map(Priority::name).join(", ");
+                let message = format!("header `{PRIORITY}` is one of {names}");
+                DecodeError::new(DecodeCode::Malformed, message)
+            })?;
+    }
     let limit =
         deadline::given(headers).map_err(|message| DecodeError::new(DecodeCode::Malformed, message))?;
     if let Some(limit) = limit {

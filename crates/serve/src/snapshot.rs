@@ -28,6 +28,7 @@ use crate::{
     refusals::Refusals,
     reload::blocking,
     service::{Answer, GraphService, json_answer},
+    sink::SinkRows,
     wire::DecodeLimits,
 };
 
@@ -58,11 +59,13 @@ pub(crate) struct Terms {
     pub(crate) body: BodyLimits,
     /// One registry for all versions: a graph that stays goes on counting where it was.
     pub(crate) metrics: Metrics,
+    pub(crate) sink_rows: SinkRows,
 }
 
 impl Snapshot {
     /// Engines for every graph of a project.
     pub(crate) fn new(project: &Project, terms: &Terms) -> Result<Self, ServeError> {
+        project.outside().count_into(&terms.sink_rows);
         let mut graphs = Vec::new();
         for name in project.graph_names() {
             let engine = project.engine_with(name, terms.limits.clone(), &terms.metrics)?;

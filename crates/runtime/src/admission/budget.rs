@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The bytes that requests of one engine may hold at once.
-pub(crate) struct Budget {
+/// The bytes that requests may hold at once. Every engine has one; see [`Limits::bytes`](crate::Limits::bytes).
+pub struct Budget {
     most: usize,
     used: AtomicUsize,
 }
@@ -20,11 +20,13 @@ pub struct Reserved {
 }
 
 impl Budget {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
+    /// At most so many bytes.
+    pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, used: AtomicUsize::new(0) })
     }
 
-    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+    /// Reserves bytes; `None` when there are not so many.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
         let mut reserved = Reserved { budget: Arc::clone(self), bytes: 0 };
         reserved.grow(bytes).then_some(reserved)
     }

@@ -21,8 +21,7 @@ use crate::{
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
-pub(crate) use budget::Budget;
-pub use budget::Reserved;
+pub use budget::{Budget, Reserved};
 use gradient::Gradient;
 use latency::Latency;
 

@@ -1,0 +1,7 @@
+//! Steps that reach beyond the process, against real servers and real files.
+
+mod post;
+mod remote;
+mod server;
+mod sink;
+mod tls;
