@@ -12,6 +12,7 @@ mod expressions;
 mod fan_out;
 mod hand;
 mod one_row;
+mod skew;
 mod step_overhead;
 
 use std::{
@@ -34,6 +35,7 @@ fn all(c: &mut Criterion) {
     fan_out::bench(c);
     expressions::bench(c);
     one_row::bench(c);
+    skew::bench(c);
 }
 
 criterion_group!(benches, all);

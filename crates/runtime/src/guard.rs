@@ -12,8 +12,9 @@ use crate::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
-/// Panics without an answer in between after which a step is left alone.
-const IN_A_ROW: u32 = 10;
+/// Panics without an answer in between after which a step is left alone: so many that no client who repeats a request that
+/// breaks a step takes the step away from others.
+const IN_A_ROW: u32 = 1000;
 /// For how long; then one call is let through.
 const PAUSE: Duration = Duration::from_secs(1);
 
