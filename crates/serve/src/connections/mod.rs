@@ -117,13 +117,13 @@ struct Common {
 impl Connections {
     pub(crate) fn new(limits: ConnectionLimits, refusals: Refusals) -> Self {
         let mut http1 = http1::Builder::new();
-        // The watchdog has the time of heads: hyper's own would also run between requests.
+        // The watchdog has the time of heads: hyper's own would also run between requests. Replies are not gathered for clients
+        // that send requests ahead (`pipeline_flush`): nothing bounds what is gathered for one that does not read.
         http1
             .header_read_timeout(None)
             .max_header_size(limits.head_bytes)
             // The read buffer of one connection.
-            .max_buf_size(limits.head_bytes.max(64 << 10))
-            .pipeline_flush(true);
+            .max_buf_size(limits.head_bytes.max(64 << 10));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
