@@ -3,7 +3,7 @@
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use millstream_serve::{ConnectionLimits, Outcome, Project, watch};
@@ -52,17 +52,18 @@ fn no_request_fails_or_sees_two_versions_while_the_project_is_swapped() {
                     }
                 });
             }
+            let _done = Done(&done);
             for value in 2..=swaps() + 1 {
                 write(&folder, value);
                 versions.lock().unwrap().push(Project::load(&folder).unwrap().version().to_owned());
-                let before = asked.load(SeqCst);
+                let (before, start) = (asked.load(SeqCst), Instant::now());
                 assert_eq!(serving.reload().outcome, Outcome::Swapped);
                 // Every version answers something before the next takes its place.
-                while asked.load(SeqCst) < before + 16 && !scope_failed(&done) {
+                while asked.load(SeqCst) < before + 16 {
+                    assert!(start.elapsed() < PATIENCE, "clients have stopped asking");
                     thread::yield_now();
                 }
             }
-            done.store(true, SeqCst);
         });
         // Old and new engines of a graph count in one place.
         let asked = asked.load(SeqCst);
@@ -71,16 +72,20 @@ fn no_request_fails_or_sees_two_versions_while_the_project_is_swapped() {
         assert_eq!(serving.metric("millstream_reloads_total{outcome=\"swapped\"}"), swaps() as u64);
         assert_eq!(serving.refused("truncated"), 0);
         // Every version but the last is given back.
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while serving.admin("GET", "/admin/status").json()["retiring"] != 0 {
             assert!(start.elapsed() < PATIENCE, "an old version is still there");
         }
     });
 }
 
-/// A client that has failed makes the test end instead of wait.
-fn scope_failed(done: &AtomicBool) -> bool {
-    done.load(SeqCst)
+/// Ends the clients however the swaps end.
+struct Done<'d>(&'d AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
 }
 
 #[test]
