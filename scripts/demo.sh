@@ -60,7 +60,7 @@ echo "demo: building (the first time takes some minutes)"
 cargo build --release --bin millstream
 BINARY=${CARGO_TARGET_DIR:-target}/release/millstream
 
-"$BINARY" serve "$PROJECT" --bind "$BIND" &
+"$BINARY" serve "$PROJECT" --bind "$BIND" --drain-delay-s 0 &
 server=$!
 stop() {
     trap - EXIT INT TERM

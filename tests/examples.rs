@@ -521,6 +521,9 @@ fn a_server_that_stops_answers_what_is_under_way() {
         while TcpStream::connect(address).is_ok() {
             thread::yield_now();
         }
+        // What still comes on an open connection is answered, and told to go elsewhere next.
+        let last = idle.get("/readyz");
+        assert_eq!((last.status, last.headers["connection"].as_str()), (503, "close"));
         assert!(idle.is_closed());
         busy.write(request.as_bytes());
         let answer = busy.read();

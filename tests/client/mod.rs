@@ -75,6 +75,23 @@ impl Client {
         Answer { status, headers, body }
     }
 
+    /// Reads that the server waits for a request's body.
+    #[allow(dead_code, reason = "not every test has a client that asks first")]
+    pub(crate) fn read_continue(&mut self) {
+        assert!(self.line().contains(" 100 "));
+        assert_eq!(self.line(), "");
+    }
+
+    /// Sends bytes that the server may not want, and reads what it says until it closes, however hard.
+    #[allow(dead_code, reason = "not every test has bytes that nobody wants")]
+    pub(crate) fn rest_after(&mut self, bytes: &[u8]) -> String {
+        // It may have closed already.
+        let _ = self.stream.get_mut().write_all(bytes);
+        let mut said = Vec::new();
+        let _ = self.stream.read_to_end(&mut said);
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     /// Whether the server has closed the connection and said nothing more.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.stream.read(&mut [0]).unwrap() == 0

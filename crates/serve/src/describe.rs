@@ -89,13 +89,16 @@ fn graph_path(graph: &str) -> Value {
             "operationId": format!("run_{graph}"),
             "parameters": [
                 header("x-request-timeout-ms", json!({ "type": "integer", "minimum": 0 }), "The time the caller waits."),
+                header("grpc-timeout", json!({ "type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$" }), "The same as gRPC writes it; the shorter counts."),
                 header("x-request-id", json!({ "type": "string", "maxLength": 256 }), "The caller's name for the request."),
             ],
             "requestBody": { "required": true, "content": content("Request") },
             "responses": {
                 "200": { "description": "The reply, in the form of the request.", "content": content("Reply") },
                 "400": error("The body or its rows are at fault."),
+                "408": error("The body arrives too slowly."),
                 "413": error("The body is too large."),
+                "415": error("The body is packed in a way that is not unpacked."),
                 "429": error("Too many runs are under way."),
                 "500": error("A step failed."),
                 "503": error("The server is stopping, or something it depends on is not there."),

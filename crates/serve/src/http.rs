@@ -193,6 +193,7 @@ impl Server {
         if !delay.is_zero() {
             connections.accept(&listener, &service, tokio::time::sleep(delay)).await;
         }
+        connections.accept_waiting(&listener, &service);
         drop(listener);
         let drained = async {
             connections.close().await;

@@ -226,3 +226,52 @@ fn build(path: &Path, shared: &Shared) -> Result<Option<Snapshot>, Vec<String>> 
     }
     Snapshot::new(&project, &shared.terms).map(Some).map_err(|error| vec![chain(&error)])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use millstream_runtime::Limits;
+
+    use super::*;
+    use crate::DecodeLimits;
+
+    const PROJECT: &str = "\
+name: p
+feature_sets: { facts: { keys: [k], source: facts.csv } }
+graphs:
+  ask:
+    input: { k: int64 }
+    steps:
+      known: { enrich: { set: facts, by: k, missing: fail } }
+    respond: known
+";
+
+    #[tokio::test]
+    async fn an_old_version_is_freed_with_its_engines_and_tables() {
+        let folder = tempfile::tempdir().unwrap();
+        let facts = folder.path().join("facts.csv");
+        fs::write(folder.path().join("millstream.yaml"), PROJECT).unwrap();
+        fs::write(&facts, "k,fact\n1,1\n").unwrap();
+        let project = Project::load(folder.path()).unwrap();
+        let tables = Arc::downgrade(project.features());
+        let server = Server::new(&project, &Limits::default(), DecodeLimits::default()).unwrap();
+        drop(project);
+        let plan = Arc::downgrade(server.shared().live.load().graphs[0].1.engine().plan());
+        let reloader = Reloader::new(&server, folder.path(), Duration::from_secs(60)).unwrap();
+        assert_eq!(reloader.reload().await.outcome, Outcome::Unchanged);
+        fs::write(&facts, "k,fact\n1,2\n").unwrap();
+        let request = server.shared().live.load_full();
+        assert_eq!(reloader.reload().await.outcome, Outcome::Swapped);
+        assert!(plan.upgrade().is_some(), "a request still has it");
+        assert_eq!(server.shared().retiring(), 1);
+        drop(request);
+        let freed = async {
+            while server.shared().retiring() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), freed).await.unwrap();
+        assert!(plan.upgrade().is_none() && tables.upgrade().is_none());
+    }
+}

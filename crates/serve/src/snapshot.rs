@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use millstream_graph::ErrorKind;
 use millstream_runtime::{Engine, Limits, Metrics};
 use serde_json::json;
@@ -115,7 +115,9 @@ fn cut_off() -> Answer {
         "error": "the project was reloaded, and this request outstayed its version",
         "code": ErrorKind::Unavailable.name(),
     });
-    json_answer(StatusCode::SERVICE_UNAVAILABLE, &message)
+    let mut answer = json_answer(StatusCode::SERVICE_UNAVAILABLE, &message);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
 }
 
 /// What the parts of a server share.

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::{
@@ -28,7 +29,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -38,6 +39,8 @@ use socket::Socket;
 
 /// After a failed accept, such as for want of file descriptors, the next is tried only then.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that may wait in a listener's backlog when it is closed.
+const BACKLOG: usize = 1024;
 /// Before the process ends, clients have so long without a request to come with one on a connection that they hold.
 const QUIET: Duration = Duration::from_secs(1);
 const QUIET_STEP: Duration = Duration::from_millis(50);
@@ -117,13 +120,13 @@ struct Common {
 impl Connections {
     pub(crate) fn new(limits: ConnectionLimits, refusals: Refusals) -> Self {
         let mut http1 = http1::Builder::new();
-        // The watchdog has the time of heads: hyper's own would also run between requests.
+        // The watchdog has the time of heads: hyper's own would also run between requests. Replies are not gathered for clients
+        // that send requests ahead (`pipeline_flush`): nothing bounds what is gathered for one that does not read.
         http1
             .header_read_timeout(None)
             .max_header_size(limits.head_bytes)
             // The read buffer of one connection.
-            .max_buf_size(limits.head_bytes.max(64 << 10))
-            .pipeline_flush(true);
+            .max_buf_size(limits.head_bytes.max(64 << 10));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -167,20 +170,41 @@ impl Connections {
                 accepted = accept => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let (common, stage) = (Arc::clone(&self.common), self.stage.subscribe());
-                    let service = Arc::clone(service);
-                    self.tasks.spawn(async move {
-                        let _slot = slot;
-                        common.connection(stream, &service, stage).await;
-                    });
-                }
+                Ok((stream, _)) => self.serve(stream, slot.ok(), service),
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
+    }
+
+    /// Accepts the connections that clients have made already: closing a listener resets those in its backlog.
+    pub(crate) fn accept_waiting<S, F, B>(&mut self, listener: &TcpListener, service: &Arc<S>)
+    where
+        S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        for _ in 0..BACKLOG {
+            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
+            let Some(Ok((stream, _))) = listener.accept().now_or_never() else { return };
+            self.serve(stream, Some(slot), service);
+        }
+    }
+
+    fn serve<S, F, B>(&mut self, stream: TcpStream, slot: Option<OwnedSemaphorePermit>, service: &Arc<S>)
+    where
+        S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        let (common, stage) = (Arc::clone(&self.common), self.stage.subscribe());
+        let service = Arc::clone(service);
+        self.tasks.spawn(async move {
+            let _slot = slot;
+            common.connection(stream, &service, stage).await;
+        });
     }
 
     /// Tells clients over HTTP/2 to go elsewhere with further requests. Over HTTP/1.1, answers have to say so.
