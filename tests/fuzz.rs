@@ -126,12 +126,12 @@ fn json_bodies() {
         "\u{feff}",
         "[[[[[[[[",
     ];
-    fuzz("json", targets::json, 600, &words);
+    fuzz("json", targets::json, 2000, &words);
 }
 
 #[test]
 fn arrow_streams() {
-    fuzz("arrow", targets::arrow, 600, &[]);
+    fuzz("arrow", targets::arrow, 2000, &[]);
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn expressions() {
         "round(",
         "lpad(",
     ];
-    fuzz("expression", targets::expression, 25, &words);
+    fuzz("expression", targets::expression, 150, &words);
 }
 
 #[test]
@@ -239,5 +239,5 @@ fn project_files() {
         "1e999",
         "0x7f",
     ];
-    fuzz("project", targets::project, 40, &words);
+    fuzz("project", targets::project, 200, &words);
 }

@@ -388,7 +388,7 @@ fn refuse(expr: &LogicalExpr) -> Result<(), String> {
         problem = match node {
             LogicalExpr::Placeholder(_) => Some("a placeholder has no value here".to_owned()),
             LogicalExpr::ScalarVariable(..) => Some("a variable has no value here".to_owned()),
-            LogicalExpr::ScalarFunction(call) => refuse_count(call.name(), &call.args),
+            LogicalExpr::ScalarFunction(call) => refuse_count(call),
             LogicalExpr::AggregateFunction(_)
             | LogicalExpr::WindowFunction(_)
             | LogicalExpr::GroupingSet(_)

@@ -317,6 +317,8 @@ fn mistakes_are_named_all_at_once() {
             repeat(country, n)
             repeat('x', 1000000000)
             lpad(country, 99999999)
+            repeat(upper(repeat('x', 300)), 300)
+            character_length(rpad(lpad('x', 100), 200))
             unnest([1])
             CAST(amount AS WIBBLE)
             amount::int::text::int
@@ -360,6 +362,8 @@ fn mistakes_are_named_all_at_once() {
             repeat(country, n) -> refused: in `repeat(country, n)`: `repeat` takes a plain number up to 65536 as its argument 2
             repeat('x', 1000000000) -> refused: in `repeat('x', 1000000000)`: `repeat` takes a plain number up to 65536 as its argument 2
             lpad(country, 99999999) -> refused: in `lpad(country, 99999999)`: `lpad` takes a plain number up to 65536 as its argument 2
+            repeat(upper(repeat('x', 300)), 300) -> refused: in `repeat(upper(repeat('x', 300)), 300)`: `repeat` and what it repeats come to more than 65536 together
+            character_length(rpad(lpad('x', 100), 200)) -> Int32 200, 200, 200
             unnest([1]) -> refused: in `unnest([1])`: no function `unnest`
             CAST(amount AS WIBBLE) -> refused: in `CAST(amount AS WIBBLE)`: unsupported SQL type WIBBLE
             amount::int::text::int -> Int32 10, 250, -3

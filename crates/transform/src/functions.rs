@@ -6,9 +6,15 @@ use std::{
 };
 
 use arrow::datatypes::DataType;
-use datafusion_common::{Result, TableReference, config::ConfigOptions, plan_err};
+use datafusion_common::{
+    Result, TableReference,
+    config::ConfigOptions,
+    plan_err,
+    tree_node::{TreeNode, TreeNodeRecursion},
+};
 use datafusion_expr::{
     AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF,
+    expr::ScalarFunction,
     planner::{ContextProvider, ExprPlanner},
 };
 
@@ -213,14 +219,40 @@ const COUNTED: &[(&str, usize)] = &[
 const MAX_COUNT: i64 = 65_536;
 
 /// What is wrong with how a call counts, if it repeats a value.
-pub(crate) fn refuse_count(name: &str, args: &[Expr]) -> Option<String> {
-    let &(_, at) = COUNTED.iter().find(|(counted, _)| *counted == name)?;
-    let count = match args.get(at)? {
+pub(crate) fn refuse_count(call: &ScalarFunction) -> Option<String> {
+    let (at, count) = counted(call)?;
+    let name = call.name();
+    let Some(count) = count.filter(|count| *count <= MAX_COUNT) else {
+        return Some(format!("`{name}` takes a plain number up to {MAX_COUNT} as its argument {}", at + 1));
+    };
+    // Each is bounded alone; one inside the other comes to as much as both multiply to.
+    let inside = call.args.iter().map(repeated).max().unwrap_or(1);
+    let all = count.max(1).saturating_mul(inside);
+    (all > MAX_COUNT).then(|| format!("`{name}` and what it repeats come to more than {MAX_COUNT} together"))
+}
+
+/// For a call that repeats a value: the argument that counts, and how often, where that is a plain number.
+fn counted(call: &ScalarFunction) -> Option<(usize, Option<i64>)> {
+    let &(_, at) = COUNTED.iter().find(|(counted, _)| *counted == call.name())?;
+    let count = match call.args.get(at)? {
         Expr::Literal(value, _) => value.to_string().parse::<i64>().ok(),
         _ => None,
     };
-    match count {
-        Some(count) if count <= MAX_COUNT => None,
-        _ => Some(format!("`{name}` takes a plain number up to {MAX_COUNT} as its argument {}", at + 1)),
+    Some((at, count))
+}
+
+/// How often an expression repeats something, at most.
+fn repeated(expr: &Expr) -> i64 {
+    let mut inside = 1;
+    let _ = expr.apply_children(|child| {
+        inside = inside.max(repeated(child));
+        Ok(TreeNodeRecursion::Continue)
+    });
+    match expr {
+        Expr::ScalarFunction(call) => {
+            let count = counted(call).map_or(1, |(_, count)| count.unwrap_or(i64::MAX));
+            count.max(1).saturating_mul(inside)
+        }
+        _ => inside,
     }
 }

@@ -70,7 +70,7 @@ pub struct Endpoint {
     headers: Vec<(String, Hidden)>,
     columns: Option<Vec<String>>,
     body: Option<String>,
-    pub(super) rows: Option<usize>,
+    rows: Option<usize>,
     arrow: bool,
     in_flight: usize,
     timeout: Duration,
