@@ -62,7 +62,7 @@ pub(crate) enum Refusal {
 
 impl Admission {
     pub(crate) fn new(limits: &Limits, gauge: IntGauge) -> Arc<Self> {
-        let most = limits.runs.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
+        let most = limits.runs.min(u32::MAX as usize).min(Semaphore::MAX_PERMITS);
         gauge.set(most as i64);
         Arc::new(Self {
             permits: Semaphore::new(most),
