@@ -158,7 +158,7 @@ impl Server {
     /// answered, and tails are finished. Ends when that is done, or when the grace is over.
     ///
     /// # Errors
-    /// When the listener has no address.
+    /// None at present: a connection that cannot be accepted is no reason to stop serving.
     pub async fn serve_until(
         self,
         listener: TcpListener,

@@ -61,7 +61,12 @@ impl Files {
         let mut digest = Sha256::new();
         let mut buffer = vec![0; 64 << 10];
         for name in &self.names {
-            let mut file = File::open(self.root.join(name))?;
+            let path = self.root.join(name);
+            // Opening a pipe would wait for whoever writes to it.
+            if !path.metadata()?.is_file() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+            }
+            let mut file = File::open(path)?;
             let name = name.as_os_str().as_encoded_bytes();
             digest.update((name.len() as u64).to_le_bytes());
             digest.update(name);
