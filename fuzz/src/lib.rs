@@ -122,14 +122,14 @@ pub fn expression(data: &[u8]) {
     });
     let Ok(said) = std::str::from_utf8(data) else { return };
     let sample = &*SAMPLE;
-    evaluate(Select::new([format!("{said} AS answer")]), sample);
-    evaluate(Filter::new(said), sample);
+    evaluate(&Select::new([format!("{said} AS answer")]), sample);
+    evaluate(&Filter::new(said), sample);
 }
 
-fn evaluate(step: impl Step, sample: &RecordBatch) {
+fn evaluate(step: &impl Step, sample: &RecordBatch) {
     let Ok(signature) = step.signature(&[sample.schema()]) else { return };
     let all = concat_batches(&sample.schema(), std::iter::repeat_n(sample, REPEATED)).expect("one schema");
-    let many = answer(&step, all);
+    let many = answer(step, all);
     let Ok(encoder) = text::Encoder::new(Arc::clone(&signature.outputs[0].schema)) else { return };
     let written = |output: Output| {
         let mut body = Vec::new();
@@ -139,7 +139,7 @@ fn evaluate(step: impl Step, sample: &RecordBatch) {
         }
         (body, failed.map_or(0, |failed| failed.rows.len()))
     };
-    let alone: Vec<_> = (0..sample.num_rows()).map(|row| answer(&step, sample.slice(row, 1))).collect();
+    let alone: Vec<_> = (0..sample.num_rows()).map(|row| answer(step, sample.slice(row, 1))).collect();
     let Ok(many) = many else {
         // A batch of which every row fails, or too many, is an error as a whole.
         assert!(
