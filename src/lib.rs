@@ -4,12 +4,12 @@ pub use millstream_featurestore as features;
 pub use millstream_graph::*;
 pub use millstream_models as models;
 pub use millstream_runtime::{
-    Append, Degraded, Door, Engine, EngineError, Gather, Limits, Metrics, Portion, Reply, RunError, layers,
-    run_serially, testkit,
+    Append, Degraded, Distribution, Door, Engine, EngineError, Gather, Limits, Metrics, Portion, Reply,
+    RunError, StepTotals, Totals, layers, run_serially, testkit,
 };
 pub use millstream_serve::{
-    ARROW_STREAM, GraphService, Outside, Project, ProjectError, ServeError, Server, cli, kinds,
-    project_schema, remote, sink, wire,
+    ARROW_STREAM, GraphService, Observe, ObserveError, Outside, Project, ProjectError, ServeError, Server,
+    Traces, cli, kinds, project_schema, remote, sink, wire,
 };
 pub use millstream_transform as transform;
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use client::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A run of the binary in the folder of this checkout, where the examples are.
@@ -323,7 +323,9 @@ impl Serving {
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
         let address = line.split_once("http://").unwrap_or_else(|| panic!("{line}")).1;
-        let address = address.split_whitespace().next().unwrap().parse().unwrap();
+        let address: String =
+            address.chars().take_while(|char| !char.is_whitespace() && *char != '"').collect();
+        let address = address.parse().unwrap();
         Self { server, log, address }
     }
 }
@@ -520,6 +522,65 @@ fn a_bench_sends_what_it_was_asked_to_and_draws_the_latencies() {
     assert!(complaint.contains("cannot be reached"), "{complaint}");
     let complaint = self::complaint(&["bench", "https://example.org/", "--rate", "1"]);
     assert!(complaint.contains("is not an address such as http://"), "{complaint}");
+}
+
+#[test]
+fn top_prints_one_frame_of_a_server() {
+    let serving = Serving::start(&project(SAME));
+    let mut client = Client::connect(serving.address);
+    for body in [r#"{"id":7}"#, r#"{"id":8}"#] {
+        assert_eq!(client.send("POST", "/v1/graphs/same", &[], body.as_bytes()).status, 200);
+    }
+    let url = format!("http://{}", serving.address);
+    let frame = printed(&["top", &url, "--once"]);
+    let lines: Vec<Vec<_>> = frame.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][..3], ["millstream", "top", &*format!("{url}/")]);
+    assert_eq!((lines[2][0], lines[3][..2].to_vec()), ("graph", vec![">", "same"]), "{frame}");
+    assert!(lines.iter().any(|line| line.starts_with(&["all", "select"])), "{frame}");
+    assert!(!frame.contains('\u{1b}'), "{frame}");
+    // Standard output is no terminal here, so one frame is what there is.
+    assert!(printed(&["top", &url, "--graph", "same"]).contains("select"));
+    let misspelt = complaint(&["top", &url, "--once", "--graph", "smae"]);
+    assert_eq!(misspelt, "error: no graph `smae`; did you mean `same`?\n");
+    drop(serving);
+    let gone = complaint(&["top", &url, "--once"]);
+    assert!(gone.contains("cannot be reached"), "{gone}");
+}
+
+/// What the log says of a request with an id that tries to forge a line, and of one that is refused.
+fn access_lines(flags: &[&str]) -> Vec<String> {
+    let mut serving = Serving::start_with(&project(SAME), flags);
+    let mut client = Client::connect(serving.address);
+    let headers = [
+        ("x-request-id", "a\" status=500"),
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"),
+        ("authorization", "Bearer secret"),
+    ];
+    assert_eq!(client.send("POST", "/v1/graphs/same", &headers, br#"[{"id":7},{"id":8}]"#).status, 200);
+    assert_eq!(client.send("POST", "/v1/graphs/same", &[], br#"{"di":"secret"}"#).status, 400);
+    serving.server.kill().unwrap();
+    let mut rest = String::new();
+    serving.log.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("secret"), "{rest}");
+    rest.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_access_log_has_one_line_per_request_and_nothing_of_its_body() {
+    assert_eq!(access_lines(&[]), [""; 0]);
+    let lines = access_lines(&["--access-log", "--log-format", "json"]);
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [good, refused] = &lines[..] else { panic!("{lines:?}") };
+    let fields = ["graph", "status", "rows", "request_id", "trace_id"].map(|key| good[key].clone());
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let wanted = [json!("same"), json!(200), json!(2), json!("a\" status=500"), json!(trace)];
+    assert_eq!(fields, wanted, "{good}");
+    assert!(good["ms"].as_f64().unwrap() > 0.0 && good["run"].is_string(), "{good}");
+    assert_eq!((&refused["status"], &refused["code"]), (&json!(400), &json!("unknown_field")), "{refused}");
+    assert_eq!(refused.get("request_id"), None, "{refused}");
+
+    let text = access_lines(&["--access-log"]);
+    assert!(text[0].contains(r#"request_id="a\" status=500""#), "a value stays one value: {}", text[0]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::{Job, StepFuture, StepResult};
+use crate::{Job, StepFuture, StepResult, Watch};
 
 /// Names one run of one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +31,8 @@ pub struct Request {
     pub trace: Option<Arc<str>>,
     /// How much it matters, when not everybody can be served.
     pub priority: Priority,
+    /// Who wants to know how the steps went.
+    pub watch: Option<Arc<dyn Watch>>,
 }
 
 /// How much a request matters, when not everybody can be served: those that matter least are refused first.

@@ -25,6 +25,7 @@ mod steps;
 pub mod suggest;
 mod svg;
 mod waiting;
+mod watch;
 
 pub use compile_error::{CompileError, CompileErrors};
 pub use cx::{Compute, Priority, Request, RunCx, RunId, Share};
@@ -44,3 +45,4 @@ pub use step::{
 };
 pub use steps::{JoinHow, JoinOn};
 pub use waiting::{Stop, Waiting, when_nobody_waits};
+pub use watch::{Ran, StepCall, Watch};

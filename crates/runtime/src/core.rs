@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use millstream_graph::{Compute, Phase, Plan, PlanStep, RunCx, StepError, StepId};
 
-use crate::{RunError, cost::Cost, guard::Guard, metrics::GraphMetrics, pool::Pool, state::keeps_input};
+use crate::{
+    RunError, cost::Cost, guard::Guard, metrics::GraphMetrics, pool::Pool, state::keeps_input, times::Sampler,
+};
 
 /// A compute job expected to take longer goes to the pool: a hop to another thread and back costs 15 to 26 us, and an
 /// async worker that computes for longer delays every other request on its thread. In nanoseconds.
@@ -26,6 +28,8 @@ pub(crate) struct Core {
     /// The same pool, as steps see it.
     pub(crate) jobs: Option<Arc<dyn Compute>>,
     pub(crate) metrics: GraphMetrics,
+    /// Which runs are timed.
+    pub(crate) sampler: Sampler,
 }
 
 impl Core {
@@ -37,7 +41,18 @@ impl Core {
         let tail = |step: &PlanStep| step.phase() == Phase::Tail;
         let main_end = plan.steps().iter().position(tail).unwrap_or(plan.steps().len());
         let jobs = pool.clone().map(|pool| Arc::new(pool) as _);
-        Self { plan, main_end, in_ports, keeps_input, costs, guard, pool, jobs, metrics }
+        Self {
+            plan,
+            main_end,
+            in_ports,
+            keeps_input,
+            costs,
+            guard,
+            pool,
+            jobs,
+            metrics,
+            sampler: Sampler::new(),
+        }
     }
 
     /// The pool, when a job over `rows` is worth a hop to it. A step whose cost is unknown is measured there first.

@@ -134,7 +134,7 @@ impl Engine {
             0 => None,
             threads => Some(Pool::new(threads, limits.compute_queue).map_err(EngineError::Threads)?),
         };
-        let metrics = metrics.graph(plan.name());
+        let metrics = metrics.graph(&plan);
         let shared = Shared {
             admission: Admission::new(&limits, metrics.concurrency_limit.clone()),
             core: Arc::new(Core::new(Arc::new(plan), pool, metrics)),
@@ -277,11 +277,14 @@ impl Shared {
         // The task owns the core and not the engine: when the engine goes, so does its `JoinSet` and with it the tail.
         let core = Arc::clone(&self.core);
         let cx = cx.with_deadline(now().checked_add(self.limits.tail));
+        state.times.begin(&core, &cx);
         self.own(async move {
             let _permit = permit;
             if let Err(error) = drive(&core, &cx, &mut state, usize::MAX).await {
                 tracing::warn!(graph = core.plan.name(), run = %cx.run(), %error, "a tail failed");
             }
+            state.times.count(&core);
+            state.times.tell(&core, &cx, &state.degraded);
             state.count(&core);
         });
     }
@@ -324,7 +327,7 @@ pub(crate) struct Admitted<'e> {
     metrics: &'e GraphMetrics,
     admission: &'e Admission,
     pub(crate) run: RunId,
-    start: Instant,
+    pub(crate) start: Instant,
     rows: usize,
     ended: bool,
 }
@@ -337,7 +340,7 @@ impl Admitted<'_> {
         metrics.rows.inc_by(self.rows as u64);
         let end = now();
         let took = end.saturating_duration_since(self.start);
-        metrics.seconds.observe(took.as_secs_f64());
+        metrics.seconds.record(took);
         // One that failed at once says nothing about how long runs take.
         if ok || took > SOON {
             self.admission.ended(self.start, end);

@@ -7,6 +7,7 @@
 mod admission;
 mod core;
 mod cost;
+mod distribution;
 mod door;
 mod engine;
 mod error;
@@ -22,11 +23,15 @@ mod serial;
 mod state;
 mod sync;
 pub mod testkit;
+mod times;
+mod totals;
 
 pub use admission::{Budget, Reserved};
+pub use distribution::Distribution;
 pub use door::{Append, Door, Gather, Portion};
 pub use engine::{Engine, EngineError, Limits};
 pub use error::RunError;
 pub use metrics::Metrics;
 pub use reply::{Degraded, Reply};
 pub use serial::run_serially;
+pub use totals::{StepTotals, Totals};

@@ -25,12 +25,14 @@ impl Pool {
         Ok(Self { threads: Arc::new(Threads::new(threads)?), slots })
     }
 
-    /// Runs `job` on the pool and answers its result and what it took.
+    /// Runs `job` on the pool and answers its result, how long it waited and what it took.
     ///
     /// Dropping the future abandons the job: one that has not started never does, one that has is told that nobody waits, and
     /// whether it stops or finishes is not read.
-    pub(crate) async fn run(&self, job: Job) -> (StepResult, Duration) {
-        let closed = || (Err(StepError::internal("the compute pool is closed")), Duration::ZERO);
+    pub(crate) async fn run(&self, job: Job) -> (StepResult, Duration, Duration) {
+        let closed =
+            || (Err(StepError::internal("the compute pool is closed")), Duration::ZERO, Duration::ZERO);
+        let came = Instant::now();
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return closed() };
         let (done, result) = oneshot::channel();
         let waiter = Waiter(Arc::default());
@@ -41,7 +43,9 @@ impl Pool {
             let _slot = slot;
             if !done.is_closed() {
                 // Nobody reads the answer of a run that was dropped meanwhile.
-                let _ = done.send(waiting.during(|| timed(job)));
+                let waited = came.elapsed();
+                let (result, took) = waiting.during(|| timed(job));
+                let _ = done.send((result, waited, took));
             }
         });
         result.await.unwrap_or_else(|_| closed())

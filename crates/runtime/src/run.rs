@@ -44,8 +44,10 @@ pub(crate) async fn reply(
     state.begin(core, cx, rows);
     let outcome = drive(core, cx, state, core.main_end).await;
     state.replied = true;
+    state.times.count(core);
     if !cx.is_shared() {
         state.count(core);
+        state.times.tell(core, cx, &state.degraded);
     }
     match (outcome, state.reply.take(), state.failure.take()) {
         (Err(error), ..) => {
@@ -56,6 +58,9 @@ pub(crate) async fn reply(
         (Ok(()), None, Some(error)) => Err(error),
         (Ok(()), rows, _) => {
             let degraded = std::mem::take(&mut state.degraded);
+            if !degraded.is_empty() && !cx.is_shared() {
+                core.metrics.degraded.inc();
+            }
             let (rows, origin) = match rows {
                 Some(rows) => rows.into_parts(),
                 None => (RecordBatch::new_empty(Arc::clone(core.plan.reply_schema())), Origin::Whole),
@@ -70,6 +75,7 @@ pub(crate) async fn drive(core: &Core, cx: &RunCx, state: &mut State, end: usize
     let mut in_flight = InFlight::default();
     loop {
         let mut called = StepId(0);
+        state.times.resume();
         let stretch = || run_ready(core, cx, state, end, &mut in_flight, &mut called);
         // One guard for a whole stretch: steps are the only code in it that is not ours, and at most one is in a call.
         match catch_unwind(AssertUnwindSafe(stretch)) {
@@ -81,7 +87,7 @@ pub(crate) async fn drive(core: &Core, cx: &RunCx, state: &mut State, end: usize
             Ok(Stretch::NothingReady) => {}
             Err(panic) => {
                 let result = Err(panics::error(&*panic));
-                if settle(core, cx, state, called, result)? == Settled::Abandoned {
+                if answered(core, cx, state, called, result)? == Settled::Abandoned {
                     in_flight.drop_all();
                 }
                 continue;
@@ -95,7 +101,7 @@ pub(crate) async fn drive(core: &Core, cx: &RunCx, state: &mut State, end: usize
             continue;
         }
         let (id, result) = in_flight.next(cx).await.map_err(|id| core.failed(cx, id, deadline()))?;
-        if settle(core, cx, state, id, result)? == Settled::Abandoned {
+        if answered(core, cx, state, id, result)? == Settled::Abandoned {
             in_flight.drop_all();
         }
     }
@@ -128,6 +134,7 @@ fn run_ready<'r>(
         }
         *called = id;
         let (input, rows) = state.take_input(core, id);
+        state.times.called(id, rows);
         let work = match core.guard.refuses(id) {
             None => core.plan.steps()[id.index()].step().call(input, cx),
             Some(error) => Work::Done(Err(error)),
@@ -135,19 +142,21 @@ fn run_ready<'r>(
         let settled = match work {
             Work::Done(result) => {
                 stretch += STEP;
-                settle(core, cx, state, id, result)
+                answered(core, cx, state, id, result)
             }
             Work::Io(future) => {
                 in_flight.push(id, future);
+                state.times.resume();
                 continue;
             }
             Work::Compute(job) => match compute(core, id, rows, job) {
                 Computed::Here(result, took) => {
                     stretch += took;
-                    settle(core, cx, state, id, result)
+                    answered(core, cx, state, id, result)
                 }
                 Computed::Elsewhere(future) => {
                     in_flight.push(id, future);
+                    state.times.resume();
                     continue;
                 }
             },
@@ -179,10 +188,25 @@ fn compute(core: &Core, id: StepId, rows: usize, job: Job) -> Computed<'_> {
         return Computed::Here(result, took);
     };
     Computed::Elsewhere(Box::pin(async move {
-        let (result, took) = pool.run(job).await;
+        let (result, waited, took) = pool.run(job).await;
+        core.metrics.pool_wait.record(waited);
         cost.learn(rows, took);
         result
     }))
+}
+
+/// Notes when a step answered, and settles it.
+// Inline, because in `settle` even the question whether the run is timed costs its answer a copy.
+#[inline]
+fn answered(
+    core: &Core,
+    cx: &RunCx,
+    state: &mut State,
+    id: StepId,
+    result: StepResult,
+) -> Result<Settled, RunError> {
+    state.times.answered(id);
+    settle(core, cx, state, id, result)
 }
 
 /// Hands a step's answer to its readers, or its failure to whoever takes care of it.
@@ -201,11 +225,12 @@ fn settle(
         },
         Err(error) => error,
     };
+    state.times.failed(id, error.kind());
     if cx.is_shared() {
         // Whose rows are to blame is not known. Each request runs again alone, and its own failure is routed and counted.
         return Err(core.failed(cx, id, error));
     }
-    core.metrics.step_failed(&core.plan.steps()[id.index()], &error);
+    core.metrics.step_failed(&core.plan, id, &error);
     let Some(error) = state.route(core, cx, id, error) else { return Ok(Settled::Delivered) };
     let step = &core.plan.steps()[id.index()];
     if step.phase() == Phase::Tail && state.replied {

@@ -8,7 +8,7 @@ use millstream_graph::{
 };
 use smallvec::{SmallVec, smallvec};
 
-use crate::{Degraded, RunError, core::Core, ready::StepSet, run::observe};
+use crate::{Degraded, RunError, core::Core, ready::StepSet, run::observe, times::Times};
 
 /// The state of a run, kept by the engine between runs so that a run allocates nothing for it.
 #[derive(Default)]
@@ -36,6 +36,8 @@ pub(crate) struct State {
     observed: Vec<(EdgeId, Rows)>,
     /// Rows that steps could not accept.
     failed_rows: SmallVec<[(StepId, usize); 1]>,
+    /// When its steps ran, if it is timed.
+    pub(crate) times: Times,
 }
 
 /// What became of a step's answer.
@@ -67,6 +69,7 @@ impl State {
         self.degraded.clear();
         self.observed.clear();
         self.failed_rows.clear();
+        self.times.begin(core, cx);
         let token = if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(batch)) };
         self.request = match &token {
             Token::Rows(rows) if !self.handler_told => Some(rows.clone()),
@@ -90,9 +93,13 @@ impl State {
     /// Counts what this run says of its steps. One that is repeated per request leaves that to the repeats.
     pub(crate) fn count(&mut self, core: &Core) {
         for (id, rows) in self.failed_rows.drain(..) {
-            core.metrics.rows_failed(&core.plan.steps()[id.index()], rows);
+            core.metrics.steps[id.index()].failed_rows.inc_by(rows as u64);
         }
-        self.degraded.iter().for_each(|degraded| core.metrics.degraded(&degraded.step));
+        for degraded in &self.degraded {
+            if let Some(id) = core.plan.step_named(&degraded.step) {
+                core.metrics.steps[id.index()].degraded.inc();
+            }
+        }
     }
 
     /// Lets taps see, request by request, what travelled in a shared run.

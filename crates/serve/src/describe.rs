@@ -55,6 +55,14 @@ pub(crate) fn openapi(name: &str, graphs: &[(String, GraphService)]) -> Value {
             .insert(format!("{graph}.Request"), schema::request(plan.input_schema(), UnknownFields::Refuse));
         schemas.insert(format!("{graph}.Reply"), schema::reply(plan.reply_schema()));
         paths.insert(format!("/v1/graphs/{graph}"), graph_path(graph));
+        for (what, media, description) in [
+            ("stats", "application/json", "How the graph did in the last ten seconds."),
+            ("live", "text/event-stream", "The same once a second, as server-sent events."),
+        ] {
+            let answer = json!({ "200": { "description": description, "content": { media: {} } } });
+            let get = json!({ "get": { "operationId": format!("{what}_{graph}"), "responses": answer } });
+            paths.insert(format!("/v1/graphs/{graph}/{what}"), get);
+        }
     }
     json!({
         "openapi": "3.1.0",

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
@@ -30,11 +31,13 @@ use tower::ServiceExt;
 use crate::{
     connections::{ConnectionLimits, Connections},
     describe,
+    observe::{Observe, ObserveError, Observer},
     project::{Project, ProjectError},
     refusals::{Refusals, Refused},
     service::{Answer, json_answer},
     sink::SinkRows,
     snapshot::{Shared, Snapshot, Terms},
+    stats::{self, Watched},
     wire::DecodeLimits,
 };
 
@@ -52,6 +55,9 @@ pub struct Server {
     shared: Arc<Shared>,
     connections: ConnectionLimits,
     admin: Option<(TcpListener, Router)>,
+    observer: Arc<Observer>,
+    /// What takes the observer's traces away.
+    exporter: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// How a server ends when it was asked to.
@@ -108,7 +114,18 @@ impl Server {
         let terms = Terms { limits: limits.clone(), decode, body: connections.body, metrics, sink_rows };
         let first = Snapshot::new(project, &terms)?;
         let shared = Arc::new(Shared::new(first, terms, refusals));
-        Ok(Self { shared, connections, admin: None })
+        Ok(Self { shared, connections, admin: None, observer: Arc::default(), exporter: None })
+    }
+
+    /// Tells of single requests, in traces and logs, while the server serves.
+    ///
+    /// # Errors
+    /// When traces are to go where they cannot.
+    pub fn observe(mut self, observe: Observe) -> Result<Self, ObserveError> {
+        let (observer, exporter) = Observer::new(observe, self.shared.terms.metrics.registry())?;
+        self.observer = Arc::new(observer);
+        self.exporter = exporter.map(|exporter| Box::pin(exporter) as _);
+        Ok(self)
     }
 
     /// Serves other routes, such as [`admin_router`](crate::admin_router), on a listener of their own.
@@ -131,6 +148,7 @@ impl Server {
             .route("/openapi.json", get(openapi))
             .route("/v1/graphs", get(list))
             .route("/v1/graphs/{graph}", axum::routing::any(graph))
+            .merge(stats::routes())
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
             .with_state(Arc::clone(&self.shared))
@@ -165,6 +183,7 @@ impl Server {
         stop: impl Future<Output = Ending>,
     ) -> io::Result<()> {
         let (shared, router) = (Arc::clone(&self.shared), self.router());
+        let observer = Arc::clone(&self.observer);
         let mut connections = Connections::new(self.connections.clone(), shared.refusals.clone());
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async {
@@ -173,11 +192,17 @@ impl Server {
                 tick.tick().await;
             }
         });
+        tasks.spawn(Watched::keep(Arc::clone(&shared)));
+        if let Some(exporter) = self.exporter {
+            tasks.spawn(exporter);
+        }
         if let Some((listener, router)) = self.admin {
             tasks.spawn(serve_admin(listener, router, self.connections.clone(), shared.refusals.clone()));
         }
+        let uri_bytes = self.connections.uri_bytes;
         let routes =
-            Arc::new(Routes { router, shared: Arc::clone(&shared), uri_bytes: self.connections.uri_bytes });
+            Routes { router, shared: Arc::clone(&shared), observer: Arc::clone(&observer), uri_bytes };
+        let routes = Arc::new(routes);
         let service = Arc::new(move |request| {
             let routes = Arc::clone(&routes);
             async move { routes.answer(request).await }
@@ -187,6 +212,7 @@ impl Server {
         let Ending { drain_delay, grace } = ending.unwrap_or_default();
         let end = tokio::time::Instant::now() + grace;
         shared.stopping.store(true, SeqCst);
+        shared.watched.stop();
         connections.drain();
         let delay = drain_delay.min(grace);
         tracing::info!("stopping: requests are answered, connections are accepted for another {delay:?}");
@@ -198,6 +224,7 @@ impl Server {
         let drained = async {
             connections.close().await;
             shared.close().await;
+            observer.flush().await;
         };
         if tokio::time::timeout_at(end, drained).await.is_err() {
             tracing::warn!("requests still under way after {grace:?} are cut off");
@@ -226,6 +253,7 @@ async fn serve_admin(listener: TcpListener, router: Router, limits: ConnectionLi
 struct Routes {
     router: Router,
     shared: Arc<Shared>,
+    observer: Arc<Observer>,
     uri_bytes: usize,
 }
 
@@ -252,7 +280,7 @@ impl Routes {
         if let Some(name) = uri.path().strip_prefix(GRAPHS) {
             let served = self.shared.live.load_full();
             if let Some(service) = served.graph(name) {
-                return served.answer(service.answer(request)).await.map(Either::Left);
+                return served.answer(self.observer.answer(service, request)).await.map(Either::Left);
             }
         }
         match self.router.clone().oneshot(request).await {
@@ -322,7 +350,7 @@ fn uri_too_long(most: usize) -> Answer {
 }
 
 /// An answer to what does not become a run.
-fn refused(status: StatusCode, code: &'static str, message: &str) -> Answer {
+pub(crate) fn refused(status: StatusCode, code: &'static str, message: &str) -> Answer {
     let mut answer = json_answer(status, &json!({ "error": message, "code": code }));
     answer.extensions_mut().insert(Refused(code));
     answer

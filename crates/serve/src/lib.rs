@@ -4,6 +4,7 @@
 //! application's own server.
 
 mod admin;
+mod ask;
 mod body;
 pub mod cli;
 mod connections;
@@ -11,6 +12,7 @@ mod deadline;
 mod describe;
 mod http;
 pub mod load;
+mod observe;
 mod outside;
 mod project;
 mod refusals;
@@ -19,6 +21,7 @@ pub mod remote;
 mod service;
 pub mod sink;
 mod snapshot;
+mod stats;
 mod units;
 mod watch;
 pub mod wire;
@@ -27,6 +30,7 @@ pub use crate::http::{Ending, ServeError, Server};
 pub use admin::{AdminToken, TokenError, admin_router};
 pub use body::BodyLimits;
 pub use connections::ConnectionLimits;
+pub use observe::{Observe, ObserveError, Traces};
 pub use outside::Outside;
 pub use project::{PROJECT_FILE, Project, ProjectError, ProjectGraph, kinds, project_schema};
 pub use reload::{Outcome, Reload, Reloader};

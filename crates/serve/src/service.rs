@@ -10,12 +10,13 @@ use http::{
 };
 use http_body_util::Full;
 use millstream_graph::{ErrorKind, Priority, Request as RunRequest, SchemaError};
-use millstream_runtime::{Door, Engine, Portion, RunError};
+use millstream_runtime::{Door, Engine, Gather, Portion, RunError};
 use serde_json::json;
 
 use crate::{
     body::{self, BodyLimits, Unread},
     deadline, describe,
+    observe::Observed,
     refusals::Refused,
     wire::{DecodeCode, DecodeError, DecodeLimits, Form, ipc, json as json_wire},
 };
@@ -48,7 +49,21 @@ struct Shared {
 }
 
 /// What became of a run, and the form of its reply.
-type Ran = (Result<Portion, RunError>, Form);
+struct Ran {
+    /// Rows of the request.
+    rows: usize,
+    result: Result<Portion, RunError>,
+    form: Form,
+    /// Whether the body was an Arrow stream.
+    arrow: bool,
+}
+
+impl Ran {
+    /// What did not come to its body.
+    fn without_rows(error: RunError) -> Self {
+        Self { rows: 0, result: Err(error), form: Form::Array, arrow: false }
+    }
+}
 
 /// What a request is answered with.
 pub type Answer = Response<Full<Bytes>>;
@@ -79,6 +94,11 @@ impl GraphService {
     /// The engine.
     pub fn engine(&self) -> &Engine {
         self.shared.door.engine()
+    }
+
+    /// Requests that wait for the run that they share to start, now.
+    pub(crate) fn waiting_requests(&self) -> usize {
+        self.shared.door.waiting_requests()
     }
 
     /// A router that serves the graph at `/`, to nest into an application's own.
@@ -119,51 +139,67 @@ impl GraphService {
                 return answer;
             }
         }
-        let request = match run_request(&head.headers) {
-            Ok(request) => request,
-            Err(error) => return self.refused(&error),
-        };
+        let ran = self.ran(head, body).await;
+        if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
+            match &ran {
+                Err(error) => observed.refused(error),
+                Ok(ran) => observed.ran(ran.rows, &ran.result),
+            }
+        }
+        match ran {
+            Err(error) => self.refused(&error),
+            Ok(Ran { result: Ok(reply), form, arrow, .. }) => {
+                self.replied(&reply, form, wants_arrow(&head.headers, arrow))
+            }
+            Ok(Ran { result: Err(error), .. }) => failed(self.engine().plan().name(), &error),
+        }
+    }
+
+    async fn ran<B>(&self, head: &Parts, body: B) -> Result<Ran, DecodeError>
+    where
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    {
+        let mut request = run_request(&head.headers)?;
         // Under overload, refusing must cost little: nothing is read of a body whose run would be refused.
         let room = self.engine().check_room(request.priority).and_then(|()| self.engine().reserve(0));
         let mut room = match room {
             Ok(room) => room,
-            Err(error) => return failed(self.engine().plan().name(), &error),
+            Err(error) => return Ok(Ran::without_rows(error)),
         };
         let most = self.shared.limits.body_bytes;
-        match body::read(&head.headers, body, most, self.body_limits, &mut room).await {
-            // The room is taken until the request is answered.
-            Ok(body) => self.run(&head.headers, request, body).await,
-            Err(Unread::Refused(error)) => self.refused(&error),
-            Err(Unread::NoRoom) => failed(self.engine().plan().name(), &RunError::Overloaded),
+        // The room is taken until the run has ended.
+        let body = match body::read(&head.headers, body, most, self.body_limits, &mut room).await {
+            Ok(body) => body,
+            Err(Unread::Refused(error)) => return Err(error),
+            Err(Unread::NoRoom) => return Ok(Ran::without_rows(RunError::Overloaded)),
+        };
+        if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
+            observed.watch(&mut request);
         }
-    }
-
-    async fn run(&self, headers: &HeaderMap, request: RunRequest, body: Bytes) -> Answer {
-        let arrow = body.starts_with(&ARROW_START);
-        let ran =
-            if arrow { self.run_arrow(request, body).await } else { self.run_json(request, &body).await };
-        match ran {
-            Err(error) => self.refused(&error),
-            Ok((Ok(reply), form)) => self.replied(&reply, form, wants_arrow(headers, arrow)),
-            Ok((Err(error), _)) => failed(self.engine().plan().name(), &error),
+        if body.starts_with(&ARROW_START) {
+            return self.run_arrow(request, body).await;
         }
+        self.run_json(request, &body).await
     }
 
     async fn run_arrow(&self, request: RunRequest, body: Bytes) -> Result<Ran, DecodeError> {
         let batch = self.shared.ipc.decode(body)?;
-        let ran = self.engine().try_run(request, batch).await;
-        Ok((ran.map(Portion::from), Form::Array))
+        let rows = batch.num_rows();
+        let result = self.engine().try_run(request, batch).await.map(Portion::from);
+        Ok(Ran { rows, result, form: Form::Array, arrow: true })
     }
 
     async fn run_json(&self, request: RunRequest, body: &[u8]) -> Result<Ran, DecodeError> {
         let door = &self.shared.door;
         if body.len() > SHARED_BYTES {
             let decoded = door.gather().decode(body)?;
-            let ran = self.engine().try_run(request, decoded.batch).await;
-            return Ok((ran.map(Portion::from), decoded.form));
+            let rows = decoded.batch.num_rows();
+            let result = self.engine().try_run(request, decoded.batch).await.map(Portion::from);
+            return Ok(Ran { rows, result, form: decoded.form, arrow: false });
         }
         let (body, form) = door.gather().read(body)?;
-        Ok((door.run(request, body).await, form))
+        let rows = door.gather().rows(&body);
+        Ok(Ran { rows, result: door.run(request, body).await, form, arrow: false })
     }
 
     fn replied(&self, reply: &Portion, form: Form, arrow: bool) -> Answer {

@@ -29,6 +29,7 @@ use crate::{
     reload::blocking,
     service::{Answer, GraphService, json_answer},
     sink::SinkRows,
+    stats::{Served, Watched},
     wire::DecodeLimits,
 };
 
@@ -125,6 +126,7 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwap<Snapshot>,
     pub(crate) terms: Terms,
     pub(crate) refusals: Refusals,
+    pub(crate) watched: Watched,
     pub(crate) stopping: AtomicBool,
     /// Versions that have been replaced and still answer.
     retiring: Mutex<JoinSet<()>>,
@@ -136,6 +138,7 @@ impl Shared {
             live: ArcSwap::from_pointee(first),
             terms,
             refusals,
+            watched: Watched::default(),
             stopping: AtomicBool::new(false),
             retiring: Mutex::default(),
         }
@@ -167,6 +170,16 @@ impl Shared {
             engine.close().await;
         }
         while retiring.join_next().await.is_some() {}
+    }
+}
+
+impl Served for Shared {
+    fn services(&self) -> Vec<(String, GraphService)> {
+        self.live.load().graphs.clone()
+    }
+
+    fn watched(&self) -> &Watched {
+        &self.watched
     }
 }
 

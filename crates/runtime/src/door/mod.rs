@@ -14,7 +14,7 @@ mod habits;
 mod portion;
 mod together;
 
-use std::{sync::Arc, task::Poll};
+use std::{sync::Arc, task::Poll, time::Instant};
 
 use arrow::{
     array::{BooleanArray, RecordBatch},
@@ -114,6 +114,12 @@ impl<G: Gather> Door<G> {
         &self.gather
     }
 
+    /// Requests that wait here for their run to start, now.
+    pub fn waiting_requests(&self) -> usize {
+        let waiting = self.waiting();
+        waiting.open.iter().chain(&waiting.full).map(|gathering| gathering.entries.len()).sum()
+    }
+
     /// Runs a request, together with those that come at the same time.
     ///
     /// Refuses at once when as many requests are under way as the engine's limits allow. Dropping the future withdraws the
@@ -132,7 +138,7 @@ impl<G: Gather> Door<G> {
             return shared.alone(permit, &mut admitted, request, batch).await.map(Portion::from);
         }
         let share = Share { run: admitted.run, request: request.clone(), rows };
-        let (leads, answer) = self.enter(share, permit, part);
+        let (leads, answer) = self.enter(share, admitted.start, permit, part);
         if let Some(name) = leads {
             self.lead(name).await;
         }
@@ -163,12 +169,13 @@ impl<G: Gather> Door<G> {
     fn enter(
         &self,
         share: Share,
+        since: Instant,
         permit: Permit,
         part: G::Part,
     ) -> (Option<u64>, oneshot::Receiver<Outcome>) {
         let (answer, told) = oneshot::channel();
         let rows = share.rows;
-        let entry = Entry { share, permit, answer };
+        let entry = Entry { share, since, permit, answer };
         let mut waiting = self.waiting();
         if waiting.open.as_ref().is_some_and(|open| open.rows + rows > self.rows) {
             let full = waiting.open.take();
@@ -199,7 +206,12 @@ impl<G: Gather> Door<G> {
         let Some(gathering) = leader.take() else { return };
         let Some((batch, entries)) = self.close(gathering) else { return };
         let shared = Arc::clone(&self.engine.shared);
-        shared.core.metrics.shared_rows.observe(batch.num_rows() as f64);
+        let metrics = &shared.core.metrics;
+        metrics.shared_rows.observe(batch.num_rows() as f64);
+        let start = now();
+        for entry in &entries {
+            metrics.door_wait.record(start.saturating_duration_since(entry.since));
+        }
         self.crowd.learn(entries.len());
         if entries.len() == 1 {
             // Its caller, which is this one unless it has gone, runs it as if it had never waited.

@@ -25,6 +25,8 @@ pub(super) type Entries = SmallVec<[Entry; 1]>;
 /// One request of a shared run.
 pub(super) struct Entry {
     pub(super) share: Share,
+    /// When it was admitted.
+    pub(super) since: Instant,
     pub(super) permit: Permit,
     pub(super) answer: oneshot::Sender<Outcome>,
 }
@@ -117,6 +119,7 @@ pub(super) async fn together(shared: &Shared, batch: RecordBatch, mut entries: E
         return false;
     };
     state.count(&shared.core);
+    state.times.tell(&shared.core, &cx, &[]);
     let has_tail = state.has_tail(&shared.core);
     let reply = Arc::new(reply);
     for ((entry, range), (share, rows)) in entries.into_iter().zip(parts).zip(cx.shares()) {

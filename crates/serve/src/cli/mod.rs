@@ -3,16 +3,12 @@
 mod batch;
 mod bench;
 mod input;
+mod observe;
 mod output;
 mod serve;
+mod top;
 
-use std::{
-    io::{IsTerminal, Write},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use millstream_featurestore::OnlineTable;
@@ -43,6 +39,8 @@ enum Command {
     Run(batch::RunArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
     Bench(bench::BenchArgs),
+    /// Show how the graphs of a server do, second by second.
+    Top(top::TopArgs),
     /// Print the JSON Schema of project files.
     Schema,
     /// Print completions for a shell.
@@ -79,15 +77,8 @@ struct ServeArgs {
     connections: serve::ConnectionArgs,
     #[command(flatten)]
     reload: serve::ReloadArgs,
-    /// How log lines look.
-    #[arg(long, env = "MILLSTREAM_LOG_FORMAT", default_value = "text")]
-    log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+    #[command(flatten)]
+    observe: observe::ObserveArgs,
 }
 
 #[derive(Args)]
@@ -133,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain(&args),
         Command::Run(args) => batch::run(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Top(args) => top::top(&args),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -150,7 +142,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(args: &ServeArgs) -> Result<(), Failure> {
-    log(args.log_format);
+    args.observe.log();
     let token = args.reload.token()?;
     let project = Project::load(&args.project)?;
     let limits = Limits {
@@ -161,6 +153,7 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     };
     let connections = args.connections.limits();
     let server = Server::with_connections(&project, &limits, DecodeLimits::default(), connections)?;
+    let server = server.observe(args.observe.observe(project.name())?)?;
     let graphs = project.graph_names().collect::<Vec<_>>().join(", ");
     let (name, version) = (project.name().to_owned(), project.version().to_owned());
     // What it holds is the server's from here on, and goes with the version that is served.
@@ -203,17 +196,6 @@ impl ServeArgs {
             serve::Stop::Interrupt => Duration::ZERO,
         };
         Ending { drain_delay, grace: Duration::from_secs(self.grace_s) }
-    }
-}
-
-fn log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => lines.json().init(),
     }
 }
 

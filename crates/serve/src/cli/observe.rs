@@ -1,0 +1,100 @@
+//! The flags of `millstream serve` for logs and traces.
+
+use std::io::IsTerminal;
+
+use clap::{Args, ValueEnum};
+use http::Uri;
+
+use super::Failure;
+use crate::{Observe, Traces, observe::ACCESS};
+
+#[derive(Args)]
+pub(super) struct ObserveArgs {
+    /// How log lines look.
+    #[arg(long, env = "MILLSTREAM_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// Logs every request to a graph.
+    #[arg(long, env = "MILLSTREAM_ACCESS_LOG")]
+    access_log: bool,
+    /// Where traces go: an OTLP receiver over HTTP, such as http://127.0.0.1:4318.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<Uri>,
+    /// The part of requests without a trace context that are traced, 0 to 1; those with one are traced when it says so.
+    #[arg(long, env = "MILLSTREAM_TRACE_SAMPLE", default_value_t = 0.0, value_parser = part)]
+    trace_sample: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => Err("a number from 0 to 1".to_owned()),
+    }
+}
+
+impl ObserveArgs {
+    /// Log lines go to standard error from here on.
+    pub(super) fn log(&self) {
+        let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        let asked = self.access_log.then(|| format!("{ACCESS}=info").parse().ok()).flatten();
+        // Whoever asks for access logs gets them, whatever else is filtered out.
+        let filter = match asked {
+            Some(asked) => filter.add_directive(asked),
+            None => filter,
+        };
+        let lines =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        match self.log_format {
+            LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+            LogFormat::Json => lines.json().flatten_event(true).init(),
+        }
+    }
+
+    /// What the server tells of requests, under the name of its project.
+    pub(super) fn observe(&self, project: &str) -> Result<Observe, Failure> {
+        let traces = match &self.otlp_endpoint {
+            None => None,
+            Some(base) => Some(Traces {
+                endpoint: traces_of(base)?,
+                sample: self.trace_sample,
+                service: std::env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| project.to_owned()),
+            }),
+        };
+        Ok(Observe { traces, access_log: self.access_log })
+    }
+}
+
+/// Where a receiver takes traces: at `/v1/traces` below its address.
+fn traces_of(base: &Uri) -> Result<Uri, Failure> {
+    let base = base.to_string();
+    let base = base.trim_end_matches('/');
+    Ok(format!("{base}/v1/traces").parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_go_below_the_address_that_was_given() {
+        for (base, traces) in [
+            ("http://localhost:4318", "http://localhost:4318/v1/traces"),
+            ("http://localhost:4318/", "http://localhost:4318/v1/traces"),
+            ("http://collector/otlp", "http://collector/otlp/v1/traces"),
+        ] {
+            assert_eq!(traces_of(&Uri::from_static(base)).unwrap().to_string(), traces);
+        }
+    }
+
+    #[test]
+    fn a_part_is_between_none_and_all() {
+        assert_eq!([part("0"), part("0.25"), part("1")], [Ok(0.0), Ok(0.25), Ok(1.0)]);
+        assert!(["-0.1", "1.1", "NaN", "x"].iter().all(|text| part(text).is_err()));
+    }
+}
