@@ -16,6 +16,7 @@ mod fallback;
 mod graph;
 mod ids;
 mod macros;
+mod narrow;
 mod plan;
 mod rows;
 pub mod spec;
@@ -33,6 +34,7 @@ pub use ids::{EdgeId, StepId};
 pub use macros::IntoColumn;
 #[doc(hidden)]
 pub use macros::batch_of;
+pub use narrow::{Carried, Narrow};
 pub use plan::{Edge, Fallback, Fill, Phase, Plan, PlanPort, PlanStep, Source};
 pub use rows::{Origin, Rows};
 pub use step::{

@@ -65,7 +65,8 @@ impl State {
         self.degraded.clear();
         self.observed.clear();
         self.failed_rows.clear();
-        let token = if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(batch)) };
+        let token =
+            if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(plan.carry(batch))) };
         self.request = match &token {
             Token::Rows(rows) if !self.handler_told => Some(rows.clone()),
             _ => None,
