@@ -79,7 +79,7 @@ macro_rules! not_keys {
 not_keys!(half::f16, f32, f64);
 
 /// Whether a key was there: null in a request is a key that no row has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Given<K> {
     /// The column is null here.
     Null,

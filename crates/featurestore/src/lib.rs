@@ -23,6 +23,7 @@
 //! width, and the buffers are cut into columns. Nothing is looked up by name and no lock is taken.
 
 mod cell;
+mod distinct;
 mod enrich;
 mod fit;
 mod gather;

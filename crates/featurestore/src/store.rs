@@ -25,9 +25,15 @@ pub trait OnlineTable: Send + Sync + 'static {
     fn statistics(&self, feature: usize) -> Option<Statistics>;
 
     /// Whether [`OnlineTable::read`] answers at once, without waiting for anything outside the process.
+    ///
+    /// A table that is not local is asked for each key of a batch once, however many rows carry it: see
+    /// [`OnlineTable::read`]. For a local one, telling keys apart costs more than looking them up.
     fn is_local(&self) -> bool;
 
     /// Reads the rows whose keys stand in `batch`, one answer per row of it. The future owns what it needs of `batch`.
+    ///
+    /// The `enrich` step gives a table that is not local the key columns alone, with no key in two rows, and gives every row of
+    /// a run the answer of its key. It asks for the features that something reads, and no others.
     fn read<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection) -> Read<'a>;
 }
 

@@ -8,11 +8,12 @@ use std::{
 use arrow::datatypes::SchemaRef;
 
 use crate::{
-    CompileError, CompileErrors, Edge, EdgeId, Effect, Fallback, Fallbacks, Phase, Plan, PlanPort, PlanStep,
-    RowFlow, Signature, Source, StepId, Tap,
+    CompileError, CompileErrors, Edge, EdgeId, Effect, Fallback, Fallbacks, Narrow, Phase, Plan, PlanPort,
+    PlanStep, RowFlow, Signature, Source, StepId, Tap,
     failure::{ERROR_COLUMN, failed_schema},
     fallback::fallbacks,
     graph::{ERROR_PORT, Graph, INPUT, Node, ON_ERROR, PortRef},
+    narrow,
     policy::with_substitutes,
     suggest,
 };
@@ -27,7 +28,10 @@ pub(crate) fn compile(graph: &Graph) -> Result<Plan, CompileErrors> {
     let typed = type_steps(graph, &links, &order, &mut errors);
     check_taps(graph, &names, &typed, &mut errors);
     match (respond, errors.is_empty()) {
-        (Some(respond), true) => Ok(assemble(graph, &names, &links, &order, typed, respond)),
+        (Some(respond), true) => {
+            let (plan, ways) = assemble(graph, &names, &links, &order, typed, respond);
+            Ok(narrow::narrow(plan, &ways))
+        }
         _ => Err(CompileErrors::new(&graph.name, errors)),
     }
 }
@@ -348,7 +352,7 @@ fn phases(links: &[Vec<From>], order: &[usize], respond: usize) -> Vec<Phase> {
     phases
 }
 
-/// Everything is known to be right: give steps, slots and edges their ids.
+/// Everything is known to be right: give steps, slots and edges their ids. Per step, how it is made anew for fewer columns.
 fn assemble(
     graph: &Graph,
     names: &HashMap<&str, usize>,
@@ -356,7 +360,7 @@ fn assemble(
     order: &[usize],
     mut typed: Vec<Option<Typed>>,
     respond: usize,
-) -> Plan {
+) -> (Plan, Vec<Option<Narrow>>) {
     let phases = phases(links, order, respond);
     let mut order = order.to_vec();
     order.sort_by_key(|&at| phases[at]);
@@ -367,6 +371,7 @@ fn assemble(
     let mut plan = Plan {
         name: graph.name.clone(),
         input: Arc::clone(&graph.input),
+        carried: Arc::clone(&graph.input),
         steps: Vec::with_capacity(order.len()),
         edges: Vec::new(),
         input_edges: Vec::new(),
@@ -391,8 +396,10 @@ fn assemble(
     for (port, tap) in &graph.taps {
         taps.entry(key(source_of(port))).or_default().push(Arc::clone(tap));
     }
+    let mut ways = Vec::with_capacity(order.len());
     for &at in &order {
-        let Some(done) = typed[at].take() else { continue };
+        let Some(mut done) = typed[at].take() else { continue };
+        ways.push(done.signature.narrow.take());
         if at == respond {
             plan.reply = Arc::clone(&done.signature.outputs[0].schema);
             plan.reply_in_order = done.in_order[0];
@@ -403,7 +410,7 @@ fn assemble(
     }
     connect(&mut plan, &sources, &taps);
     mark_behind_handler(&mut plan);
-    plan
+    (plan, ways)
 }
 
 type Taps = BTreeMap<(u8, u32, usize), Vec<Arc<dyn Tap>>>;
@@ -448,7 +455,13 @@ fn key(source: Source) -> (u8, u32, usize) {
 }
 
 fn plan_step(node: &Node, typed: Typed, phase: Phase, first_slot: usize) -> PlanStep {
-    let port = |name: String, schema, flow| PlanPort { name, schema, flow, edges: Vec::new() };
+    let port = |name: String, schema: SchemaRef, flow| PlanPort {
+        name,
+        declared: Arc::clone(&schema),
+        schema,
+        flow,
+        edges: Vec::new(),
+    };
     let Signature { outputs, effect, .. } = typed.signature;
     PlanStep {
         name: node.name.as_str().into(),

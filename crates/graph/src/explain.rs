@@ -4,12 +4,16 @@ use std::fmt;
 
 use arrow::datatypes::Schema;
 
-use crate::{Fallback, Fallbacks, Phase, Plan, Source, StepId};
+use crate::{Fallback, Fallbacks, Phase, Plan, PlanStep, Source, StepId};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "graph `{}`", self.name)?;
         writeln!(f, "  input: {}", columns(&self.input))?;
+        let left = left_out(&self.input, &self.carried).collect::<Vec<_>>();
+        if !left.is_empty() {
+            writeln!(f, "    not read: {}", left.join(", "))?;
+        }
         let width = self.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
         let only_on_error = self.only_on_error();
         for (id, step) in self.steps.iter().enumerate() {
@@ -23,7 +27,12 @@ impl fmt::Display for Plan {
                 step.in_edges.iter().map(|edge| self.source_name(self.edges[edge.index()].from)).collect();
             writeln!(f, "  {id:>2} {:width$}  {} <- {}{phase}", step.name, step.kind, from.join(", "))?;
             for port in &step.outputs {
-                writeln!(f, "     {:width$}    {}: {}", "", port.name, columns(&port.schema))?;
+                writeln!(f, "     {:width$}    {}: {}", "", port.name, columns(&port.declared))?;
+                let left = left_out(&port.declared, &port.schema).filter(|name| self.comes_to(step, name));
+                let left: Vec<_> = left.collect();
+                if !left.is_empty() {
+                    writeln!(f, "     {:width$}      not read: {}", "", left.join(", "))?;
+                }
             }
             for line in policies(&step.fallbacks) {
                 writeln!(f, "     {:width$}    {line}", "")?;
@@ -51,6 +60,12 @@ fn policies(fallbacks: &Fallbacks) -> Vec<String> {
         lines.extend(word.filter(|_| word != error).map(|word| format!("when it {when}: {word}")));
     }
     lines
+}
+
+/// The columns that do not travel, because nothing reads them.
+fn left_out<'s>(declared: &'s Schema, carried: &Schema) -> impl Iterator<Item = &'s str> {
+    let names = declared.fields().iter().map(|field| field.name().as_str());
+    names.filter(|name| carried.column_with_name(name).is_none())
 }
 
 fn columns(schema: &Schema) -> String {
@@ -112,6 +127,18 @@ impl Plan {
             });
         }
         only
+    }
+
+    /// Whether a column that a step does not hand on is there up to it, or made by it, rather than left out before.
+    fn comes_to(&self, step: &PlanStep, name: &str) -> bool {
+        step.in_edges.iter().all(|edge| match self.edges[edge.index()].from {
+            Source::Input | Source::Handler => !left_out(&self.input, &self.carried).any(|left| left == name),
+            Source::Port(step, port) => {
+                let port = &self.steps[step.index()].outputs[port];
+                !left_out(&port.declared, &port.schema).any(|left| left == name)
+            }
+            Source::Error(_) => true,
+        })
     }
 
     pub(crate) fn source_name(&self, from: Source) -> String {

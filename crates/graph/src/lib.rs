@@ -16,6 +16,7 @@ mod fallback;
 mod graph;
 mod ids;
 mod macros;
+mod narrow;
 mod plan;
 mod policy;
 mod rows;
@@ -36,6 +37,7 @@ pub use ids::{EdgeId, StepId};
 pub use macros::IntoColumn;
 #[doc(hidden)]
 pub use macros::batch_of;
+pub use narrow::{Carried, Narrow};
 pub use plan::{Edge, Fallback, Fallbacks, Fill, Phase, Plan, PlanPort, PlanStep, Source};
 pub use policy::{OnError, Substitute};
 pub use rows::{Origin, Rows};

@@ -17,6 +17,8 @@ use crate::{EdgeId, Effect, ErrorKind, RowFlow, Rows, Step, StepError, StepId, T
 pub struct Plan {
     pub(crate) name: String,
     pub(crate) input: SchemaRef,
+    /// The columns of a request that something reads; the same schema when that is all of them.
+    pub(crate) carried: SchemaRef,
     pub(crate) steps: Vec<PlanStep>,
     pub(crate) edges: Vec<Edge>,
     pub(crate) input_edges: Vec<EdgeId>,
@@ -48,6 +50,8 @@ pub struct PlanStep {
 pub struct PlanPort {
     pub(crate) name: String,
     pub(crate) schema: SchemaRef,
+    /// The columns that the port has by the graph, whether or not anything reads them.
+    pub(crate) declared: SchemaRef,
     pub(crate) flow: RowFlow,
     pub(crate) edges: Vec<EdgeId>,
 }
@@ -168,12 +172,25 @@ impl Plan {
         &self.input
     }
 
+    /// The columns of a request that travel: those that a step reads, or the reply, an error port, a tap or a handler that is
+    /// there. Whoever makes the rows of a request may leave out the others, once they are checked.
+    pub fn carried_schema(&self) -> &SchemaRef {
+        &self.carried
+    }
+
+    /// The columns of a request that travel, of rows that have all of them.
+    #[inline]
+    pub fn carry(&self, rows: RecordBatch) -> RecordBatch {
+        let whole = Arc::ptr_eq(&self.carried, &self.input) || Arc::ptr_eq(&self.carried, rows.schema_ref());
+        if whole { rows } else { crate::narrow::carried(&self.carried, rows) }
+    }
+
     /// The columns of a reply.
     pub fn reply_schema(&self) -> &SchemaRef {
         &self.reply
     }
 
-    /// The columns that the graph's error handler sees: the request's and `error`.
+    /// The columns that the graph's error handler sees: those of the request that travel, and `error`.
     pub fn handler_schema(&self) -> &SchemaRef {
         &self.handler_schema
     }
@@ -251,7 +268,7 @@ impl Plan {
     /// The schema of the rows that travel an edge.
     pub fn edge_schema(&self, id: EdgeId) -> &SchemaRef {
         match self.edges[id.index()].from {
-            Source::Input => &self.input,
+            Source::Input => &self.carried,
             Source::Handler => &self.handler_schema,
             Source::Error(step) => &self.steps[step.index()].error.schema,
             Source::Port(step, port) => &self.steps[step.index()].outputs[port].schema,
@@ -317,7 +334,7 @@ impl PlanPort {
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// The schema of its rows.
+    /// The schema of its rows: of the columns that it has by the graph, those that something reads.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }

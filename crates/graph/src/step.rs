@@ -1,11 +1,11 @@
 //! The core trait, what a step takes and answers, and how it is typed.
 
-use std::{future::Future, pin::Pin};
+use std::{any::Any, future::Future, pin::Pin};
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use smallvec::SmallVec;
 
-use crate::{Rows, RunCx, SchemaError, StepError};
+use crate::{Narrow, Rows, RunCx, SchemaError, StepError};
 
 /// What a step answers for one run: rows on some of its out-ports, or one error.
 pub type StepResult = Result<Output, StepError>;
@@ -34,7 +34,7 @@ pub type Job = Box<dyn FnOnce() -> StepResult + Send>;
 ///     }
 /// }
 /// ```
-pub trait Step: Send + Sync + 'static {
+pub trait Step: Any + Send + Sync {
     /// Types the step: its output ports and their schemas. Called once, by `Graph::compile`,
     /// with one schema per in-port; the step checks their number.
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError>;
@@ -197,6 +197,8 @@ pub struct Signature {
     /// Whether the step lines up the rows of its in-ports by their place in the request; compile then refuses an in-port
     /// whose rows have lost it.
     pub lines_up: bool,
+    /// How the step is made anew when columns are left out that nothing reads; `None` when it reads all that comes in.
+    pub narrow: Option<Narrow>,
 }
 
 impl Signature {
@@ -217,7 +219,7 @@ impl Signature {
 
     /// Several out-ports.
     pub fn ports(outputs: Vec<OutPort>) -> Self {
-        Self { outputs, effect: Effect::None, lines_up: false }
+        Self { outputs, effect: Effect::None, lines_up: false, narrow: None }
     }
 
     /// Declares that the step lines up the rows of its in-ports by their place in the request.

@@ -565,6 +565,7 @@ fn an_embedded_graph_becomes_steps_under_its_name() {
     expect![[r#"
         graph `g`
           input: id Int64, amount Float64, name Utf8?
+            not read: name
            0 first/input          graph <- input
                                     out: id Int64, amount Float64
            1 first/inner/input    graph <- first/input

@@ -56,6 +56,11 @@ pub enum Keep {
 }
 
 impl Keep {
+    /// Of the kept columns, those that a list names; all others only pass through.
+    pub(crate) fn named(&self, kept: &[usize]) -> Vec<usize> {
+        if let Self::Columns(_) = self { kept.to_vec() } else { Vec::new() }
+    }
+
     /// The indices of the kept columns, in the order of the schema or as listed.
     pub(crate) fn indices(&self, schema: &Schema) -> Result<Vec<usize>, SchemaError> {
         let names = match self {

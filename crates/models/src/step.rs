@@ -8,8 +8,8 @@ use arrow::{
 };
 use indexmap::IndexMap;
 use millstream_graph::{
-    ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult,
-    Work,
+    ErrorKind, FailedRows, Input, Narrow, Output, Rows, RunCx, SchemaError, Signature, Step, StepError,
+    StepResult, Work,
 };
 use smallvec::SmallVec;
 
@@ -87,6 +87,19 @@ impl ModelStep {
         self
     }
 
+    /// The same step, not typed yet.
+    fn untyped(&self) -> Self {
+        Self {
+            model: Arc::clone(&self.model),
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            keep: self.keep.clone(),
+            nulls: self.nulls,
+            problems: self.problems.clone(),
+            plan: OnceLock::new(),
+        }
+    }
+
     pub(crate) fn with_settings(
         mut self,
         inputs: IndexMap<String, Columns>,
@@ -121,11 +134,14 @@ impl Step for ModelStep {
         }
         SchemaError::collect(errors)?;
         let output = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+        let mut reads = self.keep.named(&kept);
+        reads.extend(inputs.reads());
         let plan =
             Plan { model: Arc::clone(&self.model), inputs, outputs, kept, schema: Arc::clone(&output) };
         // Compile types a step once; the first plan stays.
         let _ = self.plan.set(Arc::new(plan));
-        Ok(Signature::row_wise(output))
+        let step = self.untyped();
+        Ok(Signature::row_wise(output).narrowing(Narrow::new([reads], move |_| step.untyped())))
     }
 
     fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {

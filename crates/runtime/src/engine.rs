@@ -210,7 +210,10 @@ impl Engine {
     }
 
     async fn fitting(&self, permit: Permit, request: Request, rows: RecordBatch) -> Result<Reply, RunError> {
-        let rows = with_schema_of(self.plan().input_schema(), rows)?;
+        let plan = self.plan();
+        // Whoever made rows of the plan's own carried schema has left the other columns out.
+        let carried = Arc::ptr_eq(plan.carried_schema(), rows.schema_ref());
+        let rows = if carried { rows } else { with_schema_of(plan.input_schema(), rows)? };
         let (mut admitted, request) = self.shared.admit(request, rows.num_rows());
         self.shared.alone(permit, &mut admitted, request, rows).await
     }

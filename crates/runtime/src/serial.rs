@@ -23,7 +23,8 @@ use crate::{Degraded, Reply, RunError, panics, pool::timed};
 /// As [`crate::Engine::run`].
 pub async fn run_serially(plan: &Plan, cx: &RunCx, batch: RecordBatch) -> Result<Reply, RunError> {
     let mut run = Serial { plan, cx, edges: HashMap::new(), reply: None, degraded: Vec::new() };
-    let request = if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(batch)) };
+    let request =
+        if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(plan.carry(batch))) };
     run.put(plan.input_edges(), &request);
     let mut failure = None;
     for pass in [false, true] {

@@ -70,7 +70,8 @@ impl State {
         self.observed.clear();
         self.failed_rows.clear();
         self.times.begin(core, cx);
-        let token = if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(batch)) };
+        let token =
+            if batch.num_rows() == 0 { Token::Skip } else { Token::Rows(Rows::whole(plan.carry(batch))) };
         self.request = match &token {
             Token::Rows(rows) if !self.handler_told => Some(rows.clone()),
             _ => None,

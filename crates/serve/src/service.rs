@@ -76,6 +76,7 @@ impl GraphService {
     pub fn new(engine: Engine, limits: DecodeLimits) -> Result<Self, SchemaError> {
         let plan = engine.plan();
         let decoder = json_wire::Decoder::new(Arc::clone(plan.input_schema()), limits)?;
+        let decoder = decoder.carrying(plan.carried_schema());
         let encoder = json_wire::Encoder::new(Arc::clone(plan.reply_schema()))?;
         let ipc = ipc::Decoder::new(Arc::clone(plan.input_schema()), limits)?;
         let description = describe::graph(plan);

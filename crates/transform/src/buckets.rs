@@ -60,7 +60,7 @@ impl Buckets {
 /// use millstream_transform::{Bucketize, Buckets};
 /// let step = Bucketize::new().column("amount", Buckets::new([10.0, 100.0]).labels(["small", "medium", "large"]));
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Bucketize {
     columns: IndexMap<String, Buckets>,
     prepared: Prepared<BucketizeKernel>,
@@ -139,7 +139,7 @@ impl From<BucketizeSettings> for Bucketize {
 
 impl Step for Bucketize {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(self, inputs, |schema| self.prepare(schema))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -163,6 +163,10 @@ struct Bucketed {
 impl Kernel for BucketizeKernel {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.columns.iter().map(|column| column.at).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

@@ -9,7 +9,7 @@ use arrow::{
 };
 use indexmap::IndexMap;
 use millstream_graph::{
-    Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
+    Input, Narrow, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -101,14 +101,14 @@ pub enum Invalid {
 /// use millstream_transform::{Cast, ColumnType};
 /// let step = Cast::new().column("amount", ColumnType::Float32);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cast {
     settings: CastSettings,
     prepared: Prepared<CastKernel>,
 }
 
 /// Columns of another type.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CastSettings {
     /// The new type of each column.
@@ -166,7 +166,7 @@ impl From<CastSettings> for Cast {
 
 impl Step for Cast {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(self, inputs, |schema| self.prepare(schema))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -191,6 +191,10 @@ struct CastColumn {
 impl Kernel for CastKernel {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.columns.iter().map(|column| column.at).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {
@@ -252,7 +256,7 @@ pub(crate) fn fraction_at(array: &ArrayRef, row: usize) -> bool {
 /// use millstream_transform::Drop;
 /// let step = Drop::new(["txn_id", "device"]);
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Drop {
     columns: Vec<String>,
     prepared: Prepared<Rearranged>,
@@ -277,7 +281,7 @@ impl From<DropSettings> for Drop {
 
 impl Step for Drop {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| {
+        let signature = self.prepared.sign(self, inputs, |schema| {
             let mut layout = LayoutBuilder::new(schema);
             let mut problems = Vec::new();
             for name in &self.columns {
@@ -287,8 +291,13 @@ impl Step for Drop {
                 }
             }
             SchemaError::collect(problems)?;
-            Ok(Rearranged { layout: layout.finish()? })
-        })
+            Ok(Rearranged { layout: layout.finish()?, reads: Vec::new() })
+        })?;
+        // What is dropped here need not come here: of the names, those count that still come in.
+        let columns = self.columns.clone();
+        Ok(signature.narrowing(Narrow::new([Vec::new()], move |carried| {
+            Self::new(columns.iter().filter(|name| carried.comes_in(name)))
+        })))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -302,7 +311,7 @@ impl Step for Drop {
 /// use millstream_transform::Rename;
 /// let step = Rename::new([("amt", "amount")]);
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rename {
     names: IndexMap<String, String>,
     prepared: Prepared<Rearranged>,
@@ -328,8 +337,8 @@ impl From<RenameSettings> for Rename {
 
 impl Step for Rename {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| {
-            each_column(schema, &self.names, |_, _, _| Ok(()))?;
+        self.prepared.sign(self, inputs, |schema| {
+            let reads = each_column(schema, &self.names, |at, _, _| Ok(at))?;
             let columns = schema.fields().iter().enumerate().map(|(at, field)| {
                 let field: FieldRef = match self.names.get(field.name()) {
                     Some(name) => Arc::new(field.as_ref().clone().with_name(name)),
@@ -337,7 +346,7 @@ impl Step for Rename {
                 };
                 (field, Slot::Input(at))
             });
-            Ok(Rearranged { layout: Layout::new(columns, schema)? })
+            Ok(Rearranged { layout: Layout::new(columns, schema)?, reads })
         })
     }
 
@@ -350,11 +359,17 @@ impl Step for Rename {
 #[derive(Debug)]
 struct Rearranged {
     layout: Layout,
+    /// The columns that got another name.
+    reads: Vec<usize>,
 }
 
 impl Kernel for Rearranged {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.reads.clone()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

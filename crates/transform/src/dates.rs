@@ -126,14 +126,14 @@ pub enum Epoch {
 /// use millstream_transform::{DatePart, DateParts};
 /// let step = DateParts::new().column("ts", [DatePart::Hour, DatePart::DayOfWeek]);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct DateParts {
     settings: DatePartsSettings,
     prepared: Prepared<DatePartsKernel>,
 }
 
 /// Parts of points in time as columns of their own.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DatePartsSettings {
     /// The parts of each column. Each becomes a column `<column>_<part>` at the end; the source stays.
@@ -198,7 +198,7 @@ impl From<DatePartsSettings> for DateParts {
 
 impl Step for DateParts {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(self, inputs, |schema| self.prepare(schema))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -316,6 +316,10 @@ impl TimeColumn {
 impl Kernel for DatePartsKernel {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.columns.iter().map(|column| column.at).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

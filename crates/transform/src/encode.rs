@@ -73,14 +73,14 @@ impl NumberType {
 /// use millstream_transform::OneHot;
 /// let step = OneHot::new().column("channel", ["web", "pos"]);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OneHot {
     settings: OneHotSettings,
     prepared: Prepared<OneHotKernel>,
 }
 
 /// One column of 0 and 1 per category, in place of the listed columns.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OneHotSettings {
     /// The categories of each column, in the order of the columns that they become: text, whole numbers, true or
@@ -175,7 +175,7 @@ impl From<OneHotSettings> for OneHot {
 
 impl Step for OneHot {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(self, inputs, |schema| self.prepare(schema))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -202,6 +202,10 @@ struct OneHotColumn {
 impl Kernel for OneHotKernel {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.columns.iter().map(|column| column.at).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

@@ -281,6 +281,15 @@ impl CompiledExpr {
         columns
     }
 
+    pub(crate) fn physical(&self) -> &Arc<dyn PhysicalExpr> {
+        &self.physical
+    }
+
+    /// The same expression in other words, over columns only.
+    pub(crate) fn over_columns(&self, physical: Arc<dyn PhysicalExpr>) -> Self {
+        Self { physical, column: None, fast: None, ..self.clone() }
+    }
+
     /// How a few rows are computed, if that is possible value by value.
     pub(crate) fn fast(&self) -> Option<&Arc<Fast>> {
         self.fast.as_ref()

@@ -45,7 +45,7 @@ pub enum Fill {
 /// use millstream_transform::{Fill, Impute};
 /// let step = Impute::new().column("age", Fill::Median(41.0)).column("country", Fill::Constant("US".into()));
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Impute {
     columns: Vec<(String, Result<Fill, String>)>,
     keep_nan: bool,
@@ -195,7 +195,7 @@ impl From<ImputeSettings> for Impute {
 
 impl Step for Impute {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(self, inputs, |schema| self.prepare(schema))
     }
 
     fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a> {
@@ -226,6 +226,10 @@ struct ImputeColumn {
 impl Kernel for ImputeKernel {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.columns.iter().map(|column| column.at).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

@@ -39,6 +39,7 @@ mod ordinal;
 mod pack;
 mod prepared;
 mod select;
+mod shared;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl MapColumn {
 ///     .column("country", MapColumn::values([("US", "home"), ("CA", "near")]).unmapped(Unmapped::Default("far".into())))
 ///     .column("age", MapColumn::ranges([MapRange::new(None, 18.0, "minor"), MapRange::new(18.0, None, "adult")]).to("age_group"));
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Map {
     columns: IndexMap<String, MapColumn>,
     prepared: Prepared<MapKernel>,
@@ -170,7 +170,7 @@ impl From<MapSettings> for Map {
 
 impl Step for Map {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(self, inputs, |schema| self.prepare(schema))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -303,6 +303,10 @@ impl Mapped {
 impl Kernel for MapKernel {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.columns.iter().map(|column| column.at).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

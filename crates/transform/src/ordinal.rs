@@ -27,7 +27,7 @@ use crate::{
 /// use millstream_transform::Ordinal;
 /// let step = Ordinal::new().column("risk", ["low", "medium", "high"]);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ordinal {
     settings: OrdinalSettings,
     prepared: Prepared<OrdinalKernel>,
@@ -48,7 +48,7 @@ pub enum UnknownPlace {
 }
 
 /// The place of each value in a list, in place of the value.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OrdinalSettings {
     /// The values of each column in order; the first becomes 0.
@@ -110,7 +110,7 @@ impl From<OrdinalSettings> for Ordinal {
 
 impl Step for Ordinal {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(self, inputs, |schema| self.prepare(schema))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -135,6 +135,10 @@ struct OrdinalColumn {
 impl Kernel for OrdinalKernel {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.columns.iter().map(|column| column.at).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

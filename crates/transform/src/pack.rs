@@ -30,6 +30,7 @@ use crate::{
         without_failures,
     },
     select::unnamed,
+    shared::Shared,
 };
 
 /// Up to so many rows, values go into the tensor one by one. More than for expressions that become columns, because here
@@ -70,14 +71,14 @@ pub enum TensorNull {
 /// use millstream_transform::Pack;
 /// let step = Pack::new("features", ["amount", "amount / usual", "country = 'US'"]).drop_sources();
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pack {
     settings: PackSettings,
     prepared: Prepared<PackKernel>,
 }
 
 /// Columns and expressions of numbers as one tensor column.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PackSettings {
     /// Columns and expressions, in the order of the tensor: `amount`, `amount / usual`, `country = 'US'`.
@@ -159,7 +160,16 @@ impl Pack {
         let list = DataType::FixedSizeList(Arc::clone(&item), width);
         layout.append(Arc::new(Field::new(&settings.to, list, false)));
         let strict = settings.nulls == TensorNull::Error;
-        Ok(PackKernel { sources, number: settings.number, item, width, strict, layout: layout.finish()? })
+        let shared = Shared::new(sources.iter().filter_map(Source::expr), schema);
+        Ok(PackKernel {
+            sources,
+            shared,
+            number: settings.number,
+            item,
+            width,
+            strict,
+            layout: layout.finish()?,
+        })
     }
 }
 
@@ -171,7 +181,7 @@ impl From<PackSettings> for Pack {
 
 impl Step for Pack {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| deep(|| self.prepare(schema)))
+        self.prepared.sign(self, inputs, |schema| deep(|| self.prepare(schema)))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -186,6 +196,8 @@ fn packs(data_type: &DataType) -> bool {
 #[derive(Debug)]
 struct PackKernel {
     sources: Vec<Source>,
+    /// The expressions among the sources, without what they have in common.
+    shared: Option<Shared>,
     number: TensorType,
     item: FieldRef,
     width: i32,
@@ -242,6 +254,10 @@ impl Source {
         }
     }
 
+    fn expr(&self) -> Option<&CompiledExpr> {
+        if let Read::Expr(expr) = &self.read { Some(expr) } else { None }
+    }
+
     fn array(&self, batch: &RecordBatch) -> Result<ArrayRef, StepError> {
         match &self.read {
             Read::Column(at) => Ok(Arc::clone(batch.column(*at))),
@@ -253,6 +269,10 @@ impl Source {
 impl Kernel for PackKernel {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.sources.iter().flat_map(Source::reads).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {
@@ -296,7 +316,13 @@ impl PackKernel {
     /// Packs whole columns. A row at fault leaves alone.
     fn run_columns(&self, rows: &Rows) -> StepResult {
         let evaluate = |batch: &RecordBatch| {
-            self.sources.iter().map(|source| source.array(batch)).collect::<Result<Vec<_>, _>>()
+            let shared = self.shared.as_ref().and_then(|shared| shared.evaluate(batch));
+            let mut shared = shared.unwrap_or_default().into_iter();
+            let array = |source: &Source| match source.expr().and_then(|_| shared.next()) {
+                Some(array) => Ok(array),
+                None => source.array(batch),
+            };
+            self.sources.iter().map(array).collect::<Result<Vec<_>, _>>()
         };
         let Isolated { pieces, mut failures } = isolate(rows.batch(), evaluate)?;
         let mut arrays = match pieces.as_slice() {

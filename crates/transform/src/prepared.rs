@@ -7,7 +7,8 @@ use arrow::{
     datatypes::{FieldRef, Fields, Schema, SchemaRef},
 };
 use millstream_graph::{
-    ErrorKind, FailedRows, Input, Output, Rows, SchemaError, Signature, StepError, StepResult, Work,
+    ErrorKind, FailedRows, Input, Narrow, Output, Rows, SchemaError, Signature, Step, StepError, StepResult,
+    Work,
 };
 use smallvec::SmallVec;
 
@@ -18,6 +19,8 @@ const INLINE_ROWS: usize = 1024;
 pub(crate) trait Kernel: Send + Sync + 'static {
     /// The ports and their schemas.
     fn signature(&self) -> Signature;
+    /// The columns that come in and are read, replaced, or named in the settings; the others only pass through.
+    fn reads(&self) -> Vec<usize>;
     /// Answers for the rows of in-port 0.
     fn run(&self, rows: Rows) -> StepResult;
 }
@@ -40,10 +43,18 @@ impl<K> Default for Prepared<K> {
     }
 }
 
+/// The copy of a step is not typed yet.
+impl<K> Clone for Prepared<K> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
 impl<K: Kernel> Prepared<K> {
-    /// Makes the kernel for the one schema that comes in.
-    pub(crate) fn sign(
+    /// Makes the kernel of `step` for the one schema that comes in.
+    pub(crate) fn sign<S: Step + Clone>(
         &self,
+        step: &S,
         inputs: &[SchemaRef],
         make: impl FnOnce(&SchemaRef) -> Result<K, SchemaError>,
     ) -> Result<Signature, SchemaError> {
@@ -51,14 +62,15 @@ impl<K: Kernel> Prepared<K> {
             return Err(SchemaError::new(format!("it takes one input, not {}", inputs.len())));
         };
         let kernel = make(schema)?;
-        let signature = kernel.signature();
+        let (signature, reads) = (kernel.signature(), kernel.reads());
         let made = self.made.get_or_init(|| Made { schema: Arc::clone(schema), kernel: Arc::new(kernel) });
         if made.schema != *schema {
             return Err(SchemaError::new(
                 "this step is in use with another schema; make one step for each place",
             ));
         }
-        Ok(signature)
+        let step = step.clone();
+        Ok(signature.narrowing(Narrow::new([reads], move |_| step.clone())))
     }
 
     /// Runs the kernel on the rows of in-port 0.

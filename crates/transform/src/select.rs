@@ -19,8 +19,10 @@ use crate::{
     CompiledExpr, Expr,
     deep::deep,
     expr::Compiler,
+    fast::FEW_ROWS,
     message::shown,
     prepared::{Kernel, Layout, Prepared, Slot, isolate, split},
+    shared::Shared,
 };
 
 /// Answers the listed columns, in this order, and no others.
@@ -32,7 +34,7 @@ use crate::{
 /// use millstream_transform::Select;
 /// let step = Select::new(["card", "amount / avg AS ratio"]);
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Select {
     items: Vec<String>,
     prepared: Prepared<Program>,
@@ -57,7 +59,7 @@ impl From<SelectSettings> for Select {
 
 impl Step for Select {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| deep(|| Program::select(&self.items, schema)))
+        self.prepared.sign(self, inputs, |schema| deep(|| Program::select(&self.items, schema)))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -74,7 +76,7 @@ impl Step for Select {
 /// use millstream_transform::With;
 /// let step = With::new().column("ratio", "amount / avg").column("high", "ratio > 3");
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct With {
     columns: Vec<(String, String)>,
     prepared: Prepared<Program>,
@@ -106,7 +108,7 @@ impl From<WithSettings> for With {
 
 impl Step for With {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| deep(|| Program::with(&self.columns, schema)))
+        self.prepared.sign(self, inputs, |schema| deep(|| Program::with(&self.columns, schema)))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -120,7 +122,7 @@ impl Step for With {
 /// use millstream_transform::Filter;
 /// let step = Filter::new("amount > 0 AND country IS NOT NULL");
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Filter {
     condition: String,
     prepared: Prepared<FilterKernel>,
@@ -145,7 +147,7 @@ impl From<FilterSettings> for Filter {
 
 impl Step for Filter {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| {
+        self.prepared.sign(self, inputs, |schema| {
             let condition = deep(|| unnamed(&self.condition)?.compile(schema))?;
             condition.check_condition()?;
             Ok(FilterKernel { condition, schema: Arc::clone(schema) })
@@ -179,6 +181,10 @@ impl Kernel for FilterKernel {
         Signature::subset(Arc::clone(&self.schema))
     }
 
+    fn reads(&self) -> Vec<usize> {
+        self.condition.columns()
+    }
+
     fn run(&self, rows: Rows) -> StepResult {
         let isolated = isolate(rows.batch(), |batch| self.condition.holds(batch))?;
         if isolated.failures.is_empty()
@@ -203,6 +209,8 @@ fn kept(rows: Rows, mask: &BooleanArray) -> Result<Rows, StepError> {
 pub(crate) struct Program {
     waves: Vec<Wave>,
     layout: Layout,
+    /// The columns that came in and that an expression reads, replaces or is.
+    reads: Vec<usize>,
 }
 
 /// Expressions that are evaluated on the same batch.
@@ -211,6 +219,23 @@ struct Wave {
     /// The columns that came in and those of the waves before; `None` when the input itself is enough.
     schema: Option<SchemaRef>,
     exprs: Vec<CompiledExpr>,
+    /// The same expressions without what they have in common.
+    shared: Option<Shared>,
+}
+
+impl Wave {
+    /// Makes the columns of the wave, for a batch of the columns that it sees.
+    fn evaluate(&self, batch: &RecordBatch, made: &mut SmallVec<[ArrayRef; 8]>) -> Result<(), StepError> {
+        let shared = self.shared.as_ref().filter(|_| batch.num_rows() > FEW_ROWS);
+        if let Some(arrays) = shared.and_then(|shared| shared.evaluate(batch)) {
+            made.extend(arrays);
+            return Ok(());
+        }
+        for expr in &self.exprs {
+            made.push(expr.evaluate(batch)?);
+        }
+        Ok(())
+    }
 }
 
 impl Program {
@@ -218,6 +243,7 @@ impl Program {
         let compiler = Compiler::new(schema)?;
         let mut columns: Vec<(FieldRef, Slot)> = Vec::new();
         let mut wave = Wave::default();
+        let mut reads = Vec::new();
         let mut problems = Vec::new();
         for item in items {
             if item.trim() == "*" {
@@ -225,19 +251,23 @@ impl Program {
                 continue;
             }
             match selected(item, &compiler) {
-                Ok((name, expr)) => match expr.is_column() {
-                    Some(at) => columns.push((renamed(schema, at, &name), Slot::Input(at))),
-                    None => {
-                        columns.push((field_of(&name, &expr), Slot::New(wave.exprs.len())));
-                        wave.exprs.push(expr);
+                Ok((name, expr)) => {
+                    reads.extend(expr.columns());
+                    match expr.is_column() {
+                        Some(at) => columns.push((renamed(schema, at, &name), Slot::Input(at))),
+                        None => {
+                            columns.push((field_of(&name, &expr), Slot::New(wave.exprs.len())));
+                            wave.exprs.push(expr);
+                        }
                     }
-                },
+                }
                 Err(error) => problems.push(error),
             }
         }
         SchemaError::collect(problems)?;
         let layout = Layout::new(columns, schema)?;
-        Ok(Self { waves: if wave.exprs.is_empty() { Vec::new() } else { vec![wave] }, layout })
+        wave.shared = Shared::new(wave.exprs.iter(), schema);
+        Ok(Self { waves: if wave.exprs.is_empty() { Vec::new() } else { vec![wave] }, layout, reads })
     }
 
     fn with(named: &[(String, String)], schema: &SchemaRef) -> Result<Self, SchemaError> {
@@ -286,12 +316,14 @@ impl Program {
         }
         let width = schema.fields().len();
         let mut waves: Vec<Wave> = Vec::new();
+        let named = |field: &FieldRef| made.iter().any(|column| column.field.name() == field.name());
+        let mut reads: Vec<usize> = (0..width).filter(|&at| named(&schema.fields()[at])).collect();
         let mut wide: Vec<FieldRef> = schema.fields().iter().map(Arc::clone).collect();
         for &at in &order {
             let column = &made[at];
             if waves.len() == column.wave {
                 let schema = (column.wave > 0).then(|| Arc::new(Schema::new(wide.clone())));
-                waves.push(Wave { schema, exprs: Vec::new() });
+                waves.push(Wave { schema, ..Wave::default() });
             }
             let places: Vec<usize> = column
                 .seen
@@ -301,34 +333,35 @@ impl Program {
                     Slot::New(at) => width + place[at],
                 })
                 .collect();
+            reads.extend(column.expr.columns().into_iter().filter_map(|at| match column.seen.get(at)? {
+                Slot::Input(at) => Some(*at),
+                Slot::New(_) => None,
+            }));
             if let Some(wave) = waves.last_mut() {
                 let input = wave.schema.as_ref().unwrap_or(schema);
                 wave.exprs.push(column.expr.moved(&places, input)?);
             }
             wide.push(Arc::clone(&column.field));
         }
+        for wave in &mut waves {
+            wave.shared = Shared::new(wave.exprs.iter(), wave.schema.as_ref().unwrap_or(schema));
+        }
         let columns = columns.into_iter().map(|(field, slot)| match slot {
             Slot::New(at) => (field, Slot::New(place[at])),
             Slot::Input(_) => (field, slot),
         });
-        Ok(Self { waves, layout: Layout::new(columns, schema)? })
+        Ok(Self { waves, layout: Layout::new(columns, schema)?, reads })
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<RecordBatch, StepError> {
         let mut made: SmallVec<[ArrayRef; 8]> = SmallVec::new();
         for wave in &self.waves {
             match &wave.schema {
-                None => {
-                    for expr in &wave.exprs {
-                        made.push(expr.evaluate(batch)?);
-                    }
-                }
+                None => wave.evaluate(batch, &mut made)?,
                 Some(schema) => {
                     let columns = batch.columns().iter().chain(&made).map(Arc::clone).collect();
                     let wide = RecordBatch::try_new(Arc::clone(schema), columns)?;
-                    for expr in &wave.exprs {
-                        made.push(expr.evaluate(&wide)?);
-                    }
+                    wave.evaluate(&wide, &mut made)?;
                 }
             }
         }
@@ -339,6 +372,10 @@ impl Program {
 impl Kernel for Program {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.reads.clone()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

@@ -62,7 +62,7 @@ pub enum Rule {
 ///     .rule("amount", Rule::Range { min: Some(0.0), max: None })
 ///     .rule("country", Rule::Regex("[A-Z]{2}".into()));
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Validate {
     columns: IndexMap<String, Vec<Rule>>,
     prepared: Prepared<ValidateKernel>,
@@ -128,7 +128,7 @@ impl From<ValidateSettings> for Validate {
 
 impl Step for Validate {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| self.prepare(schema))
+        self.prepared.sign(self, inputs, |schema| self.prepare(schema))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -280,6 +280,10 @@ impl Check {
 impl Kernel for ValidateKernel {
     fn signature(&self) -> Signature {
         Signature::subset(Arc::clone(self.layout.schema()))
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.checks.iter().map(|column| column.at).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

@@ -31,7 +31,7 @@ use crate::{
 /// use millstream_transform::When;
 /// let step = When::new().port("big", "amount > 1000").port("foreign", "country <> 'US'").otherwise("rest");
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct When {
     ports: Vec<(String, String)>,
     otherwise: String,
@@ -120,7 +120,7 @@ impl From<WhenSettings> for When {
 
 impl Step for When {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        self.prepared.sign(inputs, |schema| deep(|| self.prepare(schema)))
+        self.prepared.sign(self, inputs, |schema| deep(|| self.prepare(schema)))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -162,6 +162,10 @@ impl Kernel for WhenKernel {
     fn signature(&self) -> Signature {
         let port = |name: &String| OutPort::new(name, Arc::clone(&self.schema), RowFlow::Subset);
         Signature::ports(self.names.iter().map(port).collect())
+    }
+
+    fn reads(&self) -> Vec<usize> {
+        self.conditions.iter().flat_map(CompiledExpr::columns).collect()
     }
 
     fn run(&self, rows: Rows) -> StepResult {

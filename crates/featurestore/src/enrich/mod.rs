@@ -4,20 +4,28 @@ mod names;
 mod prepare;
 mod settings;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
 use arrow::{
     array::{ArrayRef, BooleanArray, RecordBatch},
     datatypes::SchemaRef,
+    error::ArrowError,
 };
 use indexmap::IndexMap;
 use millstream_graph::{
-    ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult,
-    Work,
+    ErrorKind, FailedRows, Input, Narrow, Output, Rows, RunCx, SchemaError, Signature, Step, StepError,
+    StepResult, Work,
 };
 use smallvec::SmallVec;
 
-use crate::{Fault, Found, LookupError, OnlineStore, OnlineTable, Read, Selection, key};
+use crate::{
+    Fault, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
+    distinct::Distinct,
+    key::{self, KeyKind},
+};
 use names::{Name, parse};
 pub use settings::kinds;
 
@@ -73,6 +81,8 @@ pub struct Enrich {
     missing: Policy,
     nulls: Policy,
     policies: IndexMap<String, Policies>,
+    /// Columns of features that nothing reads.
+    unread: HashSet<String>,
     bound: OnceLock<(SchemaRef, Arc<Bound>)>,
 }
 
@@ -101,6 +111,7 @@ struct Bound {
     selection: Selection,
     schema: SchemaRef,
     keys: SmallVec<[usize; 2]>,
+    kinds: SmallVec<[KeyKind; 2]>,
     /// The feature of each pick.
     picks: Vec<String>,
 }
@@ -117,8 +128,36 @@ impl Enrich {
             missing: Policy::Fail,
             nulls: Policy::Null,
             policies: IndexMap::new(),
+            unread: HashSet::new(),
             bound: OnceLock::new(),
         }
+    }
+
+    /// The same step, not typed yet.
+    fn untyped(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            set: self.set.clone(),
+            by: self.by.clone(),
+            features: self.features.clone(),
+            prefix: self.prefix.clone(),
+            missing: self.missing.clone(),
+            nulls: self.nulls.clone(),
+            policies: self.policies.clone(),
+            unread: self.unread.clone(),
+            bound: OnceLock::new(),
+        }
+    }
+
+    /// How the step is made anew without features that nothing reads.
+    fn narrow(&self, schema: &SchemaRef, bound: &Bound) -> Narrow {
+        let step = self.untyped();
+        let added = &bound.schema.fields()[schema.fields().len()..];
+        let added: Vec<String> = added.iter().map(|field| field.name().clone()).collect();
+        Narrow::new([bound.keys.to_vec()], move |carried| {
+            let unread = added.iter().filter(|column| !carried.is_read(column));
+            Self { unread: unread.cloned().collect(), ..step.untyped() }
+        })
     }
 
     /// Takes the keys from these columns, in the order of the set's keys.
@@ -199,7 +238,7 @@ impl Step for Enrich {
                 "this step is in use with another schema; make one step for each place",
             ));
         }
-        Ok(Signature::row_wise(Arc::clone(&bound.schema)))
+        Ok(Signature::row_wise(Arc::clone(&bound.schema)).narrowing(self.narrow(schema, bound)))
     }
 
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -208,10 +247,7 @@ impl Step for Enrich {
         };
         if !bound.table.is_local() {
             return Work::Io(Box::pin(async move {
-                let found = match bound.table.read(rows.batch(), &bound.selection) {
-                    Read::Ready(found) => found,
-                    Read::Waits(found) => found.await,
-                };
+                let found = bound.fetch(rows.batch()).await;
                 bound.answer(&rows, found)
             }));
         }
@@ -229,6 +265,28 @@ impl Bound {
         match self.table.read(rows.batch(), &self.selection) {
             Read::Ready(found) => self.answer(rows, found),
             Read::Waits(_) => Err(StepError::internal("a local store kept a lookup waiting")),
+        }
+    }
+
+    /// Reads from a table outside the process: each key once.
+    async fn fetch(&self, batch: &RecordBatch) -> Result<Found, LookupError> {
+        let broken = |error: ArrowError| LookupError::Unavailable(Box::new(error));
+        let keys = batch.project(&self.keys).map_err(broken)?;
+        let distinct = Distinct::of(keys.columns(), &self.kinds)?;
+        let asked = match &distinct {
+            None => keys,
+            Some(distinct) => distinct
+                .keys(keys.columns())
+                .and_then(|columns| RecordBatch::try_new(keys.schema(), columns))
+                .map_err(broken)?,
+        };
+        let found = match self.table.read(&asked, &self.selection) {
+            Read::Ready(found) => found?,
+            Read::Waits(found) => found.await?,
+        };
+        match distinct {
+            None => Ok(found),
+            Some(distinct) => distinct.spread(&found).map_err(broken),
         }
     }
 

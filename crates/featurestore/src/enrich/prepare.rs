@@ -1,6 +1,9 @@
 //! Typing the step: every name becomes a number, every mistake is named.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use millstream_graph::{SchemaError, suggest};
@@ -27,6 +30,7 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
     let added = added(step, &set, schema, &mut problems);
     let picks = picks(step, table.as_ref(), &added, &mut problems);
     SchemaError::collect(problems)?;
+    let (added, picks) = without(&step.unread, added, picks);
 
     let mut fields = schema.fields().to_vec();
     for (Added { feature, column }, pick) in added.iter().zip(&picks) {
@@ -34,10 +38,14 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
         fields.push(Arc::new(Field::new(column, set.features()[*feature].data_type.clone(), nullable)));
     }
     let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+    // A table outside the process is given the key columns alone.
+    let alone: SmallVec<[usize; 2]> = (0..keys.len()).collect();
+    let places = if table.is_local() { &keys } else { &alone };
     let selection =
-        Selection::new(&set, &keys, picks).map_err(|error| SchemaError::new(error.to_string()))?;
+        Selection::new(&set, places, picks).map_err(|error| SchemaError::new(error.to_string()))?;
+    let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
     let picks = added.iter().map(|added| set.features()[added.feature].name.clone()).collect();
-    Ok(Bound { table, selection, schema, keys, picks })
+    Ok(Bound { table, selection, schema, keys, kinds, picks })
 }
 
 /// The column of each key. Of no meaning when there are problems.
@@ -171,6 +179,22 @@ fn picks(
         Pick { feature: added.feature, missing: gap(missing), null: gap(nulls) }
     };
     added.iter().map(pick).collect()
+}
+
+/// Leaves out what nothing reads, unless rows fail by it: a feature that must not be null, and one of those without which a key
+/// that has no row would not fail. One is always left.
+fn without(unread: &HashSet<String>, added: Vec<Added>, picks: Vec<Pick>) -> (Vec<Added>, Vec<Pick>) {
+    let stays = |(added, pick): &(&Added, &Pick)| !unread.contains(&added.column) || pick.null == Gap::Fail;
+    let mut kept: Vec<bool> = added.iter().zip(&picks).map(|pair| stays(&pair)).collect();
+    let fails = |at: &usize| picks[*at].missing == Gap::Fail;
+    let missed = (0..picks.len()).filter(fails).all(|at| !kept[at]);
+    if let (true, Some(at)) = (missed, (0..picks.len()).find(fails)) {
+        kept[at] = true;
+    }
+    if let (false, Some(first)) = (kept.contains(&true), kept.first_mut()) {
+        *first = true;
+    }
+    added.into_iter().zip(picks).zip(kept).filter(|(_, kept)| *kept).map(|(pair, _)| pair).unzip()
 }
 
 fn gap(table: &dyn OnlineTable, number: usize, policy: &Policy) -> Result<Gap, String> {

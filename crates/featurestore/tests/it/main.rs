@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed")]
 #![allow(clippy::needless_pass_by_value, reason = "reads better in the tables")]
 
+mod distinct;
 mod enrich;
 mod fraud;
 mod load;

@@ -14,8 +14,8 @@ use arrow::{
 use smallvec::SmallVec;
 
 use crate::{
-    Input, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step, StepError, Token, Work,
-    graph::schema_of,
+    Input, Narrow, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step, StepError, Token,
+    Work, graph::schema_of,
 };
 
 /// Which rows meet in a join. The rows of in-port 0 are kept, in their order; what other in-ports lack is null.
@@ -68,6 +68,17 @@ impl Join {
     pub(crate) fn how(mut self, how: JoinHow) -> Self {
         self.how = how;
         self
+    }
+
+    /// Keys are read, and columns that several in-ports carry: that they are the same is checked.
+    fn narrow(&self, layout: &Layout, in_ports: usize) -> Narrow {
+        let mut reads = layout.keys.clone();
+        reads.resize_with(in_ports, Vec::new);
+        for &(first, other) in &layout.carried {
+            [first, other].into_iter().for_each(|(port, at)| reads[port].push(at));
+        }
+        let (on, how) = (self.on.clone(), self.how);
+        Narrow::new(reads, move |_| Self::new(on.clone()).how(how))
     }
 
     fn layout(&self, inputs: &[SchemaRef]) -> Result<Layout, SchemaError> {
@@ -164,7 +175,9 @@ impl Step for Join {
         let layout = self.layout(inputs)?;
         let flow = if self.how == JoinHow::Left { RowFlow::Same } else { RowFlow::Subset };
         let signature = Signature::ports(vec![OutPort::new("out", Arc::clone(&layout.schema), flow)]);
+        let narrow = self.narrow(&layout, inputs.len());
         let _ = self.layout.set(layout);
+        let signature = signature.narrowing(narrow);
         Ok(if self.on == JoinOn::Rows { signature.lining_up() } else { signature })
     }
 

@@ -1,6 +1,9 @@
 //! A step that brings rows back together, in the order of the request.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use arrow::{
     array::RecordBatch,
@@ -10,13 +13,15 @@ use arrow::{
 use smallvec::SmallVec;
 
 use crate::{
-    Input, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step, StepError, Token, Work,
-    graph::schema_of,
+    Input, Narrow, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step, StepError, Token,
+    Work, graph::schema_of,
 };
 
 /// Interleaves the rows of its in-ports by their place in the request.
 #[derive(Default)]
 pub(crate) struct Merge {
+    /// The columns to merge, where others are left out: each in-port has these, and maybe more.
+    only: Option<BTreeSet<String>>,
     layout: OnceLock<Layout>,
 }
 
@@ -31,14 +36,17 @@ impl Step for Merge {
         let Some(first) = inputs.first() else {
             return Err(SchemaError::new("takes at least one input"));
         };
-        let mut fields: Vec<_> = first.fields().iter().cloned().collect();
+        let merged = |field: &Field| self.only.as_ref().is_none_or(|only| only.contains(field.name()));
+        let mut fields: Vec<_> = first.fields().iter().filter(|field| merged(field)).cloned().collect();
+        let wanted = schema_of(fields.iter().cloned());
         let mut found = Vec::with_capacity(inputs.len());
         let mut errors = Vec::new();
         for (at, other) in inputs.iter().enumerate() {
-            let (columns, problems) = find_columns(first, other);
+            let (columns, problems) = find_columns(&wanted, other);
             let named = |error: &SchemaError| SchemaError::new(format!("input {at}: {error}"));
             errors.extend(problems.iter().map(named));
-            let extra = other.fields().iter().filter(|field| first.column_with_name(field.name()).is_none());
+            let extra = other.fields().iter().filter(|field| merged(field));
+            let extra = extra.filter(|field| wanted.column_with_name(field.name()).is_none());
             errors.extend(extra.map(|field| {
                 SchemaError::new(format!(
                     "input {at}: column `{}` is not there on input 0; drop it",
@@ -59,7 +67,12 @@ impl Step for Merge {
         let columns =
             found.into_iter().zip(inputs).map(|(at, input)| (**input != *schema).then_some(at)).collect();
         let _ = self.layout.set(Layout { schema: Arc::clone(&schema), columns });
-        Ok(Signature::ports(vec![OutPort::new("out", schema, RowFlow::Merged)]))
+        let columns: Vec<String> = first.fields().iter().map(|field| field.name().clone()).collect();
+        let narrow = Narrow::new(inputs.iter().map(|_| Vec::new()), move |carried| {
+            let read = columns.iter().filter(|name| carried.is_read(name));
+            Self { only: Some(read.cloned().collect()), layout: OnceLock::new() }
+        });
+        Ok(Signature::ports(vec![OutPort::new("out", schema, RowFlow::Merged)]).narrowing(narrow))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {

@@ -2,17 +2,19 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use super::single;
-use crate::{Input, Output, RunCx, SchemaError, Signature, Step, Work};
+use crate::{Input, Narrow, Output, RunCx, SchemaError, Signature, Step, Work};
 
 /// The step whose rows are the reply.
 pub(crate) struct Respond;
 
 impl Step for Respond {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        Ok(Signature::row_wise(Arc::clone(single(inputs)?)))
+        let schema = single(inputs)?;
+        let all = (0..schema.fields().len()).collect();
+        Ok(Signature::row_wise(Arc::clone(schema)).narrowing(Narrow::new([all], |_| Self)))
     }
 
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -39,7 +41,13 @@ impl Step for Entry {
         SchemaError::collect(errors)?;
         // A graph that is compiled again has the same input.
         let _ = self.columns.set(columns);
-        Ok(Signature::row_wise(Arc::clone(&self.wanted)))
+        let wanted = Arc::clone(&self.wanted);
+        let narrow = Narrow::new([Vec::new()], move |carried| {
+            let fields = wanted.fields().iter().filter(|field| carried.is_read(field.name()));
+            let fields: Vec<_> = fields.map(Arc::clone).collect();
+            Self::new(Arc::new(Schema::new_with_metadata(fields, wanted.metadata().clone())))
+        });
+        Ok(Signature::row_wise(Arc::clone(&self.wanted)).narrowing(narrow))
     }
 
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {

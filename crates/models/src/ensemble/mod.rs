@@ -11,8 +11,8 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use millstream_graph::{
-    Effect, ErrorKind, FailedRows, Input, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature,
-    Step, StepError, StepResult, Token, Work,
+    Effect, ErrorKind, FailedRows, Input, Narrow, OutPort, Output, RowFlow, Rows, RunCx, SchemaError,
+    Signature, Step, StepError, StepResult, Token, Work,
 };
 pub use settings::{EnsembleSettings, Members, Method, Missing};
 
@@ -143,6 +143,31 @@ impl Ensemble {
         Ok(self.members.iter().map(|(_, weight)| scale(*weight)).collect())
     }
 
+    /// The same step, not typed yet.
+    fn untyped(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            members: self.members.clone(),
+            rule: self.rule.clone(),
+            missing: self.missing.clone(),
+            keep: self.keep.clone(),
+            plan: OnceLock::new(),
+        }
+    }
+
+    /// Per in-port: the members, what `keep` names, and columns that several in-ports carry, since their values must agree.
+    fn reads(&self, inputs: &[SchemaRef]) -> Vec<Vec<usize>> {
+        let carried = |name: &str| inputs.iter().filter(|schema| schema.index_of(name).is_ok()).count() > 1;
+        let kept =
+            |name: &str| matches!(&self.keep, Keep::Columns(names) if names.iter().any(|kept| kept == name));
+        let reads =
+            |name: &str| self.members.iter().any(|(member, _)| member == name) || kept(name) || carried(name);
+        let of = |schema: &SchemaRef| {
+            (0..schema.fields().len()).filter(|&at| reads(schema.field(at).name())).collect()
+        };
+        inputs.iter().map(of).collect()
+    }
+
     fn plan(&self, inputs: &[SchemaRef]) -> Result<Plan, SchemaError> {
         let union = match inputs {
             [] => return Err(SchemaError::new("an ensemble takes at least one input")),
@@ -199,8 +224,10 @@ impl Step for Ensemble {
         let plan = self.plan(inputs)?;
         let flow = if plan.union.is_some() { RowFlow::Merged } else { RowFlow::Same };
         let port = OutPort::new("out", Arc::clone(&plan.schema), flow);
+        let step = self.untyped();
+        let narrow = Narrow::new(self.reads(inputs), move |_| step.untyped());
         let _ = self.plan.set(Arc::new(plan));
-        Ok(Signature::ports(vec![port]).with_effect(Effect::None))
+        Ok(Signature::ports(vec![port]).with_effect(Effect::None).narrowing(narrow))
     }
 
     fn call<'a>(&'a self, input: Input, _: &'a RunCx) -> Work<'a> {

@@ -133,6 +133,11 @@ pub(crate) struct Made<'a> {
 }
 
 impl InputPlan {
+    /// The columns that it takes, by index.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = usize> {
+        self.tensors.iter().flat_map(|tensor| &tensor.parts).map(|part| part.column)
+    }
+
     /// The columns of a batch as the plan reads them.
     pub(crate) fn columns<'b>(&self, columns: &'b [ArrayRef]) -> Result<Cow<'b, [ArrayRef]>, ArrowError> {
         if self.unpack.is_empty() {

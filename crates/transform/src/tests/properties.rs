@@ -8,7 +8,7 @@ use arrow::{
 use millstream_graph::{Origin, Rows, Step};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use crate::{Expr, OneHot, Ordinal, UnknownPlace, When, With, testing};
+use crate::{Expr, OneHot, Ordinal, Pack, TensorNull, UnknownPlace, When, With, testing};
 
 /// One row of the batches that generated expressions see.
 #[derive(Clone, Debug)]
@@ -272,6 +272,22 @@ proptest! {
     }
 
     #[test]
+    fn parts_in_common_change_no_answer(
+        parts in (any_expr(Kind::Float, 2), any_expr(Kind::Int, 2), any_expr(Kind::Bool, 1)),
+        picked in vec(0..PARTS.len(), 2..5),
+        rows in vec(any_row(), 17..40),
+    ) {
+        // Single rows are computed one by one, and so each expression for itself.
+        let (x, n, b) = parts;
+        let text = |pick: usize| PARTS[pick].replace("{x}", &x).replace("{n}", &n).replace("{b}", &b);
+        let columns = picked.iter().enumerate();
+        let step = columns.clone().fold(With::new(), |with, (at, &pick)| with.column(format!("z{at}"), text(pick)));
+        row_wise_in_words(&step, &batch(&rows))?;
+        let numbers = picked.iter().map(|&pick| text(pick)).collect::<Vec<_>>();
+        row_wise_in_words(&Pack::new("p", numbers).nulls(TensorNull::Nan), &batch(&rows))?;
+    }
+
+    #[test]
     fn no_text_is_too_strange_to_read(words in vec(select(WORDS.to_vec()), 0..24), noise in ".{0,40}") {
         let batch = batch(&[Row { x: None, y: 1.0, n: Some(2), m: 3, s: Some("a".into()), b: Some(true) }]);
         for text in [words.join(" "), words.concat(), noise] {
@@ -344,6 +360,35 @@ proptest! {
             prop_assert!(got.to_bits() == wanted.to_bits() || (got.is_nan() && wanted.is_nan()));
         }
     }
+}
+
+/// Ways to use parts, surely or only for some rows.
+const PARTS: &[&str] = &[
+    "{x}",
+    "({x}) * 2.0",
+    "{n}",
+    "({n}) / 2 + ({n})",
+    "CASE WHEN {b} THEN {n} ELSE -1 END",
+    "CASE WHEN ({n}) > 0 THEN {x} ELSE CAST({n} AS DOUBLE) END",
+    "({b}) AND ({n}) > 1",
+    "({n}) > 1 OR ({b})",
+    "coalesce({x}, CAST({n} AS DOUBLE))",
+    "log1p({x}) + ({x})",
+];
+
+/// As [`row_wise`], and what a failed row says is the same as long as any row does not fail.
+fn row_wise_in_words(step: &dyn Step, batch: &RecordBatch) -> Result<(), TestCaseError> {
+    prop_assume!(step.signature(&[batch.schema()]).is_ok());
+    let whole = by_row(step, batch);
+    let any_good = whole.iter().any(Result::is_ok);
+    for (row, together) in whole.into_iter().enumerate() {
+        let alone = by_row(step, &batch.slice(row, 1)).remove(0);
+        match (&together, &alone) {
+            (Err(_), Err(_)) if !any_good => {}
+            _ => prop_assert_eq!(together, alone, "row {}", row),
+        }
+    }
+    Ok(())
 }
 
 /// An expression over `a` and `b`, and what it is in Rust.

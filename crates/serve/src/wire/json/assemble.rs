@@ -19,7 +19,7 @@ use arrow::{
 };
 
 use super::{
-    plan::{Kind, Layout, Node, Record},
+    plan::{Fate, Kind, Layout, Node, Record},
     slots::Slot,
 };
 
@@ -27,19 +27,28 @@ use super::{
 pub(super) fn batch(
     schema: &SchemaRef,
     record: &Record,
+    fates: &[Fate],
     layouts: &[Layout],
     slots: &mut [Slot],
 ) -> Result<RecordBatch, ArrowError> {
     let (arena, spans) = (gather(slots, layouts), &*slots);
     let arena = Arena { buffer: arena, slots: spans };
-    let columns = arena.columns(record)?;
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for (node, fate) in record.nodes.iter().zip(fates) {
+        match fate {
+            Fate::Carried => columns.push(arena.array(node)?),
+            Fate::Made => drop(arena.array(node)?),
+            Fate::Left => {}
+        }
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(arena.slots[record.slot].len));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
 }
 
 /// Copies every slot into one buffer, each at an address that suits its type, and notes where.
 fn gather(slots: &mut [Slot], layouts: &[Layout]) -> Buffer {
-    let room = slots.iter().map(Slot::room).sum();
+    let kept = slots.iter().zip(layouts).filter(|(_, layout)| **layout != Layout::Nowhere);
+    let room = kept.map(|(slot, _)| slot.room()).sum();
     // Arrow's own alignment of a whole buffer asks for more than the allocator gives for nothing; a small body is
     // not worth that.
     let mut arena = if room <= SMALL {
@@ -48,6 +57,9 @@ fn gather(slots: &mut [Slot], layouts: &[Layout]) -> Buffer {
         MutableBuffer::with_capacity(room)
     };
     for (slot, layout) in slots.iter_mut().zip(layouts) {
+        if *layout == Layout::Nowhere {
+            continue;
+        }
         if !slot.nulls.is_empty() {
             slot.nulls_at = align(&mut arena, slot.len / 8);
             arena.resize(slot.nulls_at + slot.len.div_ceil(8), 0xFF);
@@ -55,6 +67,7 @@ fn gather(slots: &mut [Slot], layouts: &[Layout]) -> Buffer {
             slot.nulls.iter().for_each(|&row| bits[row / 8] &= !(1 << (row % 8)));
         }
         match layout {
+            Layout::Nowhere => {}
             Layout::Plain if slot.values.is_empty() => {}
             Layout::Plain => {
                 slot.values_at = align(&mut arena, slot.values.len());

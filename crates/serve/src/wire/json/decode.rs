@@ -10,7 +10,7 @@ use serde_json::error::Category;
 
 use super::{
     assemble,
-    plan::{Layout, Planner, Record},
+    plan::{Fate, Layout, Planner, Record},
     record::BodySeed,
     slots::{Reading, Slots},
 };
@@ -57,6 +57,8 @@ pub struct Decoder {
     schema: SchemaRef,
     limits: DecodeLimits,
     record: Record,
+    /// What becomes of each column.
+    fates: Vec<Fate>,
     layouts: Vec<Layout>,
 }
 
@@ -78,7 +80,25 @@ impl Decoder {
         let mut planner = Planner::default();
         let record = planner.record(schema.fields(), "", 0);
         let layouts = planner.finish()?;
-        Ok(Self { schema, limits, record, layouts })
+        let fates = vec![Fate::Carried; record.nodes.len()];
+        Ok(Self { schema, limits, record, fates, layouts })
+    }
+
+    /// Makes only the columns of `schema`, which are some of the decoder's in the same order. The others are read and checked as
+    /// before, and then left.
+    #[must_use]
+    pub fn carrying(mut self, schema: &SchemaRef) -> Self {
+        for ((field, node), fate) in self.schema.fields().iter().zip(&self.record.nodes).zip(&mut self.fates)
+        {
+            if schema.column_with_name(field.name()).is_none() {
+                *fate = node.unread();
+            }
+            if *fate == Fate::Left {
+                node.leave(&mut self.layouts);
+            }
+        }
+        self.schema = Arc::clone(schema);
+        self
     }
 
     /// The schema of every batch that this decoder makes.
@@ -123,7 +143,7 @@ impl Decoder {
     }
 
     fn assemble(&self, mut slots: Slots) -> Result<RecordBatch, ArrowError> {
-        assemble::batch(&self.schema, &self.record, &self.layouts, &mut slots)
+        assemble::batch(&self.schema, &self.record, &self.fates, &self.layouts, &mut slots)
     }
 }
 

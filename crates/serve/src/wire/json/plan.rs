@@ -71,6 +71,42 @@ pub(super) enum Layout {
     Offsets32,
     /// Between offsets of 64 bits.
     Offsets64,
+    /// Nowhere: they were checked, and nothing reads them.
+    Nowhere,
+}
+
+/// What becomes of a column of a body that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Carried,
+    /// Made, because that can fail, and let go.
+    Made,
+    /// Never made.
+    Left,
+}
+
+impl Node {
+    /// What becomes of the column when nothing reads it.
+    pub(super) fn unread(&self) -> Fate {
+        let inner = match &self.kind {
+            // A dictionary's keys can run out.
+            Kind::Text if matches!(self.data_type, DataType::Dictionary(..)) => return Fate::Made,
+            Kind::List(item) | Kind::Tensor(item, _) => std::slice::from_ref(item.as_ref()),
+            Kind::Struct(record) => &record.nodes,
+            _ => &[],
+        };
+        if inner.iter().any(|node| node.unread() == Fate::Made) { Fate::Made } else { Fate::Left }
+    }
+
+    /// Lets the values of the column, and of what it consists of, lie nowhere.
+    pub(super) fn leave(&self, layouts: &mut [Layout]) {
+        layouts[self.slot] = Layout::Nowhere;
+        match &self.kind {
+            Kind::List(item) | Kind::Tensor(item, _) => item.leave(layouts),
+            Kind::Struct(record) => record.nodes.iter().for_each(|node| node.leave(layouts)),
+            _ => {}
+        }
+    }
 }
 
 /// The fields of an object.

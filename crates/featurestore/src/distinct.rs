@@ -1,0 +1,69 @@
+//! Each key of a batch once: for stores outside the process, where a key costs more than telling it from others.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use arrow::{
+    array::{ArrayRef, UInt32Array},
+    compute::{TakeOptions, take},
+    error::ArrowError,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    Fault, Found,
+    key::{Given, KeyBytes, KeyKind, encode},
+    store::LookupError,
+};
+
+/// The distinct keys of a batch, and which of them each row carries.
+pub(crate) struct Distinct {
+    first: UInt32Array,
+    of: UInt32Array,
+}
+
+impl Distinct {
+    /// `None` when no two rows carry the same key.
+    pub(crate) fn of(columns: &[ArrayRef], kinds: &[KeyKind]) -> Result<Option<Self>, LookupError> {
+        let rows = columns.first().map_or(0, |column| column.len());
+        if rows < 2 {
+            return Ok(None);
+        }
+        let mut numbers: HashMap<Given<KeyBytes>, u32> = HashMap::with_capacity(rows);
+        let (mut first, mut of) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let columns: SmallVec<[&ArrayRef; 2]> = columns.iter().collect();
+        encode(&columns, kinds, |row, given| {
+            let key = match given {
+                Given::Key(bytes) => Given::Key(KeyBytes::from_slice(bytes)),
+                Given::Null => Given::Null,
+                Given::Never => Given::Never,
+            };
+            of.push(match numbers.entry(key) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => {
+                    first.push(row as u32);
+                    *new.insert(first.len() as u32 - 1)
+                }
+            });
+        })?;
+        let distinct = first.len() < rows;
+        Ok(distinct.then(|| Self { first: first.into(), of: of.into() }))
+    }
+
+    /// Of columns of the batch, the first row of each distinct key.
+    pub(crate) fn keys(&self, columns: &[ArrayRef]) -> Result<Vec<ArrayRef>, ArrowError> {
+        columns.iter().map(|column| take(column, &self.first, None)).collect()
+    }
+
+    /// What was found for the distinct keys, as the answer for every row of the batch.
+    pub(crate) fn spread(&self, found: &Found) -> Result<Found, ArrowError> {
+        // A store may have answered for too few keys.
+        let checked = || Some(TakeOptions { check_bounds: true });
+        let columns = found.columns.iter().map(|column| take(column, &self.of, checked()));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let rows = || (0..).zip(self.of.values());
+        let missing = rows().filter(|(_, key)| found.missing.binary_search(key).is_ok()).map(|(row, _)| row);
+        let fault = |key: &u32| found.faults.binary_search_by_key(key, |fault| fault.row).ok();
+        let faults = rows().filter_map(|(row, key)| Some(Fault { row, ..found.faults[fault(key)?] }));
+        Ok(Found { columns, missing: missing.collect(), faults: faults.collect() })
+    }
+}
