@@ -64,6 +64,12 @@ struct ServeArgs {
     /// Runs under way at once, per graph; more are refused with 429.
     #[arg(long, env = "MILLSTREAM_MAX_RUNS", default_value_t = 1024)]
     max_runs: usize,
+    /// Let in as many runs as --max-runs says however long they take, instead of fewer while they wait for each other.
+    #[arg(long, env = "MILLSTREAM_FIXED_RUNS")]
+    fixed_runs: bool,
+    /// Bytes of request bodies under way, per graph.
+    #[arg(long, env = "MILLSTREAM_MAX_BYTES", default_value_t = 256 << 20)]
+    max_bytes: usize,
     /// The time a run has when its request says nothing, in milliseconds.
     #[arg(long, env = "MILLSTREAM_DEADLINE_MS", default_value_t = 30_000)]
     deadline_ms: u64,
@@ -147,6 +153,8 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let project = Project::load(&args.project)?;
     let limits = Limits {
         runs: args.max_runs,
+        adaptive: !args.fixed_runs,
+        bytes: args.max_bytes,
         deadline: Some(Duration::from_millis(args.deadline_ms)),
         shared_rows: args.shared_rows,
         ..Limits::default()
