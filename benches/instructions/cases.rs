@@ -10,12 +10,16 @@ use std::{
 };
 
 use millstream::{
-    DecodeLimits, Engine, Graph, Input, Limits, Output, PortRef, Project, RunCx, SchemaError, Signature,
-    Step,
+    DecodeLimits, EdgeId, Engine, Graph, Input, Limits, Output, PortRef, Project, RunCx, RunId, SchemaError,
+    Signature, Step, Tap,
     arrow::{
-        array::{ArrayRef, Float64Array, RecordBatch},
+        array::{ArrayRef, Float64Array, Int64Array, RecordBatch},
         datatypes::{DataType, Field, Schema, SchemaRef},
     },
+    features::{
+        Enrich, FeatureSet, MemoryStore, MemoryTable, OnlineStore, OnlineTable, Read, Selection, Statistics,
+    },
+    fields, rows,
     transform::{Filter, Select, With},
     wire::{
         Form,

@@ -372,6 +372,7 @@ fn assemble(
         name: graph.name.clone(),
         input: Arc::clone(&graph.input),
         carried: Arc::clone(&graph.input),
+        carried_at: (0..graph.input.fields().len()).collect(),
         steps: Vec::with_capacity(order.len()),
         edges: Vec::new(),
         input_edges: Vec::new(),

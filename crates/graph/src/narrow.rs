@@ -11,12 +11,9 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{
-    array::RecordBatch,
-    datatypes::{Schema, SchemaRef},
-};
+use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::{EdgeId, Fallback, Plan, PlanPort, PlanStep, Signature, Source, Step, failure::failed_schema};
+use crate::{EdgeId, Fallback, Plan, PlanStep, Signature, Source, Step, failure::failed_schema};
 
 /// Says which columns a step reads, and makes the step anew for a place where others are left out.
 ///
@@ -86,8 +83,9 @@ pub(crate) fn narrow(mut plan: Plan, ways: &[Option<Narrow>]) -> Plan {
     let ways: Vec<Option<&Narrow>> =
         plan.steps.iter().zip(ways).map(|(step, way)| way.as_ref().filter(|way| way.fits(step))).collect();
     let wanted = Wanted::new(&plan, &ways);
-    // A step that made anew does not keep its promise leaves the plan as it was written.
+    // A step that is not what it promised, once it is made anew, leaves the plan as it was written.
     if let Some(narrowed) = Narrowed::new(&plan, &ways, &wanted) {
+        plan.carried_at = (0..wanted.input.len()).filter(|&at| wanted.input[at]).collect();
         narrowed.replace(&mut plan);
     }
     plan
@@ -206,7 +204,7 @@ impl Narrowed {
     /// Types the steps again, from the first to the last. `None` when there is nothing to leave out, or a step made anew is
     /// not the one it was.
     fn new(plan: &Plan, ways: &[Option<&Narrow>], wanted: &Wanted) -> Option<Self> {
-        let input = kept(&plan.input, &wanted.input);
+        let input = kept_schema(&plan.input, &wanted.input);
         let mut narrowed =
             Self { handler: failed_schema(&input), input, steps: Vec::with_capacity(plan.steps.len()) };
         for (id, step) in plan.steps.iter().enumerate() {
@@ -263,17 +261,8 @@ impl Narrowed {
     }
 }
 
-/// The columns of `schema`, of rows that have them and more.
-pub(crate) fn carried(schema: &SchemaRef, rows: RecordBatch) -> RecordBatch {
-    let columns: Option<Vec<_>> =
-        schema.fields().iter().map(|field| rows.column_by_name(field.name()).map(Arc::clone)).collect();
-    // Rows of the plan's input have every column of its carried schema.
-    let carried = columns.map(|columns| RecordBatch::try_new(Arc::clone(schema), columns));
-    if let Some(Ok(carried)) = carried { carried } else { rows }
-}
-
 /// The columns that are kept, under the same metadata; the same schema when that is all of them.
-fn kept(schema: &SchemaRef, columns: &Columns) -> SchemaRef {
+fn kept_schema(schema: &SchemaRef, columns: &Columns) -> SchemaRef {
     if columns.iter().all(|kept| *kept) {
         return Arc::clone(schema);
     }
@@ -290,11 +279,7 @@ fn check(step: &PlanStep, wanted: &[Columns], signature: &Signature) -> Option<(
         let left = |name: &str| now.schema.column_with_name(name).is_some();
         let was_there = was.schema.fields().iter();
         let kept: Columns = was_there.zip(wanted).map(|(field, read)| *read || left(field.name())).collect();
-        was.name == now.name && was.flow == now.flow && *kept_of(was, &kept) == *now.schema
+        was.name == now.name && was.flow == now.flow && *kept_schema(&was.schema, &kept) == *now.schema
     });
     (same_ports && ports.all(|same| same)).then_some(())
-}
-
-fn kept_of(port: &PlanPort, columns: &Columns) -> SchemaRef {
-    kept(&port.schema, columns)
 }

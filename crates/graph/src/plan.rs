@@ -19,6 +19,8 @@ pub struct Plan {
     pub(crate) input: SchemaRef,
     /// The columns of a request that something reads; the same schema when that is all of them.
     pub(crate) carried: SchemaRef,
+    /// Where those columns stand in the request.
+    pub(crate) carried_at: Vec<usize>,
     pub(crate) steps: Vec<PlanStep>,
     pub(crate) edges: Vec<Edge>,
     pub(crate) input_edges: Vec<EdgeId>,
@@ -178,11 +180,16 @@ impl Plan {
         &self.carried
     }
 
-    /// The columns of a request that travel, of rows that have all of them.
+    /// The columns of a request that travel, of rows that have all columns of the input, or these alone.
     #[inline]
     pub fn carry(&self, rows: RecordBatch) -> RecordBatch {
-        let whole = Arc::ptr_eq(&self.carried, &self.input) || Arc::ptr_eq(&self.carried, rows.schema_ref());
-        if whole { rows } else { crate::narrow::carried(&self.carried, rows) }
+        if Arc::ptr_eq(&self.carried, &self.input) || Arc::ptr_eq(&self.carried, rows.schema_ref()) {
+            return rows;
+        }
+        let columns =
+            self.carried_at.iter().filter_map(|&at| rows.columns().get(at).map(Arc::clone)).collect();
+        // It has these columns, or it is no request of this plan, and the first step says so.
+        RecordBatch::try_new(Arc::clone(&self.carried), columns).unwrap_or(rows)
     }
 
     /// The columns of a reply.

@@ -10,7 +10,7 @@ use arrow::{
     array::{ArrayRef, RecordBatch, RecordBatchOptions},
     datatypes::{Field, FieldRef, Schema, SchemaRef},
 };
-use datafusion_common::Result;
+use datafusion_common::{Result, internal_err};
 use datafusion_expr::Operator;
 use datafusion_physical_expr::{
     PhysicalExpr, ScalarFunctionExpr,
@@ -135,8 +135,10 @@ impl Taken<'_> {
     /// A node with columns in the places of the parts that were taken out of it.
     fn without(&mut self, node: &Node) -> Result<Node> {
         if let Some(column) = node.downcast_ref::<Column>() {
-            let place = self.reads.binary_search(&column.index()).unwrap_or_default();
-            return Ok(Arc::new(Column::new(column.name(), place)));
+            return match self.reads.binary_search(&column.index()) {
+                Ok(place) => Ok(Arc::new(Column::new(column.name(), place))),
+                Err(_) => internal_err!("column {} is not read", column.index()),
+            };
         }
         let shared = self.counts.get(node).is_some_and(Count::shared);
         if let (true, Some(&place)) = (shared, self.places.get(node)) {
