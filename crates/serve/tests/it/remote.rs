@@ -197,7 +197,7 @@ async fn no_more_calls_are_under_way_than_allowed_over_all_runs() {
 
 #[tokio::test]
 async fn a_call_has_its_time_and_no_more() {
-    let server = serve(Router::new().fallback(any(|| std::future::pending::<()>()))).await;
+    let server = serve(Router::new().fallback(any(std::future::pending::<()>))).await;
     let endpoint = || Endpoint::new("POST", server.url("/"));
     let error =
         ask(endpoint().timeout(Duration::from_millis(20)), &score(), rows! { id: [1] }).await.unwrap_err();
@@ -270,7 +270,8 @@ fn flaky() -> (Router, Arc<AtomicUsize>) {
 
 #[tokio::test]
 async fn only_a_call_that_may_be_repeated_is_made_again() {
-    let cases: [(&str, fn(Endpoint) -> Endpoint, usize, bool); 6] = [
+    type With = fn(Endpoint) -> Endpoint;
+    let cases: [(&str, With, usize, bool); 6] = [
         ("GET", |endpoint| endpoint.retries(2), 3, true),
         ("PUT", |endpoint| endpoint.retries(2), 3, true),
         ("DELETE", |endpoint| endpoint.retries(1), 2, false),
@@ -377,9 +378,9 @@ async fn several_rows_go_in_one_call_and_come_back_in_one() {
     assert_eq!(all, r#"[{"id":1,"score":2},{"id":2,"score":3},{"id":3,"score":4}]"#);
     let mut graph = Graph::new("test", fields! { id: Int64 });
     let remote = Remote::new(&outside(), endpoint().rows(2).in_flight(1)).output(&score());
-    let asked = graph.step("asked", &graph.input(), remote);
-    let failed = graph.map("failed", &asked.error(), fields! { id: Int64, score: Int64 }, |rows| {
-        Ok(rows! { id: ids(&rows), score: vec![-1_i64; rows.num_rows()] })
+    let asked = graph.step("asked", graph.input(), remote);
+    let failed = graph.map("failed", asked.error(), fields! { id: Int64, score: Int64 }, |rows| {
+        Ok(rows! { id: ids(rows), score: vec![-1_i64; rows.num_rows()] })
     });
     let merged = graph.merge("merged", [&asked, &failed]);
     graph.respond(&merged);
@@ -480,14 +481,13 @@ async fn a_value_that_cannot_stand_in_a_call_fails_its_row_alone() {
     let endpoint = Endpoint::new("GET", server.url("/u/{name}")).header("x-test", "{name}");
     let mut graph = Graph::new("test", text.schema());
     let asked =
-        graph.step("asked", &graph.input(), Remote::new(&outside(), endpoint).output(&fields! { uri: Utf8 }));
-    let failed =
-        graph.map("failed", &asked.error(), fields! { user: Int64, name: Utf8, uri: Utf8 }, |rows| {
-            let errors = rows.column(2).as_any().downcast_ref::<arrow::array::StructArray>().expect("errors");
-            let columns =
-                vec![Arc::clone(rows.column(0)), Arc::clone(rows.column(1)), Arc::clone(errors.column(2))];
-            Ok(RecordBatch::try_new(fields! { user: Int64, name: Utf8, uri: Utf8 }, columns)?)
-        });
+        graph.step("asked", graph.input(), Remote::new(&outside(), endpoint).output(&fields! { uri: Utf8 }));
+    let failed = graph.map("failed", asked.error(), fields! { user: Int64, name: Utf8, uri: Utf8 }, |rows| {
+        let errors = rows.column(2).as_any().downcast_ref::<arrow::array::StructArray>().expect("errors");
+        let columns =
+            vec![Arc::clone(rows.column(0)), Arc::clone(rows.column(1)), Arc::clone(errors.column(2))];
+        Ok(RecordBatch::try_new(fields! { user: Int64, name: Utf8, uri: Utf8 }, columns)?)
+    });
     let merged = graph.merge("merged", [&asked, &failed]);
     graph.respond(&merged);
     let reply = engine_of(&graph).run(text).await.unwrap();
@@ -505,11 +505,11 @@ fn refused(endpoint: Endpoint, wanted: &Expect) {
     let mut graph = Graph::new("test", fields! { id: Int64, score: Int64 });
     let asked = graph.step(
         "asked",
-        &graph.input(),
+        graph.input(),
         Remote::new(&outside(), endpoint).output(&fields! { score: Int64 }),
     );
     graph.respond(&asked);
-    wanted.assert_eq(&graph.compile().map(|plan| plan.to_string()).unwrap_err().to_string());
+    wanted.assert_eq(&graph.compile().map(|plan| plan.to_string()).expect_err("it is wrong").to_string());
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(crate) async fn listen(router: Router, tls: Option<TlsAcceptor>) -> Server {
 /// An engine of a graph in which one step reads the input and its rows are the reply.
 pub(crate) fn engine(input: SchemaRef, step: impl Step) -> Engine {
     let mut graph = Graph::new("test", input);
-    let reply = graph.step("asked", &graph.input(), step);
+    let reply = graph.step("asked", graph.input(), step);
     graph.respond(&reply);
     engine_of(&graph)
 }
