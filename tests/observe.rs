@@ -282,7 +282,9 @@ fn the_last_seconds_of_a_graph_are_figures() {
             let amount = format!(r#"{{"id":1,"amount":{amount}}}"#);
             pay(&mut client, &[], &amount);
         }
-        let stats = client.get("/v1/graphs/pay/stats").json();
+        let answer = client.get("/v1/graphs/pay/stats");
+        assert_eq!(answer.headers["content-type"], "application/json");
+        let stats = answer.json();
         assert_eq!((&stats["graph"], &stats["ok"], &stats["failed"]), (&json!("pay"), &json!(2), &json!(1)));
         assert_eq!(
             (&stats["in_flight"], &stats["waiting"], &stats["rows_per_run"]),
@@ -346,13 +348,15 @@ fn figures_come_live_to_so_many_and_end_with_the_server() {
             assert_eq!(listener.event()["graph"], "pay");
         }
         assert!(Listener::connect(address).status().contains(" 429 "), "one too many");
-        assert_eq!(pay(&mut Client::connect(address), &[], r#"{"id":1,"amount":2}"#), 200);
+        let mut client = Client::connect(address);
+        assert_eq!(pay(&mut client, &[], r#"{"id":1,"amount":2}"#), 200);
         let first = &mut listeners[0];
         while first.event()["ok"] != 1 {}
-        last = Some((listeners, Instant::now()));
+        last = Some((listeners, client, Instant::now()));
     });
-    let (listeners, stopped) = last.unwrap();
+    let (listeners, mut client, stopped) = last.unwrap();
     assert!(stopped.elapsed() < GRACE / 2, "listeners hold nobody up");
+    assert!(client.is_closed());
     for mut listener in listeners {
         let mut rest = String::new();
         listener.stream.read_to_string(&mut rest).unwrap();

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::Instant,
+    time::{Instant, interval_at},
 };
 
 use crate::{
@@ -174,17 +174,25 @@ impl Watched {
     }
 
     /// Looks at every graph once a second, so that figures are there when somebody asks.
-    pub(crate) async fn keep<S: Served>(served: Arc<S>) {
-        let mut tick = tokio::time::interval(EVERY);
-        loop {
-            tick.tick().await;
-            let services = served.services();
-            for (graph, service) in &services {
-                served.watched().look(graph, service);
+    pub(crate) fn keep<S: Served>(served: Arc<S>) -> impl Future<Output = ()> + Send + 'static {
+        // The first look before the first request: only what comes after it is counted.
+        look_at_all(&*served);
+        async move {
+            let mut tick = interval_at(Instant::now() + EVERY, EVERY);
+            loop {
+                tick.tick().await;
+                look_at_all(&*served);
             }
-            served.watched().forget_others(&services);
         }
     }
+}
+
+fn look_at_all<S: Served>(served: &S) {
+    let services = served.services();
+    for (graph, service) in &services {
+        served.watched().look(graph, service);
+    }
+    served.watched().forget_others(&services);
 }
 
 fn stats(graph: &str, window: Duration, since: &Totals, waiting: usize) -> GraphStats {

@@ -107,7 +107,7 @@ fn aligned(table: &[Vec<String>], left: usize) -> Vec<String> {
 fn bar(share: f64) -> String {
     let eighths = (share.clamp(0.0, 1.0) * (BAR * 8) as f64).round() as usize;
     let mut bar = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         bar.push(EIGHTHS[eighths % 8]);
     }
     format!("{bar:BAR$}")
@@ -180,7 +180,23 @@ mod tests {
 
     #[test]
     fn a_frame_has_the_graphs_and_the_steps_of_the_selected_one() {
-        check(&shown(), (120, 40), &expect![[""]]);
+        check(
+            &shown(),
+            (120, 40),
+            &expect![[r#"
+            millstream top   http://127.0.0.1:8080/   last 10 s
+
+              graph            req/s       p50      p99  in flight  waiting  rows/run  degraded  refused  failed
+            > fraud          49903.4  312.4 us  1.25 ms         16        3       5.1         2        7       1
+              loan-approval      0.0         -        -          0        0       0.0         0        0       0
+
+              step         kind    part of the time                  p50        p99  errors  bad rows  degraded
+              enriched     enrich  █▍                     7.0%    640 ns     1.9 us       0         0         0
+              lgbm         model   ██████████            50.0%    8.1 us    24.3 us       0         0         0
+              decided?[2J  select                         0.0%  99.90 ms  299.70 ms       4         9         0
+
+            up, down: another graph   q: end"#]],
+        );
     }
 
     #[test]
@@ -188,7 +204,18 @@ mod tests {
         let mut shown = shown();
         shown.choose(5);
         shown.problem = Some("127.0.0.1:8080 cannot be reached".to_owned());
-        check(&shown, (60, 7), &expect![[""]]);
+        check(
+            &shown,
+            (60, 7),
+            &expect![[r#"
+            millstream top   http://127.0.0.1:8080/   last 10 s
+            127.0.0.1:8080 cannot be reached
+              graph            req/s       p50      p99  in flight  wait
+              fraud          49903.4  312.4 us  1.25 ms         16
+            > loan-approval      0.0         -        -          0
+
+              step  kind  part of the time  p50  p99  errors  bad rows"#]],
+        );
     }
 
     #[test]
