@@ -291,12 +291,14 @@ fn step_of(verb: &Verb, name: &str, schema: &Schema) -> Option<Arc<dyn Step>> {
         10 => ("drop", json!([any(0)?])),
         11 => ("rename", json!({ any(0)?: "r#" })),
         12 => ("impute", json!({ "columns": { float(0)?: { "method": "constant", "value": 0.5 } } })),
-        13 => ("one_hot", json!({ "columns": { text(0)?: ["x", "y"] }, "keep": verb.policy % 2 == 0 })),
+        13 => {
+            ("one_hot", json!({ "columns": { text(0)?: ["x", "y"] }, "keep": verb.policy.is_multiple_of(2) }))
+        }
         14 => ("ordinal", json!({ "columns": { text(0)?: ["x", "y"] } })),
         15 => ("cast", json!({ "columns": { float(0)?: "int64" } })),
         16 => (
             "pack",
-            json!({ "columns": [float(0)?, format!("{} + 1.0", float(1)?), int(2)?], "as": "p#", "drop": verb.policy % 2 == 0 }),
+            json!({ "columns": [float(0)?, format!("{} + 1.0", float(1)?), int(2)?], "as": "p#", "drop": verb.policy.is_multiple_of(2) }),
         ),
         17 => ("bucketize", json!({ "columns": { float(0)?: { "edges": [0.0, 1.0] } } })),
         18 => (
@@ -433,8 +435,8 @@ fn watched(graph: &Graph, ports: &[(PortRef, SchemaRef)]) -> Graph {
 }
 
 /// What a caller and the taps see of one run.
-fn told(plan: &Plan, record: &Record, run: u64, result: Result<Reply, RunError>) -> (String, Vec<String>) {
-    let said = match &result {
+fn told(plan: &Plan, record: &Record, run: u64, result: &Result<Reply, RunError>) -> (String, Vec<String>) {
+    let said = match result {
         Ok(reply) => {
             assert_eq!(reply.rows().schema(), *plan.reply_schema());
             let degraded: Vec<_> =
@@ -471,13 +473,13 @@ proptest! {
         let tell = |plan: &Plan, run: u64| {
             let cx = RunCx::new(RunId(run), Request::default(), rows.num_rows(), Instant::now);
             let result = runtime.block_on(run_serially(plan, &cx, rows.clone()));
-            told(plan, &growing.record, run, result)
+            told(plan, &growing.record, run, &result)
         };
         let wanted = tell(&whole, 1 << 40);
         prop_assert_eq!(&wanted, &tell(&narrowed, 1 << 41), "{}", narrowed);
         let result = runtime.block_on(engine.run(rows.clone()));
         let run = result.as_ref().map_or(1, |reply| reply.run().0);
-        let (said, _) = told(engine.plan(), &growing.record, run, result);
+        let (said, _) = told(engine.plan(), &growing.record, run, &result);
         prop_assert_eq!(&wanted.0, &said, "{}", narrowed);
     }
 }

@@ -3,7 +3,12 @@
 //! Each case is prepared, run until everything that is kept between runs is there, and then run `TIMES` times inside
 //! [`counted`], the only function whose instructions are counted.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a bench is no interface, and fails loudly")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench is no interface, and fails loudly"
+)]
 
 /// The allocator of the `millstream` binary.
 #[global_allocator]
