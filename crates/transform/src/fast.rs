@@ -189,6 +189,10 @@ impl<V> Case<V> {
         schema: &Schema,
         value: impl Fn(&Arc<dyn PhysicalExpr>) -> Option<V>,
     ) -> Option<Self> {
+        // `CASE x WHEN y` tells zero from negative zero, which `x = y` does not.
+        if case.expr().is_some_and(|base| base.data_type(schema).is_ok_and(|base| base.is_floating())) {
+            return None;
+        }
         let arm = |(when, then): &(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)| {
             let when = match case.expr() {
                 Some(base) => Test::compare(Operator::Eq, base, when, schema)?,

@@ -65,8 +65,10 @@ macro_rules! floats {
             fn negate(value: $float) -> Option<$float> {
                 Some(-value)
             }
+            /// The total order, but for zero, which has no sign.
             fn compare(a: $float, b: $float) -> Ordering {
-                a.total_cmp(&b)
+                let unsigned = |x: $float| if x == 0.0 { 0.0 } else { x };
+                unsigned(a).total_cmp(&unsigned(b))
             }
             fn from_i64(value: i64) -> Option<$float> {
                 Some(value as $float)
