@@ -32,7 +32,9 @@ impl Screen {
 
     /// Columns and rows.
     pub(super) fn size(&self) -> (u16, u16) {
-        terminal::size().unwrap_or((80, 24))
+        // Some terminals do not know their size and say so with zeros.
+        let known = terminal::size().ok().filter(|(columns, rows)| *columns > 0 && *rows > 0);
+        known.unwrap_or((80, 24))
     }
 
     /// Writes over what is there, which flickers less than to clear it first.
