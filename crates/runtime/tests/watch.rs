@@ -110,7 +110,7 @@ async fn a_step_that_waits_is_told_with_its_wait_and_one_that_is_cut_off_without
     let (gated, gate) = gate();
     let told = Arc::new(Told::default());
     let engine = engine_of(|graph| {
-        let waited = graph.step("waits", &graph.input(), gated);
+        let waited = graph.step("waits", graph.input(), gated);
         graph.step("hangs", &waited, stall().0)
     });
     let deadline = Some((tokio::time::Instant::now() + 50 * MS).into_std());
@@ -163,7 +163,7 @@ fn counts(totals: &Totals) -> [u64; 6] {
 #[tokio::test]
 async fn totals_grow_and_their_difference_is_what_happened_in_between() {
     let engine = engine_of(|graph| {
-        let one = graph.step("one", &graph.input(), failing());
+        let one = graph.step("one", graph.input(), failing());
         graph.when_failed(&one, OnError::Skip);
         one
     });
@@ -183,7 +183,7 @@ async fn totals_grow_and_their_difference_is_what_happened_in_between() {
 async fn engines_of_one_graph_that_share_metrics_count_on() {
     let metrics = Metrics::new().unwrap();
     let mut graph = Graph::new("same", millstream_graph::fields! { id: Int64 });
-    let one = graph.step("one", &graph.input(), Counted::default());
+    let one = graph.step("one", graph.input(), Counted::default());
     graph.respond(&one);
     for runs in 1..=2 {
         let engine = Engine::with_metrics(graph.compile().unwrap(), Limits::default(), &metrics).unwrap();
@@ -195,14 +195,14 @@ async fn engines_of_one_graph_that_share_metrics_count_on() {
 
 #[tokio::test]
 async fn waiting_at_the_door_and_for_a_thread_is_counted() {
-    let engine = engine_of(|graph| graph.filter("all", &graph.input(), all));
+    let engine = engine_of(|graph| graph.filter("all", graph.input(), all));
     let gather = Append::new(Arc::clone(engine.plan().input_schema()));
     let door = Door::new(engine.clone(), gather);
     join_all((0..4_i64).map(|id| door.run(Request::default(), rows! { id: [id] }))).await;
     let totals = engine.totals();
     assert_eq!((totals.door_runs, totals.door_rows, totals.door_wait.count()), (1, 4, 4));
 
-    let engine = engine_of(|graph| graph.step("computes", &graph.input(), Panics::InCompute));
+    let engine = engine_of(|graph| graph.step("computes", graph.input(), Panics::InCompute));
     engine.run(rows! { id: [1_i64] }).await.unwrap_err();
     assert_eq!(engine.totals().pool_wait.count(), 1, "a job of unknown cost goes to the pool");
 }
@@ -252,7 +252,7 @@ fn problems(text: &str) -> Vec<String> {
 async fn metrics_follow_the_rules_of_prometheus() {
     let metrics = Metrics::new().unwrap();
     let mut graph = Graph::new("pay", millstream_graph::fields! { id: Int64 });
-    let one = graph.step("one", &graph.input(), Counted::default());
+    let one = graph.step("one", graph.input(), Counted::default());
     graph.respond(&one);
     let engine = Engine::with_metrics(graph.compile().unwrap(), Limits::default(), &metrics).unwrap();
     engine.run(rows! { id: [1_i64] }).await.unwrap();
