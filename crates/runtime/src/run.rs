@@ -135,31 +135,32 @@ fn run_ready<'r>(
         *called = id;
         let (input, rows) = state.take_input(core, id);
         state.times.called(id, rows);
-        let work = match core.guard.refuses(id) {
-            None => core.plan.steps()[id.index()].step().call(input, cx),
-            Some(error) => Work::Done(Err(error)),
-        };
-        let settled = match work {
-            Work::Done(result) => {
-                stretch += STEP;
-                answered(core, cx, state, id, result)
-            }
-            Work::Io(future) => {
-                in_flight.push(id, future);
-                state.times.resume();
-                continue;
-            }
-            Work::Compute(job) => match compute(core, id, rows, job) {
-                Computed::Here(result, took) => {
-                    stretch += took;
+        let refused = core.guard.refuses(id);
+        let settled = if let Some(error) = refused {
+            answered(core, cx, state, id, Err(error))
+        } else {
+            match core.plan.steps()[id.index()].step().call(input, cx) {
+                Work::Done(result) => {
+                    stretch += STEP;
                     answered(core, cx, state, id, result)
                 }
-                Computed::Elsewhere(future) => {
+                Work::Io(future) => {
                     in_flight.push(id, future);
                     state.times.resume();
                     continue;
                 }
-            },
+                Work::Compute(job) => match compute(core, id, rows, job) {
+                    Computed::Here(result, took) => {
+                        stretch += took;
+                        answered(core, cx, state, id, result)
+                    }
+                    Computed::Elsewhere(future) => {
+                        in_flight.push(id, future);
+                        state.times.resume();
+                        continue;
+                    }
+                },
+            }
         };
         match settled {
             Ok(Settled::Delivered) => {}

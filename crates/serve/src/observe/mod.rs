@@ -99,7 +99,8 @@ impl Observer {
         let traced = tracer.and_then(|tracer| tracer.begin(plan.name(), request.headers()));
         let logged = self.access_log || tracing::enabled!(target: ACCESS, tracing::Level::DEBUG);
         if traced.is_none() && !logged {
-            return service.answer(request).await;
+            // Boxed, because what is around it is moved from one place to the next, several times.
+            return Box::pin(service.answer(request)).await;
         }
         let start = Instant::now();
         let observed = Arc::new(Observed { traced, outcome: OnceLock::new() });
