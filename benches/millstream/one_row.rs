@@ -79,7 +79,7 @@ fn stages(
     let mut edges: HashMap<EdgeId, Token> = HashMap::new();
     plan.input_edges()
         .iter()
-        .for_each(|edge| drop(edges.insert(*edge, Token::Rows(Rows::whole(batch.clone())))));
+        .for_each(|edge| drop(edges.insert(*edge, Token::Rows(Rows::whole(plan.carry(batch.clone()))))));
     for id in (0..plan.steps().len() as u32).map(StepId) {
         let step = &plan.steps()[id.index()];
         let given: Vec<Token> = step.in_edges().iter().map(|edge| edges[edge].clone()).collect();

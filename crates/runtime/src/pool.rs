@@ -11,7 +11,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::panics;
 
-/// Threads for compute jobs. Confined to this file, so that another pool is a change in one place.
+/// Threads for compute jobs. Confined to this file, so that another pool is a change in one place; a pool over `crossbeam-deque` was
+/// measured and is no faster (`docs/benchmarks.md`).
 #[derive(Clone)]
 pub(crate) struct Pool {
     threads: Arc<Threads>,
