@@ -368,6 +368,18 @@ fn an_engine_that_is_full_refuses_before_it_reads_a_body() {
 }
 
 #[test]
+fn a_body_for_which_there_is_no_room_is_refused_and_counted() {
+    let limits = Limits { bytes: 100, ..Limits::default() };
+    let good = &lines("fraud", "requests.jsonl")[0];
+    served_with("fraud", &limits, DecodeLimits::default(), |address, _stop| {
+        let mut client = Client::connect(address);
+        let answer = post(&mut client, "fraud", good.as_bytes());
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (429, Some("overloaded")));
+        assert_eq!(metric(&mut client, "millstream_runs_total{graph=\"fraud\",outcome=\"refused\"}"), 1.0);
+    });
+}
+
+#[test]
 fn bodies_beyond_the_limits_are_refused() {
     let requests = lines("fraud", "requests.jsonl");
     let decode = DecodeLimits { body_bytes: 1000, rows: 3, ..DecodeLimits::default() };

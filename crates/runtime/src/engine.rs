@@ -7,6 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Field, Schema, SchemaRef},
+};
+use millstream_graph::{Plan, Priority, Request, RunCx, RunId, Share};
+
 use crate::{
     Metrics, Reply, RunError,
     admission::{Admission, Budget, Permit, Refusal, Reserved},
@@ -20,11 +26,6 @@ use crate::{
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
-use arrow::{
-    array::RecordBatch,
-    datatypes::{Field, Schema, SchemaRef},
-};
-use millstream_graph::{Plan, Priority, Request, RunCx, RunId, Share};
 
 /// What an engine may use at once.
 #[derive(Clone, Debug)]
@@ -198,10 +199,13 @@ impl Engine {
     /// # Errors
     /// [`RunError::Overloaded`] when the bodies under way have as many as [`Limits::bytes`] allows.
     pub fn reserve(&self, bytes: usize) -> Result<Reserved, RunError> {
-        self.shared.budget.reserve(bytes).ok_or_else(|| {
-            self.shared.core.metrics.refused.inc();
-            RunError::Overloaded
-        })
+        self.shared.budget.reserve(bytes).ok_or_else(|| self.no_room())
+    }
+
+    /// Counts the refusal of a request whose body found no more room while it was read.
+    pub fn no_room(&self) -> RunError {
+        self.shared.core.metrics.refused.inc();
+        RunError::Overloaded
     }
 
     /// Takes no more runs, and waits until those under way and their tails have ended.

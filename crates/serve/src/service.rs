@@ -30,6 +30,7 @@ pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 const ARROW_START: [u8; 4] = [0xff; 4];
 /// A body of more bytes has its run to itself: what it costs would hold up those that share it.
 const SHARED_BYTES: usize = 16 << 10;
+
 /// A graph, ready to be served: a `tower::Service`, or a router by [`GraphService::router`].
 ///
 /// `POST` runs the graph on one JSON object, an array of objects or an Arrow IPC stream, and answers in the same form,
@@ -172,7 +173,7 @@ impl GraphService {
         let body = match body::read(&head.headers, body, most, self.body_limits, &mut room).await {
             Ok(body) => body,
             Err(Unread::Refused(error)) => return Err(error),
-            Err(Unread::NoRoom) => return Ok(Ran::without_rows(RunError::Overloaded)),
+            Err(Unread::NoRoom) => return Ok(Ran::without_rows(self.engine().no_room())),
         };
         if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
             observed.watch(&mut request);

@@ -1,20 +1,15 @@
 //! A second call when the first takes long.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use futures_util::future::{Either, select};
 use millstream_graph::{Effect, Input, RunCx, SchemaError, Signature, Step, StepFuture, StepResult, Work};
 
-/// Tokens per call and per second call: second calls are at most a twentieth of all.
-const PER_CALL: u32 = 1;
-const PER_HEDGE: u32 = 20;
-/// Second calls that a quiet time saves up, and that are there at first.
-const MOST: u32 = 10 * PER_HEDGE;
-const FIRST: u32 = 3 * PER_HEDGE;
+use super::tokens::Tokens;
+
+/// Second calls are at most one in so many calls.
+const ONE_IN: u32 = 20;
 
 /// A step that is called a second time when it has not answered after a while; the first good answer counts, and what the
 /// other waits for is dropped.
@@ -26,22 +21,13 @@ const FIRST: u32 = 3 * PER_HEDGE;
 pub struct Hedge<S> {
     inner: S,
     after: Duration,
-    tokens: AtomicU32,
+    tokens: Tokens,
 }
 
 impl<S: Step> Hedge<S> {
     /// A second call of `inner` after `after`.
     pub fn new(inner: S, after: Duration) -> Self {
-        Self { inner, after, tokens: AtomicU32::new(FIRST) }
-    }
-
-    fn earn(&self) {
-        let more = |tokens: u32| Some((tokens + PER_CALL).min(MOST));
-        let _ = self.tokens.fetch_update(Relaxed, Relaxed, more);
-    }
-
-    fn spend(&self) -> bool {
-        self.tokens.fetch_update(Relaxed, Relaxed, |tokens| tokens.checked_sub(PER_HEDGE)).is_ok()
+        Self { inner, after, tokens: Tokens::one_in(ONE_IN) }
     }
 
     async fn settle<'a>(&'a self, first: StepFuture<'a>, input: Input, cx: &'a RunCx) -> StepResult {
@@ -50,7 +36,7 @@ impl<S: Step> Hedge<S> {
             Either::Left((answer, _)) => return answer,
             Either::Right(((), first)) => first,
         };
-        if !self.spend() {
+        if !self.tokens.spend() {
             return first.await;
         }
         let second: StepFuture<'a> = match self.inner.call(input, cx) {
@@ -76,7 +62,7 @@ impl<S: Step> Step for Hedge<S> {
     }
 
     fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a> {
-        self.earn();
+        self.tokens.earn();
         let again = input.clone();
         match self.inner.call(input, cx) {
             Work::Io(answer) => Work::Io(Box::pin(self.settle(answer, again, cx))),

@@ -46,7 +46,7 @@ fn at_least_one(key: &str, value: usize) -> Result<(), SchemaError> {
     if value == 0 { Err(SchemaError::new(format!("`{key}` is at least 1"))) } else { Ok(()) }
 }
 
-/// A time as it stands in a file: `20ms`, `1.5s`, `2m`.
+/// A time as it stands in a file: `20ms`, `2s`, `1m 30s`.
 #[derive(Clone, Copy, Debug)]
 struct Time(Duration);
 

@@ -7,6 +7,7 @@ mod kinds;
 mod limit;
 mod retry;
 mod timeout;
+mod tokens;
 
 use std::time::Duration;
 

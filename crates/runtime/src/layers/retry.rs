@@ -1,21 +1,16 @@
 //! Further attempts at a step whose dependency did not answer.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use millstream_graph::{
     Effect, ErrorKind, Input, RunCx, SchemaError, Signature, Step, StepError, StepResult, Work,
 };
 
-/// Tokens per call and per retry: retries are at most a fifth of the calls.
-const PER_CALL: u32 = 1;
-const PER_RETRY: u32 = 5;
-/// Retries that a quiet time saves up, and that are there at first.
-const MOST: u32 = 10 * PER_RETRY;
-const FIRST: u32 = 3 * PER_RETRY;
+use super::tokens::Tokens;
+
+/// Retries are at most one in so many calls.
+const ONE_IN: u32 = 5;
 
 /// A step that is called again when it fails with [`Unavailable`](ErrorKind::Unavailable) or
 /// [`DeadlineExceeded`](ErrorKind::DeadlineExceeded).
@@ -30,7 +25,7 @@ pub struct Retry<S> {
     times: u32,
     base: Duration,
     longest: Duration,
-    tokens: AtomicU32,
+    tokens: Tokens,
 }
 
 impl<S: Step> Retry<S> {
@@ -41,7 +36,7 @@ impl<S: Step> Retry<S> {
             times,
             base: Duration::from_millis(10),
             longest: Duration::from_millis(250),
-            tokens: AtomicU32::new(FIRST),
+            tokens: Tokens::one_in(ONE_IN),
         }
     }
 
@@ -50,15 +45,6 @@ impl<S: Step> Retry<S> {
     pub fn backoff(mut self, base: Duration, longest: Duration) -> Self {
         (self.base, self.longest) = (base, longest);
         self
-    }
-
-    fn earn(&self) {
-        let more = |tokens: u32| Some((tokens + PER_CALL).min(MOST));
-        let _ = self.tokens.fetch_update(Relaxed, Relaxed, more);
-    }
-
-    fn spend(&self) -> bool {
-        self.tokens.fetch_update(Relaxed, Relaxed, |tokens| tokens.checked_sub(PER_RETRY)).is_ok()
     }
 
     /// The time before attempt `attempt`, counted from the first retry.
@@ -81,7 +67,7 @@ impl<S: Step> Retry<S> {
                 attempt < self.times
                     && passes(error.kind())
                     && cx.remaining().is_none_or(|left| pause < left)
-                    && self.spend()
+                    && self.tokens.spend()
             };
             if !result.as_ref().is_err_and(worth_it) {
                 return result;
@@ -108,7 +94,7 @@ impl<S: Step> Step for Retry<S> {
     }
 
     fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a> {
-        self.earn();
+        self.tokens.earn();
         let again = input.clone();
         match self.inner.call(input, cx) {
             Work::Done(Err(error)) if passes(error.kind()) => {
