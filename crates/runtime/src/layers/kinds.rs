@@ -46,15 +46,19 @@ fn at_least_one(key: &str, value: usize) -> Result<(), SchemaError> {
     if value == 0 { Err(SchemaError::new(format!("`{key}` is at least 1"))) } else { Ok(()) }
 }
 
-/// A time as it stands in a file: `20ms`, `2s`, `1m 30s`.
+/// A longer time could not be added to the clock's.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// A time above zero, of at most a year, as it stands in a file: `20ms`, `2s`, `1m 30s`.
 #[derive(Clone, Copy, Debug)]
-struct Time(Duration);
+pub struct Time(pub Duration);
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let refused = |_| serde::de::Error::custom(format!("`{text}` is no time; write it like 20ms or 2s"));
-        humantime::parse_duration(&text).map(Self).map_err(refused)
+        let time = humantime::parse_duration(&text).ok().filter(|time| !time.is_zero() && *time <= LONGEST);
+        let refused = || serde::de::Error::custom(format!("`{text}` is no time; write it like 20ms or 2s"));
+        time.map(Self).ok_or_else(refused)
     }
 }
 
