@@ -11,6 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod expressions;
 mod fan_out;
 mod hand;
+mod json;
 mod one_row;
 mod skew;
 mod step_overhead;
@@ -34,6 +35,7 @@ fn all(c: &mut Criterion) {
     step_overhead::bench(c);
     fan_out::bench(c);
     expressions::bench(c);
+    json::bench(c);
     one_row::bench(c);
     skew::bench(c);
 }

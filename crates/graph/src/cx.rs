@@ -125,12 +125,12 @@ impl RunCx {
     }
 
     /// The requests this run serves, each with the rows of the run's input that are its own.
-    pub fn requests(&self) -> impl Iterator<Item = (&Request, Range<usize>)> {
+    pub fn requests(&self) -> impl ExactSizeIterator<Item = (&Request, Range<usize>)> {
         self.shares().map(|(share, rows)| (&share.request, rows))
     }
 
     /// The shares of the requests in this run, each with the rows of the run's input that are its own.
-    pub fn shares(&self) -> impl Iterator<Item = (&Share, Range<usize>)> {
+    pub fn shares(&self) -> impl ExactSizeIterator<Item = (&Share, Range<usize>)> {
         let mut start = 0;
         self.shares.iter().map(move |share| {
             let range = start..start + share.rows;

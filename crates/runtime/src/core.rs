@@ -11,6 +11,9 @@ use crate::{
 /// A compute job expected to take longer goes to the pool: a hop to another thread and back costs 15 to 26 us, and an
 /// async worker that computes for longer delays every other request on its thread. In nanoseconds.
 const INLINE_BUDGET: u64 = 50_000;
+/// Requests that share a run would each have held the thread for as long, and a hop costs the more the busier the cores are: the
+/// budget of such a run is that of its requests, up to so many.
+const BUDGETS: u64 = 8;
 
 /// A plan and what its runs need besides their own state.
 pub(crate) struct Core {
@@ -55,9 +58,10 @@ impl Core {
         }
     }
 
-    /// The pool, when a job over `rows` is worth a hop to it. A step whose cost is unknown is measured there first.
-    pub(crate) fn pool_for(&self, cost: &Cost, rows: usize) -> Option<&Pool> {
-        self.pool.as_ref().filter(|_| cost.worth_a_hop(rows, INLINE_BUDGET))
+    /// The pool, when a job over `rows` of so many requests is worth a hop to it. A step whose cost is unknown is measured there first.
+    pub(crate) fn pool_for(&self, cost: &Cost, rows: usize, requests: usize) -> Option<&Pool> {
+        let budget = INLINE_BUDGET * (requests as u64).clamp(1, BUDGETS);
+        self.pool.as_ref().filter(|_| cost.worth_a_hop(rows, budget))
     }
 
     pub(crate) fn failed(&self, cx: &RunCx, id: StepId, source: StepError) -> RunError {

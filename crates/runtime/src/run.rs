@@ -149,7 +149,7 @@ fn run_ready<'r>(
                     state.times.resume();
                     continue;
                 }
-                Work::Compute(job) => match compute(core, id, rows, job) {
+                Work::Compute(job) => match compute(core, cx, id, rows, job) {
                     Computed::Here(result, took) => {
                         stretch += took;
                         answered(core, cx, state, id, result)
@@ -181,9 +181,9 @@ enum Computed<'r> {
 }
 
 /// Runs a job here when it is known to be cheap, else on the pool.
-fn compute(core: &Core, id: StepId, rows: usize, job: Job) -> Computed<'_> {
+fn compute<'r>(core: &'r Core, cx: &RunCx, id: StepId, rows: usize, job: Job) -> Computed<'r> {
     let cost = &core.costs[id.index()];
-    let Some(pool) = core.pool_for(cost, rows) else {
+    let Some(pool) = core.pool_for(cost, rows, cx.requests().len()) else {
         let (result, took) = timed(job);
         cost.learn(rows, took);
         return Computed::Here(result, took);

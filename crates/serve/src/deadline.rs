@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::HeaderValue;
 
 /// A longer time than this is no bound; it keeps arithmetic away from overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -15,20 +15,23 @@ const FORMS: [Form; 2] = [
     ("grpc-timeout", grpc, "one to eight digits and a unit: H, M, S, m, u or n"),
 ];
 
-/// The shortest time that any header gives.
-///
-/// # Errors
-/// What a header must be that is not.
-pub(crate) fn given(headers: &HeaderMap) -> Result<Option<Duration>, String> {
-    let mut shortest: Option<Duration> = None;
-    for (name, read, wanted) in FORMS {
-        for value in headers.get_all(name) {
-            let time = value.to_str().ok().and_then(read);
-            let time = time.ok_or_else(|| format!("header `{name}` must be {wanted}"))?.min(LONGEST);
-            shortest = Some(shortest.map_or(time, |shortest| shortest.min(time)));
-        }
+/// The time that a header gives, or what the header must be that is not; `None` for headers that give none.
+pub(crate) fn given(name: &str, value: &HeaderValue) -> Option<Result<Duration, String>> {
+    let (name, read, wanted) = FORMS.iter().find(|(known, ..)| *known == name)?;
+    let time = value.to_str().ok().and_then(read).map(|time| time.min(LONGEST));
+    Some(time.ok_or_else(|| format!("header `{name}` must be {wanted}")))
+}
+
+/// Of two times the shorter, unless one of them is none.
+pub(crate) fn shorter(
+    one: Option<Result<Duration, String>>,
+    other: Result<Duration, String>,
+) -> Result<Duration, String> {
+    match one {
+        Some(Ok(one)) => other.map(|other| one.min(other)),
+        Some(Err(error)) => Err(error),
+        None => other,
     }
-    Ok(shortest)
 }
 
 fn millis(text: &str) -> Option<Duration> {
@@ -61,16 +64,13 @@ fn digits(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
 
     fn check(headers: &[(&'static str, &str)], expected: Result<Option<Duration>, &str>) {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        }
-        let given = given(&map);
+        let given = headers.iter().filter_map(|(name, value)| {
+            super::given(name, &HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        });
+        let given = given.fold(None, |before, given| Some(shorter(before, given))).transpose();
         match (&given, expected) {
             (Err(message), Err(part)) => assert!(message.contains(part), "{headers:?}: {message}"),
             (given, expected) => assert_eq!(given.clone(), expected.map_err(str::to_owned), "{headers:?}"),

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
@@ -203,10 +203,7 @@ impl Server {
         let routes =
             Routes { router, shared: Arc::clone(&shared), observer: Arc::clone(&observer), uri_bytes };
         let routes = Arc::new(routes);
-        let service = Arc::new(move |request| {
-            let routes = Arc::clone(&routes);
-            async move { routes.answer(request).await }
-        });
+        let service = Arc::new(move |request| Arc::clone(&routes).answer(request));
         let mut ending = None;
         connections.accept(&listener, &service, async { ending = Some(stop.await) }).await;
         let Ending { drain_delay, grace } = ending.unwrap_or_default();
@@ -258,9 +255,27 @@ struct Routes {
 }
 
 impl Routes {
-    async fn answer(&self, request: Request<Incoming>) -> http::Response<Either<Full<Bytes>, Body>> {
-        let close = request.version() < Version::HTTP_2;
-        let mut answer = self.routed(request).await;
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> http::Response<Either<Full<Bytes>, Body>> {
+        // The parts stay here and what is called gets references: each future copies what it is given.
+        let (mut head, body) = request.into_parts();
+        let close = head.version < Version::HTTP_2;
+        let too_long = head.uri.path_and_query().is_some_and(|path| path.as_str().len() > self.uri_bytes);
+        let served = self.shared.live.load_full();
+        let graph = head.uri.path().strip_prefix(GRAPHS).and_then(|name| served.graph(name));
+        let mut answer = match graph {
+            _ if too_long => uri_too_long(self.uri_bytes).map(Either::Left),
+            Some(graph) => {
+                let answer = pin!(self.observer.answer(graph, &mut head, body));
+                served.answer(answer).await.map(Either::Left)
+            }
+            None => match self.router.clone().oneshot(Request::from_parts(head, body)).await {
+                Ok(answer) => answer.map(Either::Right),
+                Err(never) => match never {},
+            },
+        };
         if answer.status().is_client_error()
             && let Some(Refused(reason)) = answer.extensions().get()
         {
@@ -270,23 +285,6 @@ impl Routes {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
-    }
-
-    async fn routed(&self, request: Request<Incoming>) -> http::Response<Either<Full<Bytes>, Body>> {
-        let uri = request.uri();
-        if uri.path_and_query().is_some_and(|path| path.as_str().len() > self.uri_bytes) {
-            return uri_too_long(self.uri_bytes).map(Either::Left);
-        }
-        if let Some(name) = uri.path().strip_prefix(GRAPHS) {
-            let served = self.shared.live.load_full();
-            if let Some(service) = served.graph(name) {
-                return served.answer(self.observer.answer(service, request)).await.map(Either::Left);
-            }
-        }
-        match self.router.clone().oneshot(request).await {
-            Ok(answer) => answer.map(Either::Right),
-            Err(never) => match never {},
-        }
     }
 }
 
@@ -329,7 +327,7 @@ async fn graph(
 ) -> Response {
     let served = shared.live.load_full();
     if let Some(service) = served.graph(&name) {
-        return served.answer(service.answer(request)).await.into_response();
+        return served.answer(pin!(service.answer(request))).await.into_response();
     }
     let known = served.graphs.iter().map(|(name, _)| name.as_str());
     refused(StatusCode::NOT_FOUND, "unknown_graph", &suggest::unknown("graph", &name, known)).into_response()

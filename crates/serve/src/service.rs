@@ -1,11 +1,11 @@
 //! One graph over HTTP: a body in, a run, a body out.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, task};
+use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
 };
 use http_body_util::Full;
@@ -25,6 +25,7 @@ use crate::{
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 /// How much a request matters, when not everybody can be served.
 const PRIORITY: &str = "x-request-priority";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How an Arrow IPC stream begins, and no JSON text can.
 const ARROW_START: [u8; 4] = [0xff; 4];
@@ -119,14 +120,23 @@ impl GraphService {
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
         let (head, body) = request.into_parts();
-        let mut answer = self.answer_to(&head, body).await;
-        if let Some(id) = head.headers.get("x-request-id") {
-            answer.headers_mut().insert("x-request-id", id.clone());
+        self.answer_parts(&head, body).await
+    }
+
+    /// Answers one request, which was taken apart.
+    pub(crate) async fn answer_parts<B>(&self, head: &Parts, body: B) -> Answer
+    where
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    {
+        let asked = Asked::of(&head.headers);
+        let mut answer = self.answer_to(head, &asked, body).await;
+        if let Some(id) = asked.id {
+            answer.headers_mut().insert(REQUEST_ID, id.clone());
         }
         answer
     }
 
-    async fn answer_to<B>(&self, head: &Parts, body: B) -> Answer
+    async fn answer_to<B>(&self, head: &Parts, asked: &Asked<'_>, body: B) -> Answer
     where
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
@@ -141,7 +151,7 @@ impl GraphService {
                 return answer;
             }
         }
-        let ran = self.ran(head, body).await;
+        let ran = self.ran(head, asked, body).await;
         if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
             match &ran {
                 Err(error) => observed.refused(error),
@@ -151,17 +161,17 @@ impl GraphService {
         match ran {
             Err(error) => self.refused(&error),
             Ok(Ran { result: Ok(reply), form, arrow, .. }) => {
-                self.replied(&reply, form, wants_arrow(&head.headers, arrow))
+                self.replied(&reply, form, asked.wants_arrow(arrow))
             }
             Ok(Ran { result: Err(error), .. }) => failed(self.engine().plan().name(), &error),
         }
     }
 
-    async fn ran<B>(&self, head: &Parts, body: B) -> Result<Ran, DecodeError>
+    async fn ran<B>(&self, head: &Parts, asked: &Asked<'_>, body: B) -> Result<Ran, DecodeError>
     where
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
-        let mut request = run_request(&head.headers)?;
+        let mut request = asked.run_request()?;
         // Under overload, refusing must cost little: nothing is read of a body whose run would be refused.
         let room = self.engine().check_room(request.priority).and_then(|()| self.engine().reserve(0));
         let mut room = match room {
@@ -209,12 +219,11 @@ impl GraphService {
         // A graph that makes several rows of one has more to say than one object can.
         let form = if reply.range().len() > 1 { Form::Array } else { form };
         let encoded = if arrow {
-            ipc::encode(&reply.rows()).map_err(|error| error.to_string())
+            ipc::encode(&reply.rows()).map(Bytes::from).map_err(|error| error.to_string())
         } else {
-            let mut body = Vec::with_capacity(256);
-            let rows = reply.reply().rows();
-            let encoded = self.shared.encoder.encode_rows(rows, reply.range(), form, &mut body);
-            encoded.map(|()| body).map_err(|error| error.to_string())
+            let (encoder, rows) = (&self.shared.encoder, reply.reply().rows());
+            let encoded = written(|body| encoder.encode_rows(rows, reply.range(), form, body));
+            encoded.map_err(|error| error.to_string())
         };
         let body = match encoded {
             Ok(body) => body,
@@ -225,7 +234,7 @@ impl GraphService {
                 return json_answer(StatusCode::INTERNAL_SERVER_ERROR, &message);
             }
         };
-        let mut answer = Response::new(Full::new(Bytes::from(body)));
+        let mut answer = Response::new(Full::new(body));
         let media = if arrow { HeaderValue::from_static(ARROW_STREAM) } else { JSON };
         answer.headers_mut().insert(CONTENT_TYPE, media);
         if !degraded.is_empty() {
@@ -260,38 +269,88 @@ impl GraphService {
     }
 }
 
-/// The run's name, deadline and trace, as the headers give them.
-fn run_request(headers: &HeaderMap) -> Result<RunRequest, DecodeError> {
-    let mut request = RunRequest::default();
-    if headers.is_empty() {
-        return Ok(request);
-    }
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    request.id = text("x-request-id").filter(|id| id.len() <= 256).map(Arc::from);
-    request.trace = text("traceparent").filter(|trace| trace.len() <= 256).map(Arc::from);
-    if let Some(name) = headers.get(PRIORITY) {
-        request.priority =
-            name.to_str().ok().and_then(|name| Priority::named(name.trim())).ok_or_else(|| {
-                let names = Priority::ALL.map(Priority::name).join(", ");
-                let message = format!("header `{PRIORITY}` is one of {names}");
-                DecodeError::new(DecodeCode::Malformed, message)
-            })?;
-    }
-    let limit =
-        deadline::given(headers).map_err(|message| DecodeError::new(DecodeCode::Malformed, message))?;
-    if let Some(limit) = limit {
-        request.deadline = tokio::time::Instant::now().into_std().checked_add(limit);
-    }
-    Ok(request)
+/// What the headers of a request say, found in one pass: a look-up by name costs more than to go past all that a request has.
+#[derive(Default)]
+struct Asked<'h> {
+    id: Option<&'h HeaderValue>,
+    trace: Option<&'h HeaderValue>,
+    priority: Option<&'h HeaderValue>,
+    accept: Option<&'h HeaderValue>,
+    /// The shortest that any header gives, or what a header must be that is not.
+    deadline: Option<Result<Duration, String>>,
 }
 
-/// Whether the reply is an Arrow stream: as `Accept` says, else as the request was.
-fn wants_arrow(headers: &HeaderMap, request_was_arrow: bool) -> bool {
-    match headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()) {
-        Some(accept) if accept.contains(ARROW_STREAM) => true,
-        Some(accept) if accept.contains("application/json") => false,
-        _ => request_was_arrow,
+impl<'h> Asked<'h> {
+    /// Of headers that may stand only once, the first counts.
+    fn of(headers: &'h HeaderMap) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in headers {
+            let first = match name.as_str() {
+                "x-request-id" => &mut asked.id,
+                "traceparent" => &mut asked.trace,
+                PRIORITY => &mut asked.priority,
+                "accept" => &mut asked.accept,
+                name => {
+                    if let Some(given) = deadline::given(name, value) {
+                        asked.deadline = Some(deadline::shorter(asked.deadline.take(), given));
+                    }
+                    continue;
+                }
+            };
+            first.get_or_insert(value);
+        }
+        asked
     }
+
+    /// The run's name, deadline, priority and trace.
+    fn run_request(&self) -> Result<RunRequest, DecodeError> {
+        let malformed = |message| DecodeError::new(DecodeCode::Malformed, message);
+        let text = |value: Option<&HeaderValue>| {
+            let text = value.and_then(|value| value.to_str().ok());
+            text.filter(|text| text.len() <= 256).map(Arc::from)
+        };
+        let mut request = RunRequest { id: text(self.id), trace: text(self.trace), ..RunRequest::default() };
+        if let Some(name) = self.priority {
+            let named = name.to_str().ok().and_then(|name| Priority::named(name.trim()));
+            request.priority = named.ok_or_else(|| {
+                let names = Priority::ALL.map(Priority::name).join(", ");
+                malformed(format!("header `{PRIORITY}` is one of {names}"))
+            })?;
+        }
+        if let Some(limit) = &self.deadline {
+            let limit = limit.as_ref().map_err(|message| malformed(message.clone()))?;
+            request.deadline = tokio::time::Instant::now().into_std().checked_add(*limit);
+        }
+        Ok(request)
+    }
+
+    /// Whether the reply is an Arrow stream: as `Accept` says, else as the request was.
+    fn wants_arrow(&self, request_was_arrow: bool) -> bool {
+        match self.accept.and_then(|accept| accept.to_str().ok()) {
+            Some(accept) if accept.contains(ARROW_STREAM) => true,
+            Some(accept) if accept.contains("application/json") => false,
+            _ => request_was_arrow,
+        }
+    }
+}
+
+/// A longer reply keeps the buffer that it was written into, which spares it a copy.
+const COPIED: usize = 16 << 10;
+
+/// What `write` writes. The buffer is the thread's, so that a reply costs one allocation, of its size.
+fn written<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Bytes, E> {
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    write(&mut buffer)?;
+    if buffer.len() > COPIED {
+        return Ok(Bytes::from(buffer));
+    }
+    let reply = Bytes::copy_from_slice(&buffer);
+    BUFFER.set(buffer);
+    Ok(reply)
 }
 
 /// What a failed run is answered with. What went wrong inside is for the log; the caller learns what it can act on.

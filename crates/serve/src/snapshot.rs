@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -12,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
 use millstream_graph::ErrorKind;
 use millstream_runtime::{Engine, Limits, Metrics};
 use serde_json::json;
@@ -32,6 +33,8 @@ use crate::{
     stats::{Served, Watched},
     wire::DecodeLimits,
 };
+
+const VERSION: HeaderName = HeaderName::from_static("x-millstream-version");
 
 /// One version of everything: graphs with their models and feature sets, all of one reading of the project.
 ///
@@ -96,13 +99,13 @@ impl Snapshot {
     }
 
     /// An answer under this version, marked with it; cut off when the version has been gone for too long.
-    pub(crate) async fn answer(&self, answer: impl Future<Output = Answer>) -> Answer {
+    pub(crate) async fn answer(&self, answer: Pin<&mut impl Future<Output = Answer>>) -> Answer {
         let mut answer = tokio::select! {
             biased;
             answer = answer => answer,
             _ = self.cut.acquire() => cut_off(),
         };
-        answer.headers_mut().insert("x-millstream-version", self.mark.clone());
+        answer.headers_mut().insert(VERSION, self.mark.clone());
         answer
     }
 

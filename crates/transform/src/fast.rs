@@ -94,17 +94,6 @@ impl Fast {
         })
     }
 
-    /// How a column of one of the types that are computed value by value is read.
-    pub(crate) fn column(at: usize, data_type: &DataType) -> Option<Self> {
-        Some(match data_type {
-            DataType::Float64 => Self::F64(Num::Column(at)),
-            DataType::Float32 => Self::F32(Num::Column(at)),
-            DataType::Int64 => Self::I64(Num::Column(at)),
-            DataType::Boolean => Self::Bool(Test::Column(at)),
-            _ => return None,
-        })
-    }
-
     /// The value of one row as a number; `None` for null.
     pub(crate) fn number(&self, batch: &RecordBatch, row: usize) -> Cell<AnyNumber> {
         Ok(match self {

@@ -24,7 +24,7 @@ use crate::{
     deep::deep,
     encode::one_per_row,
     expr::Compiler,
-    fast::{AnyNumber, Fast, Unsure},
+    fast::{AnyNumber, Unsure},
     prepared::{
         Failure, Isolated, Kernel, Layout, LayoutBuilder, Prepared, column_problem, find, isolate,
         without_failures,
@@ -210,8 +210,6 @@ struct PackKernel {
 struct Source {
     name: Box<str>,
     read: Read,
-    /// How a few rows are read without making columns.
-    few: Option<Arc<Fast>>,
 }
 
 #[derive(Debug)]
@@ -222,12 +220,8 @@ enum Read {
 
 impl Source {
     fn new(item: &str, schema: &SchemaRef, compiler: &Compiler<'_>) -> Result<Self, SchemaError> {
-        let column = |at: usize| {
-            let data_type = schema.field(at).data_type();
-            let few = Fast::column(at, data_type).map(Arc::new);
-            (Read::Column(at), few, data_type.clone())
-        };
-        let (read, few, data_type) = match schema.index_of(item) {
+        let column = |at: usize| (Read::Column(at), schema.field(at).data_type().clone());
+        let (read, data_type) = match schema.index_of(item) {
             Ok(at) => column(at),
             Err(_) => {
                 let expr = unnamed(item)?;
@@ -235,15 +229,15 @@ impl Source {
                     column(find(schema, name)?)
                 } else {
                     let expr = compiler.compile(&expr)?;
-                    let (few, data_type) = (expr.fast().map(Arc::clone), expr.data_type().clone());
-                    (Read::Expr(expr), few, data_type)
+                    let data_type = expr.data_type().clone();
+                    (Read::Expr(expr), data_type)
                 }
             }
         };
         if !packs(&data_type) {
             return Err(column_problem(item, format!("a tensor holds numbers, not {data_type}")));
         }
-        Ok(Self { name: crate::shorten(item, 60).into(), read, few })
+        Ok(Self { name: crate::shorten(item, 60).into(), read })
     }
 
     /// The columns that it reads.
@@ -296,18 +290,28 @@ impl PackKernel {
         T: ArrowPrimitiveType,
         T::Native: FromNumber,
     {
-        let rows = batch.num_rows();
-        let mut cells = Vec::with_capacity(self.sources.len() * rows);
-        for row in 0..rows {
-            for source in &self.sources {
-                let number = source.few.as_ref().ok_or(Unsure)?.number(batch, row)?;
-                cells.push(match number {
+        let (rows, width) = (batch.num_rows(), self.sources.len());
+        let mut cells = vec![T::Native::default(); width * rows];
+        for (at, source) in self.sources.iter().enumerate() {
+            let fast = match &source.read {
+                Read::Expr(expr) => expr.fast().ok_or(Unsure)?,
+                Read::Column(column) => {
+                    let array = batch.columns().get(*column).ok_or(Unsure)?;
+                    if self.strict && array.null_count() > 0 {
+                        return Err(Unsure);
+                    }
+                    put(array, &mut cells, at, width).map_err(|_| Unsure)?;
+                    continue;
+                }
+            };
+            for (row, cell) in cells.iter_mut().skip(at).step_by(width).enumerate() {
+                *cell = match fast.number(batch, row)? {
                     Some(AnyNumber::F64(value)) => T::Native::from_f64(value),
                     Some(AnyNumber::F32(value)) => T::Native::from_f32(value),
                     Some(AnyNumber::I64(value)) => T::Native::from_i64(value),
                     None if self.strict => return Err(Unsure),
                     None => T::Native::from_f64(f64::NAN),
-                });
+                };
             }
         }
         Ok(Arc::new(PrimitiveArray::<T>::new(cells.into(), None)))
@@ -402,15 +406,21 @@ impl PackKernel {
         let width = arrays.len();
         let mut cells = vec![T::Native::default(); width * rows];
         for (at, array) in arrays.iter().enumerate() {
-            write(array, cells.iter_mut().skip(at).step_by(width))?;
-            if array.null_count() > 0 {
-                let column = cells.iter_mut().skip(at).step_by(width);
-                let nulls = column.enumerate().filter(|(row, _)| array.is_null(*row));
-                nulls.for_each(|(_, cell)| *cell = T::Native::from_f64(f64::NAN));
-            }
+            put(array, &mut cells, at, width)?;
         }
         Ok(PrimitiveArray::new(cells.into(), None))
     }
+}
+
+/// Writes a column to place `at` of every row of `width` numbers, nulls as NaN.
+fn put<F: FromNumber>(array: &ArrayRef, cells: &mut [F], at: usize, width: usize) -> Result<(), StepError> {
+    write(array, cells.iter_mut().skip(at).step_by(width))?;
+    if array.null_count() > 0 {
+        let column = cells.iter_mut().skip(at).step_by(width);
+        let nulls = column.enumerate().filter(|(row, _)| array.is_null(*row));
+        nulls.for_each(|(_, cell)| *cell = F::from_f64(f64::NAN));
+    }
+    Ok(())
 }
 
 fn write<'a, F: FromNumber + 'a>(

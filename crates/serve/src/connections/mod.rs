@@ -1,5 +1,6 @@
 //! Connections: accepted, kept within limits, and ended without losing a request.
 
+mod aside;
 mod pace;
 mod socket;
 
@@ -11,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::Poll,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -34,6 +35,7 @@ use tokio::{
 };
 
 use crate::{body::BodyLimits, refusals::Refusals};
+use aside::Aside;
 use pace::{Overdue, Pace, Watchdog};
 use socket::Socket;
 
@@ -125,6 +127,7 @@ impl Connections {
         http1
             .header_read_timeout(None)
             .max_header_size(limits.head_bytes)
+            .writev(false)
             // The read buffer of one connection.
             .max_buf_size(limits.head_bytes.max(64 << 10));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -259,11 +262,11 @@ impl Common {
         let watched = Arc::clone(&pace);
         let service = Arc::clone(service);
         let service = service_fn(move |request| {
-            let pace = Arc::clone(&watched);
-            let answer = service(request);
+            let (pace, service) = (Arc::clone(&watched), Arc::clone(&service));
+            // The answer is made inside: a future that is handed to another is held by it twice, and all of that is moved.
             async move {
                 let _open = pace.open();
-                Ok::<_, Infallible>(answer.await)
+                Ok::<_, Infallible>(service(request).await)
             }
         });
         let io = TokioIo::new(socket);
@@ -283,8 +286,11 @@ impl Common {
         let mut watchdog = Watchdog::new(self.limits.head, self.limits.idle);
         let mut drained = Drained { common: self, counted: false, moves: None };
         let mut told = false;
+        let aside = Aside::new();
+        let waker = Waker::from(Arc::clone(&aside));
         loop {
             let now = *stage.borrow_and_update();
+            aside.look();
             if now >= last && !told {
                 told = true;
                 connection.as_mut().graceful_shutdown();
@@ -299,6 +305,10 @@ impl Common {
                     if let Poll::Ready(ended) = ended {
                         return Poll::Ready(Event::Ended(ended));
                     }
+                    if !aside.happened(cx) && !watchdog.has_news(pace) {
+                        return Poll::Pending;
+                    }
+                    let cx = &mut Context::from_waker(&waker);
                     if let Poll::Ready(overdue) = watchdog.poll(pace, cx) {
                         return Poll::Ready(Event::Overdue(overdue));
                     }

@@ -88,11 +88,16 @@ impl Watchdog {
         Self { head, idle, timer: Box::pin(tokio::time::sleep(head)), set_at: (0, true) }
     }
 
+    /// Whether a head has begun to arrive for which the timer is not set yet, so that a poll is due before the timer is.
+    pub(crate) fn has_news(&self, pace: &Pace) -> bool {
+        pace.reading_head.load(Relaxed) && self.set_at != (pace.moves(), true)
+    }
+
     /// Looks at the connection after it has done all it can; ready when it is overdue.
     pub(crate) fn poll(&mut self, pace: &Pace, cx: &mut Context<'_>) -> Poll<Overdue> {
         let moves = pace.moves();
         let head = pace.reading_head.load(Relaxed);
-        if head && self.set_at != (moves, true) {
+        if self.has_news(pace) {
             self.set(moves, true);
         }
         while self.timer.as_mut().poll(cx).is_ready() {

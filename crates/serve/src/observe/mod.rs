@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri, request::Parts};
 use millstream_graph::{Request as RunRequest, RunId, Watch};
 use millstream_runtime::{Portion, RunError};
 use prometheus::Registry;
@@ -89,40 +89,24 @@ impl Observer {
     }
 
     /// Answers a request to a graph, and tells of it.
-    pub(crate) async fn answer<B>(&self, service: &GraphService, mut request: Request<B>) -> Answer
+    pub(crate) async fn answer<B>(&self, service: &GraphService, head: &mut Parts, body: B) -> Answer
     where
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
-        let plan = Arc::clone(service.engine().plan());
-        let posted = request.method() == Method::POST;
+        let plan = service.engine().plan();
+        let posted = head.method == Method::POST;
         let tracer = self.tracer.as_ref().filter(|_| posted);
-        let traced = tracer.and_then(|tracer| tracer.begin(plan.name(), request.headers()));
+        let traced = tracer.and_then(|tracer| tracer.begin(plan.name(), &head.headers));
         let logged = self.access_log || tracing::enabled!(target: ACCESS, tracing::Level::DEBUG);
-        if traced.is_none() && !logged {
-            // Boxed, because what is around it is moved from one place to the next, several times.
-            return Box::pin(service.answer(request)).await;
+        let observed = traced.is_some() || logged;
+        let observed = observed.then(|| Arc::new(Observed { traced, outcome: OnceLock::new() }));
+        let start = observed.as_ref().map(|_| Instant::now());
+        if let Some(observed) = &observed {
+            head.extensions.insert(Arc::clone(observed));
         }
-        let start = Instant::now();
-        let observed = Arc::new(Observed { traced, outcome: OnceLock::new() });
-        let (method, headers) = (request.method().clone(), Ids::of(request.headers()));
-        request.extensions_mut().insert(Arc::clone(&observed));
-        let answer = Box::pin(service.answer(request)).await;
-        let (status, outcome) = (answer.status(), observed.outcome.get());
-        if let Some(traced) = &observed.traced {
-            traced.end(status, headers.request.as_deref(), outcome);
-        }
-        if logged {
-            let trace = observed.traced.as_ref().map(|traced| traced.trace_id()).or(headers.trace);
-            let line = Line {
-                graph: plan.name(),
-                method: method.as_str(),
-                status,
-                request: headers.request.as_deref(),
-                trace: trace.as_deref(),
-                millis: start.elapsed().as_secs_f64() * 1e3,
-                outcome,
-            };
-            line.write(self.access_log);
+        let answer = service.answer_parts(head, body).await;
+        if let Some((observed, start)) = observed.zip(start) {
+            observed.tell(plan.name(), head, answer.status(), start, logged.then_some(self.access_log));
         }
         answer
     }
@@ -156,6 +140,26 @@ struct Outcome {
 }
 
 impl Observed {
+    /// The request has been answered. `logged` says whether a line in the log was asked for, if one is to be written at all.
+    fn tell(&self, graph: &str, head: &Parts, status: StatusCode, start: Instant, logged: Option<bool>) {
+        let (ids, outcome) = (Ids::of(&head.headers), self.outcome.get());
+        if let Some(traced) = &self.traced {
+            traced.end(status, ids.request.as_deref(), outcome);
+        }
+        let Some(asked_for) = logged else { return };
+        let trace = self.traced.as_ref().map(|traced| traced.trace_id()).or(ids.trace);
+        let line = Line {
+            graph,
+            method: head.method.as_str(),
+            status,
+            request: ids.request.as_deref(),
+            trace: trace.as_deref(),
+            millis: start.elapsed().as_secs_f64() * 1e3,
+            outcome,
+        };
+        line.write(asked_for);
+    }
+
     /// The run tells its steps, and what its steps call belongs to the trace.
     pub(crate) fn watch(&self, request: &mut RunRequest) {
         if let Some(traced) = &self.traced {
