@@ -1,0 +1,22 @@
+//! Windows: what happened to a key lately, exactly, whatever the order in which it became known.
+
+mod accumulator;
+mod aggregates;
+mod codec;
+mod distinct;
+mod exact;
+mod layout;
+mod ledger;
+mod prepared;
+mod quantiles;
+mod spec;
+mod timeline;
+mod values;
+mod word;
+
+pub use aggregates::{AggregateError, Aggregates, Predicate};
+pub use codec::DecodeError;
+pub use ledger::{Added, Ledger, TooEarly};
+pub use prepared::{PrepareError, Prepared};
+pub use spec::{AggregateSpec, Function, WindowLength};
+pub use values::{Readings, Values};

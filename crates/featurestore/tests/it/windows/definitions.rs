@@ -1,0 +1,174 @@
+//! What may be declared, what it makes, and everything that may be wrong with it.
+
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn check(specs: Value, expected: Expect) {
+    let text = match aggregates(&specs, 0) {
+        Ok(of) => {
+            let column =
+                |column: &millstream_featurestore::Column| format!("{} {}", column.name, column.data_type);
+            of.columns().iter().map(column).collect::<Vec<_>>().join("\n")
+        }
+        Err(error) => error.problems.join("\n"),
+    };
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn features_are_named_by_column_function_and_window_and_typed() {
+    check(
+        json!([
+            {"column": "amount", "functions": ["count", "sum", "max", "p99.9"], "windows": ["1h", "24h"]},
+            {"column": "units", "functions": ["sum", "avg", "last", "stddev"], "windows": ["7d"], "name": "u"},
+            {"column": "tier", "functions": ["first", "distinct"], "windows": ["1d"], "fixed": true},
+            {"functions": ["count"], "windows": ["10m"]},
+            {"functions": ["count"], "windows": ["10m"], "where": "units > 0", "name": "many"},
+        ]),
+        expect![""],
+    );
+    check(json!([]), expect![""]);
+}
+
+#[test]
+fn every_mistake_is_named_at_once() {
+    check(
+        json!([
+            {"column": "amuont", "functions": ["sum"], "windows": ["1h"]},
+            {"column": "tier", "functions": ["sum", "max", "last", "p50"], "windows": ["1h"]},
+            {"functions": ["sum"], "windows": ["1h"]},
+            {"column": "amount", "functions": [], "windows": []},
+            {"column": "amount", "functions": ["sum"], "windows": ["1h"], "fixed": true, "period": "10m"},
+            {"column": "amount", "functions": ["sum"], "windows": ["1h"], "period": "25m"},
+            {"column": "amount", "functions": ["sum"], "windows": ["1h"], "period": "2h"},
+            {"column": "amount", "functions": ["sum"], "windows": ["30d"], "period": "1s"},
+            {"column": "amount", "functions": ["sum"], "windows": ["1h"], "where": "units < 0"},
+            {"column": "units", "functions": ["sum", "avg", "sum"], "windows": ["1h"]},
+            {"column": "units", "functions": ["avg"], "windows": ["1h"]},
+        ]),
+        expect![""],
+    );
+}
+
+#[test]
+fn a_batch_that_is_not_as_declared_is_refused() {
+    let of = aggregates(
+        &json!([{"column": "amount", "functions": ["sum"], "windows": ["1h"], "where": "units > 0"}]),
+        0,
+    )
+    .unwrap();
+    let whole = batch(&[Event::default()]);
+    let refused = |columns: &[usize], expected: Expect| {
+        let error = of.prepare(&whole.project(columns).unwrap()).unwrap_err();
+        let source = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
+        expected.assert_eq(&format!("{error}{source}"));
+    };
+    refused(&[1], expect![""]);
+    refused(&[0], expect![""]);
+    let (amount, units) = (whole.column(2), whole.column(1));
+    let renamed =
+        RecordBatch::try_from_iter([("amount", Arc::clone(amount)), ("units", Arc::clone(units))]).unwrap();
+    expect![""].assert_eq(&of.prepare(&renamed).unwrap_err().to_string());
+}
+
+#[test]
+fn columns_may_come_in_any_layout_of_text_and_any_order() {
+    use arrow::{compute::cast, datatypes::DataType};
+    let of =
+        aggregates(&json!([{"column": "tier", "functions": ["last", "distinct"], "windows": ["1h"]}]), 0)
+            .unwrap();
+    let events = [Event { tier: Some("gold".into()), ..Event::default() }];
+    let plain = batch(&events);
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    for layout in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, dictionary] {
+        let tier = cast(plain.column(2), &layout).unwrap();
+        let laid = RecordBatch::try_from_iter([("x", Arc::clone(plain.column(0))), ("tier", tier)]).unwrap();
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.add(&of, &of.prepare(&laid).unwrap(), 0, Version::default()), Added::Taken);
+        assert_eq!(read(&of, &ledger, 0), [Feature::Text("gold".into()), Feature::Whole(1)], "{layout}");
+    }
+}
+
+#[test]
+fn a_sum_of_whole_numbers_that_does_not_fit_is_null_and_counted() {
+    let of = aggregates(
+        &json!([{"column": "units", "functions": ["sum", "avg", "sqr"], "windows": ["1m", "1h"]}]),
+        0,
+    )
+    .unwrap();
+    let mut ledger = Ledger::default();
+    let at = |event: i64, units| Event {
+        version: Version { event, ..Version::default() },
+        units: Some(units),
+        ..Event::default()
+    };
+    add(&of, &mut ledger, &[at(0, i64::MAX), at(2 * MINUTE, 1), at(3 * MINUTE, 2)], 3);
+    let values = ledger.read(&of, 3 * MINUTE).unwrap();
+    assert_eq!(values.overflows, 1);
+    let (most, square) = (i64::MAX as f64, (i64::MAX as f64).powi(2));
+    assert_eq!(
+        read(&of, &ledger, 3 * MINUTE),
+        [
+            Feature::Whole(3),
+            Feature::Null,
+            Feature::Float(1.5),
+            Feature::Float(most / 3.0),
+            Feature::Float(5.0),
+            Feature::Float(square)
+        ]
+    );
+    // The sum is a number again when it fits.
+    add(&of, &mut ledger, &[at(4 * MINUTE, -3)], 1);
+    assert_eq!(ledger.read(&of, 4 * MINUTE).unwrap().overflows, 0);
+    assert_eq!(read(&of, &ledger, 4 * MINUTE)[1], Feature::Whole(i64::MAX));
+    assert_eq!(of.read([(&ledger, 4 * MINUTE), (&Ledger::default(), 0)]).unwrap().arrays[1].null_count(), 1);
+}
+
+#[test]
+fn windows_have_both_edges_inside() {
+    let of = aggregates(&json!([{"functions": ["count"], "windows": ["1h"]}]), 2 * HOUR).unwrap();
+    let mut ledger = Ledger::default();
+    let at = |event: i64| Event { version: Version { event, ..Version::default() }, ..Event::default() };
+    add(&of, &mut ledger, &[at(HOUR), at(2 * HOUR), at(2 * HOUR + 1)], 3);
+    for (time, count) in [
+        (HOUR - 1, 0),
+        (HOUR, 1),
+        (2 * HOUR - 1, 1),
+        (2 * HOUR, 2),
+        (2 * HOUR + 1, 2),
+        (3 * HOUR, 2),
+        (3 * HOUR + 1, 1),
+        (3 * HOUR + 2, 0),
+    ] {
+        assert_eq!(read(&of, &ledger, time), [Feature::Whole(count)], "{time}");
+    }
+}
+
+/// Times at the ends of what 64 bits hold.
+#[test]
+fn no_time_is_too_far() {
+    let specs = json!([
+        {"column": "amount", "functions": ["sum"], "windows": ["1h"]},
+        {"column": "amount", "functions": ["sum"], "windows": ["1d"], "fixed": true, "name": "fixed"},
+        {"column": "amount", "functions": ["sum"], "windows": ["2h"], "period": "1h", "name": "stepped"},
+    ]);
+    let of = aggregates(&specs, HOUR).unwrap();
+    for times in [
+        [i64::MIN, i64::MIN + 1, i64::MIN + HOUR],
+        [i64::MAX - HOUR, i64::MAX - 1, i64::MAX],
+        [i64::MIN, 0, i64::MAX],
+    ] {
+        let mut ledger = Ledger::default();
+        for (sequence, event) in (1..).zip(times) {
+            let version = Version { event, created: Some(event), sequence };
+            assert_eq!(
+                add(&of, &mut ledger, &[Event { version, amount: Some(1.0), ..Event::default() }], 1),
+                [Added::Taken]
+            );
+            assert!(!read(&of, &ledger, event).is_empty());
+            assert_eq!(Ledger::decode(&of, &ledger.encode(&of)).unwrap().encode(&of), ledger.encode(&of));
+        }
+    }
+}
