@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch},
-    compute::{cast, prep_null_mask_filter},
+    compute::cast,
     datatypes::DataType,
 };
 use millstream_graph::suggest;
@@ -111,13 +111,12 @@ impl Aggregates {
             let kept = predicate
                 .keep(events)
                 .map_err(|source| PrepareError::Filter { filter: filter.clone(), source })?;
-            let (wanted, got) = (rows, kept.len());
-            let as_long = wanted == got;
-            as_long.then(|| prep_null_mask_filter(&kept)).ok_or_else(|| PrepareError::FilterLength {
-                filter: filter.clone(),
-                wanted,
-                got,
-            })
+            if kept.len() == rows {
+                Ok(kept)
+            } else {
+                let (filter, got) = (filter.clone(), kept.len());
+                Err(PrepareError::FilterLength { filter, wanted: rows, got })
+            }
         });
         let kept = kept.collect::<Result<Vec<BooleanArray>, _>>()?;
         let mut prepared = Prepared {
@@ -191,7 +190,7 @@ impl Aggregates {
         for (lane, declared) in self.lanes.iter().enumerate().filter(|(_, lane)| lanes(lane)) {
             let kept = declared.predicate.and_then(|predicate| kept.get(predicate));
             for row in (0..prepared.rows).filter(|&row| there(row)) {
-                if kept.is_none_or(|kept| kept.value(row)) {
+                if kept.is_none_or(|kept| kept.is_valid(row) && kept.value(row)) {
                     prepared.words[row * body + lane / 64] |= 1 << (lane % 64);
                 }
             }

@@ -239,7 +239,7 @@ fn many_events_in_any_order_equal_a_loop_over_them() {
             let mixed = (sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as i64;
             Event {
                 version: Version { event: (sequence as i64) / 3 * 4 * SECOND, created: None, sequence },
-                amount: Some((mixed % 100_000 - 50_000) as f64 * UNIT),
+                amount: Some((mixed % 400 * 257 - 50_000) as f64 * UNIT),
                 units: (mixed % 11 > 0).then_some(mixed % 40 - 20),
                 tier: Some(format!("{}", mixed % 7)),
             }

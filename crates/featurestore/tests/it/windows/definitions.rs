@@ -27,7 +27,23 @@ fn features_are_named_by_column_function_and_window_and_typed() {
             {"functions": ["count"], "windows": ["10m"]},
             {"functions": ["count"], "windows": ["10m"], "where": "units > 0", "name": "many"},
         ]),
-        expect![""],
+        expect![[r#"
+            amount_count_1h Int64
+            amount_count_24h Int64
+            amount_sum_1h Float64
+            amount_sum_24h Float64
+            amount_max_1h Float64
+            amount_max_24h Float64
+            amount_p99.9_1h Float64
+            amount_p99.9_24h Float64
+            u_sum_7d Int64
+            u_avg_7d Float64
+            u_last_7d Int64
+            u_stddev_7d Float64
+            tier_first_1d Utf8
+            tier_distinct_1d Int64
+            count_10m Int64
+            many_count_10m Int64"#]],
     );
     check(json!([]), expect![""]);
 }
@@ -48,7 +64,21 @@ fn every_mistake_is_named_at_once() {
             {"column": "units", "functions": ["sum", "avg", "sum"], "windows": ["1h"]},
             {"column": "units", "functions": ["avg"], "windows": ["1h"]},
         ]),
-        expect![""],
+        expect![[r#"
+            aggregate `amuont`: no column `amuont`; did you mean `amount`?
+            aggregate `tier`: `sum` of column `tier`, which is Utf8; it is taken of a number
+            aggregate `tier`: `max` of column `tier`, which is Utf8; it is taken of a number, a date or a timestamp
+            aggregate `tier`: `p50` of column `tier`, which is Utf8; it is taken of a number
+            aggregate `count`: `sum` of no column; name one under `column`, or count events with `count`
+            aggregate `amount`: no functions; name at least one
+            aggregate `amount`: no windows; name at least one
+            aggregate `amount`: `fixed` and `period` exclude each other
+            aggregate `amount`: window 1h is no multiple of the period 25m
+            aggregate `amount`: window 1h is no multiple of the period 2h
+            aggregate `amount`: window 30d has 2592000 periods of 1s; 10000 is the most
+            aggregate `amount`: `where: units < 0`: no such expression
+            two aggregates make `units_sum_1h`; give one another `name`
+            two aggregates make `units_avg_1h`; give one another `name`"#]],
     );
 }
 
@@ -65,12 +95,13 @@ fn a_batch_that_is_not_as_declared_is_refused() {
         let source = std::error::Error::source(&error).map_or(String::new(), |source| format!(": {source}"));
         expected.assert_eq(&format!("{error}{source}"));
     };
-    refused(&[1], expect![""]);
-    refused(&[0], expect![""]);
+    refused(&[1], expect!["no column `amount`; there is `units`"]);
+    refused(&[0], expect!["`where: units > 0`: no `units`"]);
     let (amount, units) = (whole.column(2), whole.column(1));
     let renamed =
         RecordBatch::try_from_iter([("amount", Arc::clone(amount)), ("units", Arc::clone(units))]).unwrap();
-    expect![""].assert_eq(&of.prepare(&renamed).unwrap_err().to_string());
+    expect!["column `amount` is Utf8; the aggregates read Float64"]
+        .assert_eq(&of.prepare(&renamed).unwrap_err().to_string());
 }
 
 #[test]
