@@ -144,6 +144,10 @@ impl Rows {
     /// Puts a row before the row number `index`.
     pub(super) fn insert(&mut self, layout: &Layout, index: usize, row: Row<'_>) {
         let index = self.gone + index;
+        if self.words.len() == self.words.capacity() {
+            // Doubled, but to the row: a full leaf has no room left over.
+            self.words.reserve_exact(self.words.len().max(layout.width()));
+        }
         if index == self.held(layout) {
             self.words.extend_from_slice(row.words);
             self.texts.extend_from_slice(row.texts);

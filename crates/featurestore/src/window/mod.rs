@@ -1,4 +1,4 @@
-//! Windows: what happened to a key lately, exactly, whatever the order in which it became known.
+#![doc = include_str!("../../../../docs/windows.md")]
 
 mod accumulator;
 mod aggregates;

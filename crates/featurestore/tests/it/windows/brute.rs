@@ -262,3 +262,35 @@ fn many_events_in_any_order_equal_a_loop_over_them() {
     }
     assert!(bytes.iter().all(|other| *other == bytes[0]));
 }
+
+/// Events leave a tree of three levels at its front while others come late into its middle.
+#[test]
+fn events_that_leave_and_events_that_come_late_equal_a_loop_over_all() {
+    let specs = json!([
+        {"column": "units", "functions": ["count", "sum", "min", "max", "first", "last"], "windows": ["10m", "2h"]},
+        {"column": "units", "functions": ["sum", "max"], "windows": ["1h"], "fixed": true, "name": "fixed"},
+        {"column": "units", "functions": ["sum", "min"], "windows": ["3h"], "period": "20m", "name": "stepped"},
+    ]);
+    let lateness = 5 * MINUTE;
+    let mixed = |of: i64| (of as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+    let event = |number: i64| Event {
+        version: Version { event: number * SECOND, created: None, sequence: number as u64 },
+        units: Some((mixed(number) % 2_000) as i64 - 1_000),
+        ..Event::default()
+    };
+    let events: Vec<Event> = (0..20_000).map(event).collect();
+    let delays: Vec<i64> =
+        (0..97).map(|number| if number % 3 == 0 { mixed(number) as i64 % lateness } else { 0 }).collect();
+    let arrivals = late(&events, &delays);
+    let of = aggregates(&specs, lateness).unwrap();
+    let mut ledger = Ledger::default();
+    for (chunk, upto) in arrivals.chunks(997).zip(1..) {
+        let added = add(&of, &mut ledger, chunk, 997);
+        assert!(added.iter().all(|added| *added == Added::Taken));
+        let taken = &arrivals[..(upto * 997).min(arrivals.len())];
+        let newest = taken.iter().map(Event::at).max().unwrap();
+        for at in [newest - lateness, newest - 1, newest, newest + 7 * MINUTE] {
+            check(&of, &read(&of, &ledger, at), &brute(&specs, taken, at));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod brute;
 mod defects;
 mod definitions;
+mod oracles;
 mod states;
 
 use std::{sync::Arc, time::Duration};
