@@ -14,6 +14,7 @@ mod hand;
 mod one_row;
 mod skew;
 mod step_overhead;
+mod windows;
 
 use std::{
     future::Future,
@@ -36,6 +37,7 @@ fn all(c: &mut Criterion) {
     expressions::bench(c);
     one_row::bench(c);
     skew::bench(c);
+    windows::bench(c);
 }
 
 criterion_group!(benches, all);

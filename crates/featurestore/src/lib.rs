@@ -50,6 +50,6 @@ pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
 pub use version::Version;
 pub use window::{
-    Added, AggregateError, AggregateSpec, Aggregates, DecodeError, Function, Ledger, Predicate, PrepareError,
-    Prepared, Readings, TooEarly, Values, WindowLength,
+    Added, AggregateError, AggregateSpec, Aggregates, Compile, DecodeError, Function, Ledger, Predicate,
+    PrepareError, Prepared, Readings, TooEarly, Values, WindowLength,
 };

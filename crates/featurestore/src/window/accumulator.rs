@@ -135,19 +135,19 @@ impl Accumulator {
                 *least = [*least, *other].into_iter().flatten().min();
             }
             (Self::Max(most), Self::Max(other)) => *most = (*most).max(*other),
-            (Self::First(first), Self::First(Some(other))) => {
-                if first.as_ref().is_none_or(|first| other.rank() < first.rank()) {
-                    *first = Some(other.clone());
-                }
+            (Self::First(first), Self::First(Some(other)))
+                if first.as_ref().is_none_or(|first| other.rank() < first.rank()) =>
+            {
+                *first = Some(other.clone());
             }
-            (Self::Last(last), Self::Last(Some(other))) => {
-                if last.as_ref().is_none_or(|last| other.rank() > last.rank()) {
-                    *last = Some(other.clone());
-                }
+            (Self::Last(last), Self::Last(Some(other)))
+                if last.as_ref().is_none_or(|last| other.rank() > last.rank()) =>
+            {
+                *last = Some(other.clone());
             }
             (Self::Distinct(distinct), Self::Distinct(other)) => distinct.merge(other),
             (Self::Quantiles(quantiles), Self::Quantiles(other)) => quantiles.merge(other),
-            // An end of nothing. Accumulators of different parts never meet: both lists are made from the same parts.
+            // An end that is no better. Accumulators of different parts never meet: both lists are made from the same parts.
             _ => {}
         }
     }

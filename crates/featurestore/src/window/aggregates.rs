@@ -39,6 +39,9 @@ where
     }
 }
 
+/// Makes a [`Predicate`] of what stands under `where`, or says what is wrong with it.
+pub type Compile<'a> = dyn Fn(&str) -> Result<Arc<dyn Predicate>, String> + 'a;
+
 /// The aggregates of a feature set, checked and typed.
 ///
 /// Always sound: made by [`Aggregates::new`]. A [`Ledger`](crate::Ledger) holds the events of one key for it.
@@ -148,7 +151,7 @@ impl Aggregates {
         specs: &[AggregateSpec],
         events: &Schema,
         lateness: Duration,
-        compile: &dyn Fn(&str) -> Result<Arc<dyn Predicate>, String>,
+        compile: &Compile<'_>,
     ) -> Result<Self, AggregateError> {
         let mut draft = Draft { events, compile, problems: Vec::new(), made: Self::nothing(lateness) };
         let mut names = HashSet::new();
@@ -260,7 +263,7 @@ const MOST_PERIODS: i64 = 10_000;
 /// Aggregates in the making.
 struct Draft<'a> {
     events: &'a Schema,
-    compile: &'a dyn Fn(&str) -> Result<Arc<dyn Predicate>, String>,
+    compile: &'a Compile<'a>,
     problems: Vec<String>,
     made: Aggregates,
 }

@@ -127,7 +127,7 @@ impl Ledger {
 
     /// Whether no window at any time that can be read has an event.
     pub fn is_empty(&self) -> bool {
-        self.timeline.is_empty() && self.closed.iter().all(BTreeMap::is_empty)
+        self.timeline.len() == 0 && self.closed.iter().all(BTreeMap::is_empty)
     }
 
     /// Adds the events of another ledger of the same key and aggregates; no event is in both.
@@ -145,6 +145,12 @@ impl Ledger {
         }
         let horizon = std::mem::replace(&mut self.horizon, i64::MIN).max(other.horizon);
         self.forget_before(of, horizon);
+    }
+
+    /// Events that are kept by themselves: those from the longest sliding window before the horizon on. What bounds the memory of a
+    /// key bounds this.
+    pub fn events(&self) -> usize {
+        self.timeline.len()
     }
 
     /// Bytes that the ledger takes, itself included. Walks through it.

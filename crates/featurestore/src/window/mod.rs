@@ -14,7 +14,7 @@ mod timeline;
 mod values;
 mod word;
 
-pub use aggregates::{AggregateError, Aggregates, Predicate};
+pub use aggregates::{AggregateError, Aggregates, Compile, Predicate};
 pub use codec::DecodeError;
 pub use ledger::{Added, Ledger, TooEarly};
 pub use prepared::{PrepareError, Prepared};

@@ -13,6 +13,7 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timeline {
     root: Option<Box<Node>>,
+    len: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ const FULL: usize = 64;
 impl Timeline {
     /// Puts an event at its place: in order in constant time, else in time logarithmic in the number of events.
     pub(super) fn insert(&mut self, of: &Aggregates, row: Row<'_>) {
+        self.len += 1;
         let Some(root) = &mut self.root else {
             self.root = Some(Box::new(Node::leaf(of.layout(), row)));
             return;
@@ -66,7 +68,12 @@ impl Timeline {
     /// Takes the events before `cut` out, earliest first.
     pub(super) fn pop_before(&mut self, of: &Aggregates, cut: i64, each: &mut dyn FnMut(Row<'_>)) {
         let Some(root) = &mut self.root else { return };
-        if root.pop_before(of.layout(), cut, each) {
+        let len = &mut self.len;
+        let mut each = |row: Row<'_>| {
+            *len -= 1;
+            each(row);
+        };
+        if root.pop_before(of.layout(), cut, &mut each) {
             self.root = None;
             return;
         }
@@ -85,8 +92,8 @@ impl Timeline {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.root.is_none()
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// Bytes held outside the value itself.

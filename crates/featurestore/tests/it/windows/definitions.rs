@@ -203,3 +203,49 @@ fn no_time_is_too_far() {
         }
     }
 }
+
+#[test]
+fn columns_of_every_type_keep_it() {
+    use arrow::{compute::cast, util::display::array_value_to_string};
+    let hundreds = Int64Array::from(vec![Some(100), None, Some(-7), Some(50)]);
+    let cases = [
+        (DataType::Int8, "-7 100 100 50 143 47.666666666666664"),
+        (DataType::Int16, "-7 100 100 50 143 47.666666666666664"),
+        (DataType::Int32, "-7 100 100 50 143 47.666666666666664"),
+        (DataType::UInt8, "50 100 100 50 150 75.0"),
+        (DataType::UInt64, "50 100 100 50 150 75.0"),
+        (DataType::Float16, "-7.0 100.0 100.0 50.0 143.0 47.666666666666664"),
+        (DataType::Float32, "-7.0 100.0 100.0 50.0 143.0 47.666666666666664"),
+        (DataType::Date32, "1969-12-25 1970-04-11 1970-04-11 1970-02-20"),
+        (
+            DataType::Timestamp(arrow::datatypes::TimeUnit::Second, None),
+            "1969-12-31T23:59:53 1970-01-01T00:01:40 1970-01-01T00:01:40 1970-01-01T00:00:50",
+        ),
+        (DataType::Boolean, "true true"),
+    ];
+    for (data_type, expected) in cases {
+        let functions = match &data_type {
+            DataType::Boolean => json!(["first", "last"]),
+            temporal if temporal.is_temporal() => json!(["min", "max", "first", "last"]),
+            _ => json!(["min", "max", "first", "last", "sum", "avg"]),
+        };
+        let column = cast(&hundreds, &data_type).unwrap();
+        let events = RecordBatch::try_from_iter_with_nullable([("x", column, true)]).unwrap();
+        let specs = serde_json::from_value(json!({"column": "x", "functions": functions, "windows": ["1h"]}))
+            .unwrap();
+        let of = Aggregates::new(&[specs], &events.schema(), Duration::ZERO, &compile).unwrap();
+        let prepared = of.prepare(&events).unwrap();
+        let mut ledger = Ledger::default();
+        for sequence in 0..4 {
+            let version = Version { event: 0, created: None, sequence };
+            assert_eq!(ledger.add(&of, &prepared, sequence as usize, version), Added::Taken);
+        }
+        let arrays = of.read([(&ledger, 0)]).unwrap().arrays;
+        arrays
+            .iter()
+            .take(if data_type == DataType::Boolean { 2 } else { 4 })
+            .for_each(|array| assert_eq!(*array.data_type(), data_type));
+        let text: Vec<String> = arrays.iter().map(|array| array_value_to_string(array, 0).unwrap()).collect();
+        assert_eq!(text.join(" "), expected, "{data_type}");
+    }
+}

@@ -189,15 +189,18 @@ fn what_no_window_can_cut_is_given_up() {
         let of = aggregates(&json!([spec]), 0).unwrap();
         let mut ledger = Ledger::default();
         add(&of, &mut ledger, &minutes[..count], 1000);
-        ledger.bytes()
+        (ledger.bytes(), ledger.events())
     };
     let sliding = json!({"column": "amount", "functions": ["sum"], "windows": ["1h"]});
-    assert!(after(sliding.clone(), 10_000) <= after(sliding, 200) * 2);
+    let (few, many) = (after(sliding.clone(), 200), after(sliding, 10_000));
+    assert_eq!((few.1, many.1), (61, 61));
+    assert!(many.0 <= few.0 * 2);
     for aligned in [
         json!({"column": "amount", "functions": ["sum", "stddev"], "windows": ["30d"], "fixed": true}),
         json!({"column": "amount", "functions": ["sum", "stddev"], "windows": ["6h"], "period": "1h"}),
     ] {
-        let bytes = after(aligned.clone(), 10_000);
+        let (bytes, events) = after(aligned.clone(), 10_000);
+        assert_eq!(events, 1);
         assert!(bytes < 5_000, "{aligned}: {bytes}");
     }
     // A key that nothing comes for is forgotten as time goes on.
