@@ -57,12 +57,13 @@ impl Default for Ledger {
 impl Ledger {
     /// Adds the event in row `row` of `events`, which `of` has prepared and which is not in the ledger yet.
     ///
-    /// A row that `events` does not have adds nothing.
+    /// # Panics
+    /// When `events` has no such row.
     pub fn add(&mut self, of: &Aggregates, events: &Prepared, row: usize, version: Version) -> Added {
         if version.event < self.horizon {
             return Added::TooLate;
         }
-        _ = events.with_row(of.layout(), row, version, |row| self.insert(of, row));
+        events.with_row(of.layout(), row, version, |row| self.insert(of, row));
         self.forget_before(of, of.horizon(version.event));
         Added::Taken
     }
@@ -83,7 +84,7 @@ impl Ledger {
         for &(start, window) in &windows {
             of.windows[window].parts.iter().for_each(|&part| farthest[part] = start);
         }
-        let mut kept: Vec<Box<[Accumulator]>> = vec![Box::default(); windows.len()];
+        let mut values = Values::nulls(of);
         let mut running = of.empty();
         let mut begun = None;
         for (start, window) in windows {
@@ -93,10 +94,12 @@ impl Ledger {
                 self.timeline.range(of, start, end, &wanted, &mut running);
                 begun = Some(start);
             }
-            kept[window] = running.clone();
-            self.add_closed(of, &of.windows[window], start, &mut kept[window]);
+            match self.with_closed(of, &of.windows[window], start, &running) {
+                Some(kept) => values.fill(of, window, &kept),
+                None => values.fill(of, window, &running),
+            }
         }
-        Ok(Values::of(of, &kept))
+        Ok(values)
     }
 
     /// The earliest time that can be read, and the earliest event that is taken, in microseconds since 1970: the time of the
@@ -167,15 +170,21 @@ impl Ledger {
         self.timeline.insert(of, row);
     }
 
-    fn add_closed(&self, of: &Aggregates, window: &Window, start: i64, kept: &mut [Accumulator]) {
-        let Some((grid, closed)) = window.grid.and_then(|grid| of.grids.get(grid).zip(self.closed.get(grid)))
-        else {
-            return;
-        };
+    /// What the timeline has given for a window from `start` on, and what left the timeline for the window's periods.
+    fn with_closed(
+        &self,
+        of: &Aggregates,
+        window: &Window,
+        start: i64,
+        kept: &[Accumulator],
+    ) -> Option<Box<[Accumulator]>> {
+        let (grid, closed) = window.grid.and_then(|grid| of.grids.get(grid).zip(self.closed.get(grid)))?;
+        let mut kept: Box<[Accumulator]> = kept.into();
         // What was closed lies before the horizon, so before any time that is read.
         for (_, from) in closed.range(start..) {
             grid.parts.iter().zip(from).for_each(|(&part, from)| kept[part].merge(from));
         }
+        Some(kept)
     }
 }
 

@@ -41,20 +41,13 @@ impl Prepared {
         self.not_a_number
     }
 
-    /// Calls `each` with the row number `row` as it is kept under `version`; `None` if there is no such row.
-    pub(super) fn with_row<R>(
-        &self,
-        layout: &Layout,
-        row: usize,
-        version: Version,
-        each: impl FnOnce(Row<'_>) -> R,
-    ) -> Option<R> {
-        let body = self.words.get(row * layout.body()..(row + 1) * layout.body())?;
-        let texts = self.texts.get(row * layout.texts..(row + 1) * layout.texts)?;
+    /// Calls `each` with the row number `row` as it is kept under `version`.
+    pub(super) fn with_row(&self, layout: &Layout, row: usize, version: Version, each: impl FnOnce(Row<'_>)) {
         let mut words: smallvec::SmallVec<[u64; 12]> = smallvec::SmallVec::new();
         words.extend_from_slice(&Layout::version_words(version)[..layout.time()]);
-        words.extend_from_slice(body);
-        Some(each(Row { words: &words, texts }))
+        words.extend_from_slice(&self.words[row * layout.body()..(row + 1) * layout.body()]);
+        let texts = &self.texts[row * layout.texts..(row + 1) * layout.texts];
+        each(Row { words: &words, texts });
     }
 }
 

@@ -164,20 +164,20 @@ pub struct Values {
 }
 
 impl Values {
-    /// The features of windows, given as the accumulators of each.
-    pub(super) fn of(aggregates: &Aggregates, windows: &[Box<[Accumulator]>]) -> Self {
-        let mut values = Self::default();
-        for (output, column) in aggregates.outputs.iter().zip(aggregates.columns()) {
-            values.cells.push(match output.formula.value(&windows[output.window], &column.data_type) {
-                Value::Cell(cell) => Some(Cell(cell)),
-                Value::Null => None,
-                Value::Overflow => {
-                    values.overflows += 1;
-                    None
-                }
-            });
+    pub(super) fn nulls(aggregates: &Aggregates) -> Self {
+        Self { cells: vec![None; aggregates.outputs.len()], overflows: 0 }
+    }
+
+    /// Sets the features of the window number `window` from what its parts have kept.
+    pub(super) fn fill(&mut self, aggregates: &Aggregates, window: usize, kept: &[Accumulator]) {
+        let outputs = aggregates.outputs.iter().zip(aggregates.columns()).zip(&mut self.cells);
+        for ((output, column), cell) in outputs.filter(|((output, _), _)| output.window == window) {
+            match output.formula.value(kept, &column.data_type) {
+                Value::Cell(value) => *cell = Some(Cell(value)),
+                Value::Null => {}
+                Value::Overflow => self.overflows += 1,
+            }
         }
-        values
     }
 }
 
