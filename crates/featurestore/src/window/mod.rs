@@ -4,6 +4,7 @@ mod accumulator;
 mod aggregates;
 mod codec;
 mod distinct;
+mod draft;
 mod exact;
 mod layout;
 mod ledger;
