@@ -15,6 +15,7 @@ mod json;
 mod one_row;
 mod skew;
 mod step_overhead;
+mod windows;
 
 use std::{
     future::Future,
@@ -38,6 +39,7 @@ fn all(c: &mut Criterion) {
     json::bench(c);
     one_row::bench(c);
     skew::bench(c);
+    windows::bench(c);
 }
 
 criterion_group!(benches, all);

@@ -36,6 +36,8 @@ mod spec;
 mod statistics;
 mod store;
 mod table;
+mod version;
+mod window;
 
 pub use cell::Cell;
 pub use enrich::{Enrich, Policy, kinds};
@@ -46,3 +48,8 @@ pub use spec::{FeatureSetSpec, TypeName};
 pub use statistics::Statistics;
 pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
+pub use version::Version;
+pub use window::{
+    Added, AggregateError, AggregateSpec, Aggregates, Compile, DecodeError, Function, Ledger, Predicate,
+    PrepareError, Prepared, Readings, TooEarly, Values, WindowLength,
+};

@@ -8,6 +8,7 @@ mod enrich;
 mod fraud;
 mod load;
 mod oracle;
+mod windows;
 
 use std::{fmt::Write as _, sync::Arc};
 
