@@ -31,18 +31,25 @@ mod index;
 mod key;
 mod layout;
 pub mod load;
+mod online;
 mod set;
 mod spec;
 mod statistics;
 mod store;
 mod table;
+mod version;
 
 pub use cell::Cell;
 pub use enrich::{Enrich, Policy, kinds};
 pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
 pub use load::{LoadError, LoadOptions};
+pub use online::{
+    Answer, Changes, Clock, Outcome, Positions, Receipt, WritableTable, WriteError, Written,
+    local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
+};
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
 pub use spec::{FeatureSetSpec, TypeName};
 pub use statistics::Statistics;
 pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
+pub use version::Version;
