@@ -110,11 +110,8 @@ impl Packer {
     pub(crate) fn pack(&self, changes: Changes) -> Result<Incoming, WriteError> {
         self.check_shape(&changes)?;
         let mut refused = vec![None; changes.rows.num_rows()];
-        let columns = self.columns(
-            &changes.rows,
-            self.set.keys().iter().chain(self.set.features()),
-            &mut refused,
-        )?;
+        let columns =
+            self.columns(&changes.rows, self.set.keys().iter().chain(self.set.features()), &mut refused)?;
         let (keys, features) = columns.split_at(self.set.keys().len());
         refuse_nulls(self.set.keys(), keys, &mut refused);
         let event_name = self.set.timestamp().map_or("event time", |column| &column.name);
@@ -144,7 +141,11 @@ impl Packer {
     /// The keys of a batch that has the set's key columns; a key that no row can have is left out.
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>, WriteError> {
         if batch.num_rows() as u64 > MOST_KEYS {
-            return Err(WriteError::TooLarge { have: batch.num_rows() as u64, limit: MOST_KEYS, unit: "rows" });
+            return Err(WriteError::TooLarge {
+                have: batch.num_rows() as u64,
+                limit: MOST_KEYS,
+                unit: "rows",
+            });
         }
         let mut refused = vec![None; batch.num_rows()];
         let columns = self.columns(batch, self.set.keys().iter(), &mut refused)?;

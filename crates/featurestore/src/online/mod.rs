@@ -8,8 +8,13 @@ mod changes;
 mod expiry;
 mod incoming;
 pub(crate) mod local;
+#[cfg(feature = "redb")]
+pub(crate) mod redb;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 mod repeats;
 mod row;
+mod tally;
 mod worker;
 
 use std::{future::Future, pin::Pin};

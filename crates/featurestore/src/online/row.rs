@@ -102,6 +102,8 @@ pub(crate) struct Copied {
     texts: String,
     rows: SmallVec<[Option<Span>; 32]>,
     fixed: usize,
+    /// Whether any of them has an end of its own.
+    ends: bool,
 }
 
 /// Where one copy lies.
@@ -124,6 +126,7 @@ impl Copied {
     pub(crate) fn push(&mut self, fixed: &[u8], text: &str) {
         let (start, from) = (self.bytes.len(), self.texts.len());
         self.bytes.extend_from_slice(fixed);
+        self.ends |= Head::read(fixed).ends != i64::MAX;
         self.texts.push_str(text);
         self.rows.push(Some(Span { start, text: (from, self.texts.len()) }));
     }
@@ -139,9 +142,10 @@ impl Copied {
         true
     }
 
-    /// The rows as columns. `at` is the time they are wanted for; `None` where every row may be used.
+    /// The rows as columns. `at` is the time they are wanted for; without one, rows that have an end are wanted for now.
     #[inline]
     pub(crate) fn found(&self, selection: &Selection, expiry: &Expiry, at: Option<i64>) -> Found {
+        let at = at.or_else(|| (self.ends || expiry.is_bounded()).then(|| expiry.clock.now()));
         let mut stale = SmallVec::new();
         let rows = self.rows.iter().enumerate().map(|(number, span)| {
             let span = (*span)?;

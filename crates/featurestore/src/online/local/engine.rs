@@ -20,9 +20,7 @@ use super::{
     snapshot,
     writer::{Admitted, Writer},
 };
-use crate::online::{
-    Receipt, WriteError, Written, expiry::Expiry, incoming::Incoming, worker::Queue,
-};
+use crate::online::{Receipt, WriteError, Written, expiry::Expiry, incoming::Incoming, worker::Queue};
 
 /// Where the answer to a request goes.
 pub(crate) type Reply<T> = Sender<Result<T, WriteError>>;
@@ -105,9 +103,10 @@ impl Engine {
     }
 
     fn write(&mut self, incoming: Incoming, reply: Reply<Written>, group: &mut Group) {
-        let admitted = self.usable().map_err(|error| (error, None)).and_then(|()| {
-            self.writer.admit(incoming).map_err(|(error, incoming)| (error, Some(incoming)))
-        });
+        let admitted = self
+            .usable()
+            .map_err(|error| (error, None))
+            .and_then(|()| self.writer.admit(incoming).map_err(|(error, incoming)| (error, Some(incoming))));
         let admitted = match admitted {
             Err((WriteError::Full { .. }, Some(incoming))) if self.evicts => {
                 self.commit(group);

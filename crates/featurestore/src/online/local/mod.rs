@@ -18,10 +18,7 @@ mod writer;
 use std::{
     fmt, io,
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -29,10 +26,6 @@ use arrow::array::{ArrayRef, RecordBatch};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-pub use self::{
-    log::Durability,
-    recover::{OpenError, Recovery},
-};
 use self::{
     engine::{Engine, Kept, Reply, Request},
     files::{Files, Folder},
@@ -41,18 +34,21 @@ use self::{
     shards::Shards,
     writer::Writer,
 };
+pub use self::{
+    log::Durability,
+    recover::{OpenError, Recovery},
+};
 use super::{
     Answer, Changes, Clock, Receipt, WritableTable, WriteError, Written,
     expiry::Expiry,
     incoming::Packer,
-    row::{Copied, Head, definition},
+    row::{Copied, definition},
+    tally::Tally,
     worker::Worker,
 };
 use crate::{
     FeatureSet, Found, LookupError, OnlineTable, Read, Selection, Statistics,
-    cell::number,
     key::{Given, encode},
-    statistics::Sums,
 };
 
 /// One feature set in this process, which takes writes while it is read, and may be kept in a folder.
@@ -81,15 +77,12 @@ pub struct LocalTable {
     packer: Packer,
     shards: Arc<Shards>,
     expiry: Expiry,
-    /// Whether any row has an end of its own.
-    ends: Arc<AtomicBool>,
     recovery: Recovery,
     mode: Mode,
 }
 
 /// How a [`LocalTable`] keeps its rows.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct LocalOptions {
     /// For how long after its event a row may be used, inclusive; for ever by default.
     pub ttl: Option<Duration>,
@@ -207,7 +200,6 @@ impl LocalTable {
     fn empty(set: FeatureSet, options: LocalOptions) -> (Self, Engine) {
         let packer = Packer::new(set);
         let shards = Arc::new(Shards::new(packer.fixed()));
-        let ends = Arc::new(AtomicBool::new(false));
         let expiry = Expiry::new(options.ttl, options.clock);
         let engine = || Engine {
             shards: Arc::clone(&shards),
@@ -216,7 +208,6 @@ impl LocalTable {
                 expiry.clone(),
                 options.max_bytes.unwrap_or(u64::MAX),
                 options.max_ids.min(MOST_IDS),
-                Arc::clone(&ends),
             ),
             expiry: expiry.clone(),
             evicts: options.when_full == WhenFull::EvictExpired,
@@ -224,7 +215,7 @@ impl LocalTable {
         };
         let (mode, engine) = (Mode::Memory(Mutex::new(engine())), engine());
         let recovery = Recovery::default();
-        (Self { packer, shards: Arc::clone(&shards), expiry, ends, recovery, mode }, engine)
+        (Self { packer, shards: Arc::clone(&shards), expiry, recovery, mode }, engine)
     }
 
     /// What was found when the table was opened.
@@ -299,26 +290,13 @@ impl OnlineTable for LocalTable {
         &self.packer.set
     }
 
-    /// Computed from the rows there are; the same for the same rows, in whichever order they came.
+    /// Computed from the rows there are.
     fn statistics(&self, feature: usize) -> Option<Statistics> {
-        let column = self.packer.set.features().get(feature)?;
-        let place = self.packer.layout().place(feature);
-        let (mut values, mut sums) = (Vec::new(), Sums::new());
+        let mut tally = Tally::new(&self.packer, feature)?;
         for shard in self.shards.each_shard() {
-            for row in shard.rows() {
-                let cells = &row.fixed[Head::BYTES..];
-                if place.is_null(cells) {
-                    sums.null();
-                } else {
-                    values.extend(number(place.get(cells), &column.data_type));
-                }
-            }
+            shard.rows().for_each(|row| tally.add(row.fixed));
         }
-        values.sort_unstable_by(f64::total_cmp);
-        values.iter().for_each(|&value| sums.add(value));
-        let mut deviations = sums.deviations();
-        values.iter().for_each(|&value| deviations.add(value));
-        Some(deviations.finish())
+        Some(tally.finish())
     }
 
     fn is_local(&self) -> bool {
@@ -326,8 +304,7 @@ impl OnlineTable for LocalTable {
     }
 
     fn read<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection) -> Read<'a> {
-        let bounded = self.expiry.is_bounded() || self.ends.load(Ordering::Relaxed);
-        Read::Ready(self.find(batch, selection, bounded.then(|| self.expiry.clock.now())))
+        Read::Ready(self.find(batch, selection, None))
     }
 
     fn read_at<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection, at: i64) -> Read<'a> {

@@ -1,12 +1,6 @@
 //! What decides which rows are taken. There is one per set, and it sees one write after another.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     record::{Record, put_rows},
@@ -34,8 +28,6 @@ pub(crate) struct Writer {
     expiry: Expiry,
     /// When the first row's time is over, at the earliest.
     next_end: i64,
-    /// Whether any row has an end of its own.
-    ends: Arc<AtomicBool>,
 }
 
 /// A write of which each row's fate is known, unless the log fails.
@@ -48,13 +40,7 @@ pub(crate) struct Admitted {
 }
 
 impl Writer {
-    pub(crate) fn new(
-        shards: Arc<Shards>,
-        expiry: Expiry,
-        limit: u64,
-        max_ids: usize,
-        ends: Arc<AtomicBool>,
-    ) -> Self {
+    pub(crate) fn new(shards: Arc<Shards>, expiry: Expiry, limit: u64, max_ids: usize) -> Self {
         Self {
             shards,
             repeats: Repeats::new(max_ids),
@@ -64,12 +50,17 @@ impl Writer {
             limit,
             expiry,
             next_end: i64::MIN,
-            ends,
         }
     }
 
     pub(crate) fn mark(&self, source: &str, partition: u32) -> Option<u64> {
         self.repeats.mark(source, partition)
+    }
+
+    /// Bytes that the rows take.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Decides on a write, and remembers its positions and ids. Its rows are put in place by [`Writer::apply`], once they are
@@ -136,7 +127,9 @@ impl Writer {
         let Admitted { incoming, fates, reserved } = admitted;
         self.reserved = self.reserved.saturating_sub(reserved);
         let fates = fates.into_iter().enumerate();
-        Written { rows: fates.map(|(row, fate)| fate.unwrap_or_else(|| self.put(&incoming.row(row)))).collect() }
+        Written {
+            rows: fates.map(|(row, fate)| fate.unwrap_or_else(|| self.put(&incoming.row(row)))).collect(),
+        }
     }
 
     fn put(&mut self, row: &crate::online::row::Row<'_>) -> Outcome {
@@ -147,9 +140,6 @@ impl Writer {
             Put::Taken(grown) => {
                 self.bytes = self.bytes.saturating_add_signed(grown);
                 self.next_end = self.next_end.min(self.expiry.end(&head));
-                if head.ends != i64::MAX {
-                    self.ends.store(true, Ordering::Relaxed);
-                }
                 Outcome::Taken
             }
         }
@@ -228,12 +218,8 @@ impl Writer {
     pub(crate) fn count_rows(&mut self) {
         for shard in self.shards.each_shard() {
             for row in shard.rows() {
-                let head = row.head();
                 self.bytes += self.shards.cost_of(&row);
-                self.sequence = self.sequence.max(head.seen);
-                if head.ends != i64::MAX {
-                    self.ends.store(true, Ordering::Relaxed);
-                }
+                self.sequence = self.sequence.max(row.head().seen);
             }
         }
     }

@@ -4,8 +4,10 @@ mod conformance;
 mod killed;
 mod model;
 mod readers;
+mod redb;
+mod redis;
 
-use std::{any::Any, fmt::Write as _, sync::Arc, time::Duration};
+use std::{any::Any, fmt::Write as _, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, RecordBatch},
@@ -13,7 +15,7 @@ use arrow::{
 };
 use millstream_featurestore::{
     Answer, Changes, Clock, FeatureSet, FeatureSetBuilder, Found, Gap, LocalOptions, LocalTable, Outcome,
-    Pick, Read, Selection, Status, WritableTable, WriteError, Written,
+    Pick, Read, Selection, Status, WritableTable, WriteError,
 };
 
 /// Microseconds of now, where a lookup gives no time.
@@ -22,7 +24,8 @@ const NOW: i64 = 1_000;
 /// A backend under test.
 struct Backend {
     name: &'static str,
-    make: fn(FeatureSet, Option<Duration>) -> Subject,
+    /// `None` where this machine lacks what it takes.
+    make: fn(FeatureSet, Option<Duration>) -> Option<Subject>,
 }
 
 /// A table, and what must live as long as it.
@@ -33,8 +36,11 @@ struct Subject {
 }
 
 const BACKENDS: &[Backend] = &[
-    Backend { name: "memory", make: memory },
+    Backend { name: "memory", make: |set, ttl| Some(memory(set, ttl)) },
     Backend { name: "folder", make: folder },
+    Backend { name: "redb", make: redb::subject },
+    Backend { name: "redis", make: redis::single },
+    Backend { name: "redis cluster", make: redis::cluster },
 ];
 
 fn options(ttl: Option<Duration>) -> LocalOptions {
@@ -45,19 +51,18 @@ fn memory(set: FeatureSet, ttl: Option<Duration>) -> Subject {
     Subject::new(LocalTable::in_memory(set, options(ttl)), ())
 }
 
-fn folder(set: FeatureSet, ttl: Option<Duration>) -> Subject {
+fn folder(set: FeatureSet, ttl: Option<Duration>) -> Option<Subject> {
     let dir = tempfile::tempdir().unwrap();
-    Subject::new(LocalTable::open(dir.path(), set, options(ttl)).unwrap(), dir)
+    Some(Subject::new(LocalTable::open(dir.path(), set, options(ttl)).unwrap(), dir))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 impl Subject {
     fn new(table: impl WritableTable, keep: impl Any) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { table: Box::new(table), runtime, _keep: Box::new(keep) }
-    }
-
-    fn of(&self, answer: Answer<'_, Written>) -> Result<Written, WriteError> {
-        self.get(answer)
+        Self { table: Box::new(table), runtime: runtime(), _keep: Box::new(keep) }
     }
 
     fn get<T>(&self, answer: Answer<'_, T>) -> Result<T, WriteError> {
@@ -66,7 +71,7 @@ impl Subject {
 
     /// Writes, and says what became of each row: `taken older repeated refused: ...`.
     fn write(&self, changes: Changes) -> String {
-        match self.of(self.table.write(changes)) {
+        match self.get(self.table.write(changes)) {
             Ok(written) => written.rows.iter().map(outcome).collect::<Vec<_>>().join(" "),
             Err(error) => error.to_string(),
         }
@@ -74,7 +79,7 @@ impl Subject {
 
     fn found(&self, keys: &RecordBatch, at: Option<i64>, change: fn(Selection) -> Selection) -> Found {
         let set = self.table.set();
-        let picks = (0..set.features().len());
+        let picks = 0..set.features().len();
         let picks = picks.map(|feature| Pick { feature, missing: Gap::Null, null: Gap::Null }).collect();
         let columns: Vec<_> = (0..set.keys().len()).collect();
         let selection = change(Selection::new(set, &columns, picks).unwrap());
@@ -133,7 +138,9 @@ fn value(column: &ArrayRef, row: usize) -> String {
 fn on_each(set: &FeatureSetBuilder, ttl: Option<Duration>, test: impl Fn(&Subject)) {
     for backend in BACKENDS {
         println!("on {}", backend.name);
-        test(&(backend.make)(set.clone().build().unwrap(), ttl));
+        if let Some(subject) = (backend.make)(set.clone().build().unwrap(), ttl) {
+            test(&subject);
+        }
     }
 }
 
@@ -153,8 +160,4 @@ fn count(rows: &[(i64, i64, i64)]) -> Changes {
 
 fn ids(ids: &[i64]) -> RecordBatch {
     millstream_graph::rows! { id: ids.to_vec() }
-}
-
-fn shared<T: WritableTable>(table: T) -> Arc<T> {
-    Arc::new(table)
 }

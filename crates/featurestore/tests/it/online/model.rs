@@ -23,7 +23,9 @@ enum Op {
 const KEYS: std::ops::Range<i64> = 0..6;
 
 fn row() -> impl Strategy<Value = Row> {
-    (KEYS, any::<i64>(), 0..4_i64, option::of(0..3_i64), option::of(0..20_u8))
+    let row = (KEYS, any::<i64>(), 0..4_i64, option::of(0..3_i64), option::of(0..4_u8));
+    // An event that is sent again has the same keys.
+    row.prop_map(|(key, n, event, created, id)| (key, n, event, created, id.map(|id| id * 10 + key as u8)))
 }
 
 fn op() -> impl Strategy<Value = Op> {
