@@ -37,6 +37,8 @@ pub(crate) struct Admitted {
     /// `None` for rows that are put to their keys.
     fates: Vec<Option<Outcome>>,
     reserved: usize,
+    /// Whether the mark of its partition rises.
+    raises: bool,
 }
 
 impl Writer {
@@ -77,7 +79,7 @@ impl Writer {
         if (self.bytes + self.reserved).saturating_add(reserved) as u64 > self.limit {
             return Err((WriteError::Full { limit: self.limit }, incoming));
         }
-        let mut admitted = Admitted { incoming, fates, reserved };
+        let mut admitted = Admitted { incoming, fates, reserved, raises: false };
         self.reserved += reserved;
         for row in 0..admitted.fates.len() {
             if admitted.fates[row].is_none() {
@@ -86,7 +88,9 @@ impl Writer {
             }
         }
         if let Some((source, partition, offset)) = admitted.mark() {
+            let raised = self.repeats.mark(source, partition).is_none_or(|mark| offset > mark);
             self.repeats.raise(source, partition, offset);
+            admitted.raises = raised;
         }
         admitted.ids().for_each(|id| self.repeats.remember(id.as_bytes()));
         Ok(admitted)
@@ -124,7 +128,7 @@ impl Writer {
 
     /// Puts the rows of a write to their keys.
     pub(crate) fn apply(&mut self, admitted: Admitted) -> Written {
-        let Admitted { incoming, fates, reserved } = admitted;
+        let Admitted { incoming, fates, reserved, .. } = admitted;
         self.reserved = self.reserved.saturating_sub(reserved);
         let fates = fates.into_iter().enumerate();
         Written {
@@ -229,8 +233,7 @@ impl Admitted {
     /// Adds the write to a frame of the log, unless it changes nothing.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let rows: Vec<_> = (0..self.fates.len()).filter(|&row| self.fates[row].is_none()).collect();
-        let raises = self.fates.iter().any(|fate| *fate != Some(Outcome::Repeated));
-        if rows.is_empty() && !(raises && self.mark().is_some()) {
+        if rows.is_empty() && !self.raises {
             return;
         }
         let ids: Vec<_> = self.ids().collect();

@@ -196,7 +196,7 @@ impl Shared {
                 }
                 Request::Purge(reply) => {
                     self.write(std::mem::take(&mut writes));
-                    let receipt = self.remove(Tables::purge);
+                    let receipt = self.remove(|tables| tables.purge());
                     drop(reply.send(receipt.map_err(|error| refused(&error))));
                 }
             }

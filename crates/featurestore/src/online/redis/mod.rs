@@ -178,11 +178,28 @@ impl RedisTable {
     }
 
     async fn put(&self, incoming: Incoming) -> Result<Written, RedisError> {
-        let mut buckets = vec![Vec::new(); BUCKETS];
-        for row in (0..incoming.len()).filter(|&row| incoming.refused[row].is_none()) {
-            buckets[bucket(incoming.row(row).key)].push(row);
-        }
         let partition = incoming.positions.as_ref().map(|at| partition(&at.source, at.partition));
+        // What all buckets have. Each knows its own rows better, but not the offsets of others.
+        let whole = match &partition {
+            Some(partition) => self.whole_mark(partition).await?,
+            None => None,
+        };
+        let repeated = |row: usize| {
+            let offset = incoming.positions.as_ref().map(|at| at.offsets[row]);
+            offset.zip(whole).is_some_and(|(offset, mark)| offset <= mark)
+        };
+        let mut buckets = vec![Vec::new(); BUCKETS];
+        let mut outcomes = Vec::with_capacity(incoming.len());
+        for row in 0..incoming.len() {
+            outcomes.push(match &incoming.refused[row] {
+                Some(problem) => Some(Outcome::Refused(problem.clone())),
+                None if repeated(row) => Some(Outcome::Repeated),
+                None => {
+                    buckets[bucket(incoming.row(row).key)].push(row);
+                    None
+                }
+            });
+        }
         let buckets = buckets.iter().enumerate().filter(|(_, rows)| !rows.is_empty());
         let fates = buckets.clone().map(|(bucket, rows)| {
             let call = self.write_call(bucket, rows, partition.as_deref().unwrap_or(&[]), &incoming);
@@ -190,8 +207,6 @@ impl RedisTable {
             async move { call.invoke_async::<Vec<i64>>(&mut connection).await }
         });
         let fates = try_join_all(fates).await?;
-        let refused = incoming.refused.iter().cloned();
-        let mut outcomes: Vec<_> = refused.map(|problem| problem.map(Outcome::Refused)).collect();
         for ((_, rows), fates) in buckets.zip(fates) {
             for (&row, fate) in rows.iter().zip(fates) {
                 outcomes[row] = match fate {
@@ -214,6 +229,17 @@ impl RedisTable {
         let rows =
             outcomes.ok_or_else(|| RedisError::Damaged("a script answered for too few rows".to_owned()));
         Ok(Written { rows: rows? })
+    }
+
+    async fn whole_mark(&self, partition: &[u8]) -> Result<Option<u64>, RedisError> {
+        let mut call = cmd("HGET");
+        call.arg(&self.whole.marks).arg(partition);
+        let mark: Option<Vec<u8>> = call.query_async(&mut self.connection.clone()).await?;
+        let mark = mark.map(|mark| {
+            let bytes = <[u8; 8]>::try_from(mark.as_slice());
+            bytes.map_err(|_| RedisError::Damaged("a mark that is none".to_owned()))
+        });
+        Ok(mark.transpose()?.map(u64::from_le_bytes))
     }
 
     fn write_call<'a>(
@@ -397,15 +423,6 @@ impl WritableTable for RedisTable {
 
     fn mark(&self, source: &str, partition: u32) -> Answer<'_, Option<u64>> {
         let partition = self::partition(source, partition);
-        self.answer(async move {
-            let mut call = cmd("HGET");
-            call.arg(&self.whole.marks).arg(partition);
-            let mark: Option<Vec<u8>> = call.query_async(&mut self.connection.clone()).await?;
-            let mark = mark.map(|mark| {
-                let bytes = <[u8; 8]>::try_from(mark.as_slice());
-                bytes.map_err(|_| RedisError::Damaged("a mark that is none".to_owned()))
-            });
-            Ok(mark.transpose()?.map(u64::from_le_bytes))
-        })
+        self.answer(async move { self.whole_mark(&partition).await })
     }
 }

@@ -141,7 +141,7 @@ fn a_row_at_fault_is_refused_and_the_others_are_taken() {
 #[test]
 fn a_write_that_lacks_columns_names_all_of_them_and_changes_nothing() {
     on_each(&counts(), None, |store| {
-        expect!["no column `id`; there are `ids`, `m`; no column `n`; there are `ids`, `m`"]
+        expect!["no column `id`; did you mean `ids`?; no column `n`; did you mean `m`?"]
             .assert_eq(&store.write(Changes::new(rows! { ids: [1_i64], m: [2_i64] }, vec![1])));
         let uneven = count(&[(1, 1, 1)]).ids([]).created(vec![1, 2]).at(Positions::new("s", 0, vec![]));
         expect!["2 created times for 1 rows; 0 offsets for 1 rows; 0 event ids for 1 rows"]
