@@ -107,7 +107,7 @@ impl Packer {
     }
 
     /// Checks and packs the rows of a write.
-    pub(crate) fn pack(&self, changes: Changes) -> Result<Incoming, WriteError> {
+    pub(crate) fn pack(&self, changes: Changes) -> Result<Box<Incoming>, WriteError> {
         self.check_shape(&changes)?;
         let mut refused = vec![None; changes.rows.num_rows()];
         let columns =
@@ -134,7 +134,7 @@ impl Packer {
         self.pack_texts(features, &mut incoming);
         match incoming.bytes() as u64 {
             have if have > MOST_BYTES => Err(WriteError::TooLarge { have, limit: MOST_BYTES, unit: "bytes" }),
-            _ => Ok(incoming),
+            _ => Ok(Box::new(incoming)),
         }
     }
 

@@ -27,11 +27,12 @@ pub(crate) type Reply<T> = Sender<Result<T, WriteError>>;
 
 /// What a table asks of its engine.
 pub(crate) enum Request {
-    Write(Incoming, Reply<Written>),
+    Write(Box<Incoming>, Reply<Written>),
     Erase(Vec<Vec<u8>>, Reply<Receipt>),
     Purge(Reply<Receipt>),
     Mark(String, u32, Reply<Option<u64>>),
     Snapshot(Reply<()>),
+    Problem(Reply<Option<String>>),
 }
 
 /// Bytes of records in one frame, about. More requests that wait are taken with the next.
@@ -56,6 +57,8 @@ pub(crate) struct Kept {
     pub(crate) snapshot_after: u64,
     /// Why nothing is written any more.
     pub(crate) failed: Option<String>,
+    /// Why the last snapshot was not made.
+    pub(crate) unsaved: Option<String>,
     pub(crate) running: Option<Running>,
     pub(crate) queue: Option<Arc<Queue<Request>>>,
 }
@@ -102,20 +105,17 @@ impl Engine {
         })
     }
 
-    fn write(&mut self, incoming: Incoming, reply: Reply<Written>, group: &mut Group) {
-        let admitted = self
-            .usable()
-            .map_err(|error| (error, None))
-            .and_then(|()| self.writer.admit(incoming).map_err(|(error, incoming)| (error, Some(incoming))));
-        let admitted = match admitted {
-            Err((WriteError::Full { .. }, Some(incoming))) if self.evicts => {
+    fn write(&mut self, incoming: Box<Incoming>, reply: Reply<Written>, group: &mut Group) {
+        let fates = match self.usable().and_then(|()| self.writer.decide(&incoming)) {
+            Err(WriteError::Full { .. }) if self.evicts => {
                 self.commit(group);
-                self.evict().and_then(|()| self.writer.admit(incoming).map_err(|(error, _)| error))
+                self.evict().and_then(|()| self.writer.decide(&incoming))
             }
-            other => other.map_err(|(error, _)| error),
+            fates => fates,
         };
-        match admitted {
-            Ok(admitted) => {
+        match fates {
+            Ok(fates) => {
+                let admitted = self.writer.admit(incoming, fates);
                 if self.kept.is_some() {
                     admitted.encode(&mut group.records);
                 }
@@ -169,7 +169,13 @@ impl Engine {
 
     fn rest(&mut self, request: Request) {
         match request {
+            // Written in a group.
             Request::Write(..) => {}
+            Request::Problem(reply) => {
+                let kept = self.kept.as_ref();
+                let problem = kept.and_then(|kept| kept.failed.clone().or_else(|| kept.unsaved.clone()));
+                drop(reply.send(Ok(problem)));
+            }
             Request::Mark(source, partition, reply) => {
                 drop(reply.send(Ok(self.writer.mark(&source, partition))));
             }
@@ -297,12 +303,7 @@ impl Kept {
             Ok((number, thread, done)) => {
                 self.running = Some(Running { number, done, thread, waiting });
             }
-            Err(error) => {
-                let reason = error.to_string();
-                for reply in waiting {
-                    drop(reply.send(Err(WriteError::ReadOnly { reason: reason.clone() })));
-                }
-            }
+            Err(error) => self.saved(&Err(error), waiting),
         }
     }
 
@@ -337,9 +338,19 @@ impl Kept {
                 Err(WriteError::unavailable(error))
             }
         };
-        for reply in running.waiting {
-            let answer = finished.as_ref().map(|_| ());
-            drop(reply.send(answer.map_err(|error| WriteError::unavailable(error.to_string()))));
+        self.saved(&finished.map(|_| ()), running.waiting);
+    }
+
+    /// Remembers how a snapshot ended, and tells those who wait for it.
+    fn saved(&mut self, ended: &Result<(), WriteError>, waiting: Vec<Reply<()>>) {
+        let reason = |error: &WriteError| match error {
+            WriteError::Unavailable(source) => format!("no snapshot: {source}"),
+            other => other.to_string(),
+        };
+        self.unsaved = ended.as_ref().err().map(reason);
+        for reply in waiting {
+            let answer = self.unsaved.clone().map_or(Ok(()), |reason| Err(WriteError::unavailable(reason)));
+            drop(reply.send(answer));
         }
     }
 

@@ -131,7 +131,7 @@ const MOST_IDS: usize = 500_000;
 
 enum Mode {
     /// Nothing to wait for: writers take turns.
-    Memory(Mutex<Engine>),
+    Memory(Box<Mutex<Engine>>),
     Kept(Worker<Request>),
 }
 
@@ -139,7 +139,7 @@ impl LocalTable {
     /// A table that is gone with its process.
     pub fn in_memory(set: FeatureSet, options: LocalOptions) -> Self {
         let (mut table, engine) = Self::empty(set, options);
-        table.mode = Mode::Memory(Mutex::new(engine));
+        table.mode = Mode::Memory(Box::new(Mutex::new(engine)));
         table
     }
 
@@ -152,15 +152,16 @@ impl LocalTable {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let folder = Folder::open(dir).map_err(io)?;
         let folder = folder.ok_or_else(|| OpenError::InUse { path: dir.to_owned() })?;
-        Self::open_in(Arc::new(folder), set, options)
+        let files: Arc<dyn Files> = Arc::new(folder);
+        Self::open_in(&files, set, options)
     }
 
-    fn open_in(files: Arc<dyn Files>, set: FeatureSet, options: LocalOptions) -> Result<Self, OpenError> {
+    fn open_in(files: &Arc<dyn Files>, set: FeatureSet, options: LocalOptions) -> Result<Self, OpenError> {
         let LocalOptions { durability, segment_bytes, snapshot_after, .. } = options;
         let (mut table, mut engine) = Self::empty(set, options);
         let definition: Arc<str> = definition(&table.packer.set).into();
         let mut recoverer = Recoverer {
-            files: &files,
+            files,
             definition: &definition,
             shards: &table.shards,
             writer: &mut engine.writer,
@@ -172,14 +173,15 @@ impl LocalTable {
         table.recovery = recoverer.found;
         let path = files.path("");
         let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
-        let log = Log::open(Arc::clone(&files), Arc::clone(&definition), durability, &end).map_err(io)?;
+        let log = Log::open(Arc::clone(files), Arc::clone(&definition), durability, &end).map_err(io)?;
         engine.kept = Some(Kept {
-            files: Arc::clone(&files),
+            files: Arc::clone(files),
             definition,
             log,
             segment_bytes,
             snapshot_after,
             failed: None,
+            unsaved: None,
             running: None,
             queue: None,
         });
@@ -213,7 +215,7 @@ impl LocalTable {
             evicts: options.when_full == WhenFull::EvictExpired,
             kept: None,
         };
-        let (mode, engine) = (Mode::Memory(Mutex::new(engine())), engine());
+        let (mode, engine) = (Mode::Memory(Box::new(Mutex::new(engine()))), engine());
         let recovery = Recovery::default();
         (Self { packer, shards: Arc::clone(&shards), expiry, recovery, mode }, engine)
     }
@@ -242,6 +244,11 @@ impl LocalTable {
     /// [`LocalOptions::snapshot_after`] bytes of log.
     pub fn snapshot(&self) -> Answer<'_, ()> {
         self.ask(0, Request::Snapshot)
+    }
+
+    /// What keeps the table from writing, or kept it from making its last snapshot; `None` when all is well.
+    pub fn problem(&self) -> Answer<'_, Option<String>> {
+        self.ask(0, Request::Problem)
     }
 
     /// Hands a request to the engine. `bytes` is about as many as it takes while it waits.

@@ -6,8 +6,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicI64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -16,6 +17,7 @@ use arrow::{
     datatypes::{DataType, Int64Type},
 };
 use millstream_graph::rows;
+use proptest::{collection::vec, prelude::*};
 
 use super::{
     Durability, LocalOptions, LocalTable, OpenError, WhenFull,
@@ -26,21 +28,36 @@ use crate::{
     WritableTable, WriteError,
 };
 
-/// A folder in memory that can fail, be cut and be damaged. It remembers what was made safe.
+/// A folder in memory that can fail, wait, be cut and be damaged. It knows what was made safe.
 #[derive(Default)]
 struct Disk {
-    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    names: Mutex<BTreeMap<String, Arc<Inode>>>,
+    /// The names as they were when they were last made safe.
+    safe_names: Mutex<BTreeMap<String, Arc<Inode>>>,
     /// How many bytes more it has room for.
     room: AtomicI64,
     /// Whether making anything safe fails, without telling what was.
     sync_fails: AtomicBool,
     syncs: AtomicI64,
+    /// Making safe waits for these: files of the log, and snapshots.
+    log_gate: Mutex<()>,
+    snapshot_gate: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Inode {
+    bytes: Mutex<Vec<u8>>,
+    safe: AtomicUsize,
 }
 
 struct Handle {
     disk: Arc<Disk>,
-    name: String,
+    inode: Arc<Inode>,
+    snapshot: bool,
 }
+
+/// The contents of a folder.
+type Contents = BTreeMap<String, Vec<u8>>;
 
 /// So that files can hold on to their disk.
 struct Shared(Arc<Disk>);
@@ -50,45 +67,76 @@ impl Disk {
         Arc::new(Self { room: AtomicI64::new(i64::MAX), ..Self::default() })
     }
 
-    fn of(files: &BTreeMap<String, Vec<u8>>) -> Arc<Self> {
+    fn of(files: &Contents) -> Arc<Self> {
         let disk = Self::new();
-        *disk.files.lock().unwrap() = files.clone();
+        let inode = |bytes: &Vec<u8>| Inode { bytes: Mutex::new(bytes.clone()), safe: bytes.len().into() };
+        let names: BTreeMap<_, _> =
+            files.iter().map(|(name, bytes)| (name.clone(), Arc::new(inode(bytes)))).collect();
+        *disk.safe_names.lock().unwrap() = names.clone();
+        *disk.names.lock().unwrap() = names;
         disk
     }
 
-    fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        self.files.lock().unwrap().clone()
+    fn files(&self) -> Contents {
+        let names = self.names.lock().unwrap();
+        names.iter().map(|(name, inode)| (name.clone(), inode.bytes.lock().unwrap().clone())).collect()
+    }
+
+    /// What is there after the machine has lost its power: what was safe, and as much of the rest as `some` says of so many
+    /// bytes.
+    fn after_a_crash(&self, mut some: impl FnMut(usize) -> usize) -> Contents {
+        let names = self.safe_names.lock().unwrap();
+        let left = names.iter().map(|(name, inode)| {
+            let bytes = inode.bytes.lock().unwrap();
+            let safe = inode.safe.load(SeqCst).min(bytes.len());
+            (name.clone(), bytes[..safe + some(bytes.len() - safe)].to_vec())
+        });
+        left.collect()
+    }
+
+    fn inode(&self, name: &str) -> Arc<Inode> {
+        Arc::clone(&self.names.lock().unwrap()[name])
+    }
+}
+
+impl Shared {
+    fn open(&self, name: &str, inode: Arc<Inode>) -> Box<dyn Appender> {
+        Box::new(Handle { disk: Arc::clone(&self.0), inode, snapshot: name.starts_with("snapshot") })
     }
 }
 
 impl Files for Shared {
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.files.lock().unwrap().keys().cloned().collect())
+        Ok(self.0.names.lock().unwrap().keys().cloned().collect())
     }
     fn read(&self, name: &str) -> io::Result<(Box<dyn Read>, u64)> {
-        let file = self.0.files.lock().unwrap()[name].clone();
+        let file = self.0.inode(name).bytes.lock().unwrap().clone();
         let len = file.len() as u64;
         Ok((Box::new(io::Cursor::new(file)), len))
     }
     fn create(&self, name: &str) -> io::Result<Box<dyn Appender>> {
-        self.0.files.lock().unwrap().insert(name.to_owned(), Vec::new());
-        Ok(Box::new(Handle { disk: Arc::clone(&self.0), name: name.to_owned() }))
+        let inode = Arc::<Inode>::default();
+        self.0.names.lock().unwrap().insert(name.to_owned(), Arc::clone(&inode));
+        Ok(self.open(name, inode))
     }
     fn extend(&self, name: &str, len: u64) -> io::Result<Box<dyn Appender>> {
-        self.0.files.lock().unwrap().get_mut(name).unwrap().truncate(len as usize);
-        Ok(Box::new(Handle { disk: Arc::clone(&self.0), name: name.to_owned() }))
+        let inode = self.0.inode(name);
+        inode.bytes.lock().unwrap().truncate(len as usize);
+        Ok(self.open(name, inode))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut files = self.0.files.lock().unwrap();
-        let file = files.remove(from).unwrap();
-        files.insert(to.to_owned(), file);
+        let mut names = self.0.names.lock().unwrap();
+        let inode = names.remove(from).unwrap();
+        names.insert(to.to_owned(), inode);
         Ok(())
     }
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.files.lock().unwrap().remove(name).unwrap();
+        self.0.names.lock().unwrap().remove(name).unwrap();
         Ok(())
     }
     fn sync(&self) -> io::Result<()> {
+        let names = self.0.names.lock().unwrap().clone();
+        *self.0.safe_names.lock().unwrap() = names;
         Ok(())
     }
     fn path(&self, name: &str) -> PathBuf {
@@ -100,20 +148,23 @@ impl Appender for Handle {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let room = self.disk.room.load(SeqCst).max(0) as usize;
         let some = bytes.len().min(room);
-        let mut files = self.disk.files.lock().unwrap();
-        // A file that was deleted while it is written stays deleted.
-        if let Some(file) = files.get_mut(&self.name) {
-            file.extend_from_slice(&bytes[..some]);
-        }
+        self.inode.bytes.lock().unwrap().extend_from_slice(&bytes[..some]);
         self.disk.room.fetch_sub(some as i64, SeqCst);
         if some < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
     fn sync(&mut self) -> io::Result<()> {
+        let gate = if self.snapshot { &self.disk.snapshot_gate } else { &self.disk.log_gate };
+        let _open = gate.lock().unwrap();
         self.disk.syncs.fetch_add(1, SeqCst);
-        if self.disk.sync_fails.load(SeqCst) { Err(io::Error::other("the device is gone")) } else { Ok(()) }
+        if self.disk.sync_fails.load(SeqCst) {
+            return Err(io::Error::other("the device is gone"));
+        }
+        self.inode.safe.store(self.inode.bytes.lock().unwrap().len(), SeqCst);
+        Ok(())
     }
     fn cut(&mut self, len: u64) -> io::Result<()> {
-        self.disk.files.lock().unwrap().get_mut(&self.name).unwrap().truncate(len as usize);
+        self.inode.bytes.lock().unwrap().truncate(len as usize);
+        self.inode.safe.fetch_min(len as usize, SeqCst);
         Ok(())
     }
 }
@@ -124,7 +175,8 @@ fn set() -> FeatureSet {
 }
 
 fn open(disk: &Arc<Disk>, options: LocalOptions) -> Result<LocalTable, OpenError> {
-    LocalTable::open_in(Arc::new(Shared(Arc::clone(disk))), set(), options)
+    let files: Arc<dyn Files> = Arc::new(Shared(Arc::clone(disk)));
+    LocalTable::open_in(&files, set(), options)
 }
 
 fn row(id: &str, n: i64, event: i64) -> Changes {
@@ -195,6 +247,99 @@ fn a_full_disk_refuses_writes_and_goes_on_reading_and_forgets_nothing_that_was_a
 }
 
 #[test]
+fn writes_that_come_together_are_made_safe_together_and_are_not_seen_before() {
+    let disk = Disk::new();
+    let table = open(&disk, LocalOptions::default()).unwrap();
+    let before = disk.syncs.load(SeqCst);
+    let closed = disk.log_gate.lock().unwrap();
+    let names: Vec<_> = (0..50).map(|n| n.to_string()).collect();
+    let mut answers: Vec<_> = (0..50)
+        .map(|n| match table.write(row(&names[n as usize], n, 1)) {
+            crate::Answer::Waits(answer) => answer,
+            crate::Answer::Ready(_) => panic!("it is kept"),
+        })
+        .collect();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(answers.iter_mut().all(|answer| answer.as_mut().poll(&mut cx).is_pending()));
+    let ids: Vec<_> = names.iter().map(String::as_str).collect();
+    assert_eq!(read(&table, &ids), vec![None; 50]);
+    drop(closed);
+    for answer in answers {
+        assert_eq!(get(crate::Answer::Waits(answer)).unwrap().rows, [Outcome::Taken]);
+    }
+    assert_eq!(read(&table, &ids), (0..50).map(Some).collect::<Vec<_>>());
+    // Some had been taken before the others came.
+    let syncs = disk.syncs.load(SeqCst) - before;
+    assert!(syncs <= 2, "{syncs}");
+}
+
+#[test]
+fn reads_and_writes_go_on_while_a_snapshot_is_made_and_a_crash_in_it_is_harmless() {
+    let disk = Disk::new();
+    let table = open(&disk, LocalOptions { segment_bytes: 500, ..LocalOptions::default() }).unwrap();
+    for n in 0..20 {
+        write(&table, row(&n.to_string(), n, 1));
+    }
+    let closed = disk.snapshot_gate.lock().unwrap();
+    let mut snapshot = match table.snapshot() {
+        crate::Answer::Waits(answer) => answer,
+        crate::Answer::Ready(_) => panic!("it is kept"),
+    };
+    assert!(snapshot.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    for n in 10..30 {
+        assert_eq!(write(&table, row(&n.to_string(), n * 100, 2)), "Taken");
+    }
+    let ids = ["0", "9", "10", "19", "20", "29"];
+    let now = [Some(0), Some(9), Some(1000), Some(1900), Some(2000), Some(2900)];
+    assert_eq!(read(&table, &ids), now);
+    let crashed = Disk::of(&disk.after_a_crash(|_| 0));
+    drop(closed);
+    get(crate::Answer::Waits(snapshot)).unwrap();
+    drop(table);
+    for (disk, files) in [(&crashed, "wal-"), (&disk, "snapshot-")] {
+        let table = open(disk, LocalOptions::default()).unwrap();
+        assert_eq!(read(&table, &ids), now, "{files}");
+        assert!(disk.files().into_keys().next().unwrap().starts_with(files));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// After each answer the power may go; of what was not safe, any part may be left.
+    #[test]
+    fn what_was_answered_is_there_after_the_power_has_gone(
+        ops in vec((0..12_usize, 0..6_i64), 1..20), left in vec(0..1000_usize, 64),
+    ) {
+        let disk = Disk::new();
+        let options = || LocalOptions { segment_bytes: 400, snapshot_after: 900, ..LocalOptions::default() };
+        let mut table = open(&disk, options()).unwrap();
+        let mut part = left.iter().cycle();
+        for (n, &(op, key)) in ops.iter().enumerate() {
+            let id = ["", "a", "bb", "ccc", "dddd", "a key that is longer than others"][key as usize];
+            match op {
+                0 => drop(get(table.erase(rows! { id: [id] })).unwrap()),
+                1 => drop(get(table.purge()).unwrap()),
+                2 => get(table.snapshot()).unwrap(),
+                3 => {
+                    drop(table);
+                    table = open(&disk, options()).unwrap();
+                }
+                _ => {
+                    let changes = row(id, n as i64, key).at(Positions::new("s", 0, vec![n as u64]));
+                    get(table.write(changes)).unwrap();
+                }
+            }
+            let ids = ["", "a", "bb", "ccc", "dddd", "a key that is longer than others"];
+            let crashed = Disk::of(&disk.after_a_crash(|rest| part.next().unwrap() * rest / 999));
+            let after = open(&crashed, options()).unwrap();
+            prop_assert_eq!(read(&after, &ids), read(&table, &ids), "after {:?}", &ops[..=n]);
+            prop_assert_eq!(get(after.mark("s", 0)).unwrap(), get(table.mark("s", 0)).unwrap());
+        }
+    }
+}
+
+#[test]
 fn a_failed_sync_acknowledges_nothing_and_is_not_tried_again() {
     let disk = Disk::new();
     let table = open(&disk, LocalOptions::default()).unwrap();
@@ -238,10 +383,13 @@ fn a_snapshot_that_finds_no_room_costs_nothing_but_itself() {
     }
     disk.room.store(1_000, SeqCst);
     get(table.snapshot()).unwrap_err();
+    let problem = get(table.problem()).unwrap();
+    assert_eq!(problem.as_deref(), Some("no snapshot: no storage space"));
     disk.room.store(i64::MAX, SeqCst);
     assert_eq!(write(&table, row("0", 100, 2)), "Taken");
     assert!(!disk.files().keys().any(|name| name.starts_with("snapshot")));
     get(table.snapshot()).unwrap();
+    assert_eq!(get(table.problem()).unwrap(), None);
     let names: Vec<_> = disk.files().into_keys().collect();
     assert_eq!(names, ["snapshot-0000000000000003", "wal-0000000000000003"]);
     drop(table);
@@ -249,8 +397,11 @@ fn a_snapshot_that_finds_no_room_costs_nothing_but_itself() {
     assert_eq!((table.len(), read(&table, &["0", "49"])), (50, vec![Some(100), Some(49)]));
 }
 
+/// The numbers of [`IDS`].
+type State = Vec<Option<i64>>;
+
 /// Files of a small history: a snapshot, a segment that is not the last, and the last.
-fn history() -> (BTreeMap<String, Vec<u8>>, Vec<Vec<Option<i64>>>) {
+fn history() -> (Contents, Vec<State>) {
     let disk = Disk::new();
     let options = LocalOptions { segment_bytes: 600, ..LocalOptions::default() };
     let table = open(&disk, options).unwrap();
@@ -276,7 +427,7 @@ fn history() -> (BTreeMap<String, Vec<u8>>, Vec<Vec<Option<i64>>>) {
 const IDS: &[&str] = &["", "a", "a longer key than lies in the index"];
 
 /// Opens damaged files: a refusal that names the file, or one of the states that there were. Whether it was opened.
-fn opens(files: &BTreeMap<String, Vec<u8>>, states: &[Vec<Option<i64>>], damage: &str) -> bool {
+fn opens(files: &Contents, states: &[State], damage: &str) -> bool {
     match open(&Disk::of(files), LocalOptions::default()) {
         Ok(table) => {
             let state = read(&table, IDS);
@@ -357,14 +508,14 @@ fn files_of_another_definition_are_refused_and_the_difference_is_named() {
             "it had feature `t` Utf8, which is gone",
         ),
     ] {
-        let disk = Shared(Disk::of(&files));
-        let opened = LocalTable::open_in(Arc::new(disk), set.build().unwrap(), LocalOptions::default());
+        let disk: Arc<dyn Files> = Arc::new(Shared(Disk::of(&files)));
+        let opened = LocalTable::open_in(&disk, set.build().unwrap(), LocalOptions::default());
         let error = opened.unwrap_err().to_string();
         assert!(error.contains(difference), "{error}");
     }
 }
 
-fn holds(files: &BTreeMap<String, Vec<u8>>, what: &str) -> bool {
+fn holds(files: &Contents, what: &str) -> bool {
     files.values().any(|bytes| bytes.windows(what.len()).any(|window| window == what.as_bytes()))
 }
 
@@ -502,8 +653,11 @@ fn a_real_full_disk_refuses_writes_and_keeps_what_was_acknowledged() {
         println!("SKIPPED: no small file system can be mounted here; the disk that fails is tested without");
         return;
     }
-    let folder = || Folder::open(dir.path()).unwrap().unwrap();
-    let table = LocalTable::open_in(Arc::new(folder()), set(), LocalOptions::default()).unwrap();
+    let open = || {
+        let folder: Arc<dyn Files> = Arc::new(Folder::open(dir.path()).unwrap().unwrap());
+        LocalTable::open_in(&folder, set(), LocalOptions::default()).unwrap()
+    };
+    let table = open();
     let mut acked = 0;
     let refused = loop {
         let many = (0..8).map(|_| acked).collect::<Vec<i64>>();
@@ -516,7 +670,7 @@ fn a_real_full_disk_refuses_writes_and_keeps_what_was_acknowledged() {
     };
     assert!(refused.contains("read-only") && refused.contains("No space left"), "{refused}");
     drop(table);
-    let table = LocalTable::open_in(Arc::new(folder()), set(), LocalOptions::default()).unwrap();
+    let table = open();
     let read = (table.len() as i64, read(&table, &[&(acked - 1).to_string(), &acked.to_string()]));
     drop(table);
     assert!(mount(&["umount"]));

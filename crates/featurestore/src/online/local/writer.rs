@@ -12,6 +12,7 @@ use crate::online::{
     expiry::Expiry,
     incoming::Incoming,
     repeats::{MAX_PARTITIONS, Repeats},
+    row::Row,
 };
 
 /// The state behind the rows, and how many bytes they take.
@@ -30,15 +31,21 @@ pub(crate) struct Writer {
     next_end: i64,
 }
 
-/// A write of which each row's fate is known, unless the log fails.
+/// What will become of a write.
 #[derive(Debug)]
-pub(crate) struct Admitted {
-    incoming: Incoming,
+pub(crate) struct Fates {
     /// `None` for rows that are put to their keys.
-    fates: Vec<Option<Outcome>>,
+    rows: Vec<Option<Outcome>>,
     reserved: usize,
     /// Whether the mark of its partition rises.
     raises: bool,
+}
+
+/// A write that is taken, unless the log fails.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    incoming: Box<Incoming>,
+    fates: Fates,
 }
 
 impl Writer {
@@ -65,35 +72,37 @@ impl Writer {
         self.bytes
     }
 
-    /// Decides on a write, and remembers its positions and ids. Its rows are put in place by [`Writer::apply`], once they are
-    /// safe.
-    pub(crate) fn admit(&mut self, incoming: Incoming) -> Result<Admitted, (WriteError, Incoming)> {
+    /// What will become of a write, if there is room for it.
+    pub(crate) fn decide(&self, incoming: &Incoming) -> Result<Fates, WriteError> {
         if let Some(at) = &incoming.positions
             && !self.repeats.has_room_for(&at.source, at.partition)
         {
             let problem = format!("more than {MAX_PARTITIONS} partitions of sources");
-            return Err((WriteError::Columns { problems: vec![problem] }, incoming));
+            return Err(WriteError::Columns { problems: vec![problem] });
         }
-        let fates = self.fates(&incoming);
-        let reserved = self.growth(&incoming, &fates);
+        let rows = self.fates(incoming);
+        let reserved = self.growth(incoming, &rows);
         if (self.bytes + self.reserved).saturating_add(reserved) as u64 > self.limit {
-            return Err((WriteError::Full { limit: self.limit }, incoming));
+            return Err(WriteError::Full { limit: self.limit });
         }
-        let mut admitted = Admitted { incoming, fates, reserved, raises: false };
-        self.reserved += reserved;
-        for row in 0..admitted.fates.len() {
-            if admitted.fates[row].is_none() {
-                self.sequence += 1;
-                admitted.incoming.number(row, self.sequence);
-            }
+        Ok(Fates { rows, reserved, raises: false })
+    }
+
+    /// Takes a write, and remembers its positions and ids. Its rows are put in place by [`Writer::apply`], once they are safe.
+    pub(crate) fn admit(&mut self, mut incoming: Box<Incoming>, fates: Fates) -> Admitted {
+        for row in (0..incoming.len()).filter(|&row| fates.rows[row].is_none()) {
+            self.sequence += 1;
+            incoming.number(row, self.sequence);
         }
+        self.reserved += fates.reserved;
+        let mut admitted = Admitted { incoming, fates };
         if let Some((source, partition, offset)) = admitted.mark() {
-            let raised = self.repeats.mark(source, partition).is_none_or(|mark| offset > mark);
+            let raises = self.repeats.mark(source, partition).is_none_or(|mark| offset > mark);
             self.repeats.raise(source, partition, offset);
-            admitted.raises = raised;
+            admitted.fates.raises = raises;
         }
         admitted.ids().for_each(|id| self.repeats.remember(id.as_bytes()));
-        Ok(admitted)
+        admitted
     }
 
     fn fates(&self, incoming: &Incoming) -> Vec<Option<Outcome>> {
@@ -128,15 +137,15 @@ impl Writer {
 
     /// Puts the rows of a write to their keys.
     pub(crate) fn apply(&mut self, admitted: Admitted) -> Written {
-        let Admitted { incoming, fates, reserved, .. } = admitted;
-        self.reserved = self.reserved.saturating_sub(reserved);
-        let fates = fates.into_iter().enumerate();
+        let Admitted { incoming, fates } = admitted;
+        self.reserved = self.reserved.saturating_sub(fates.reserved);
+        let fates = fates.rows.into_iter().enumerate();
         Written {
             rows: fates.map(|(row, fate)| fate.unwrap_or_else(|| self.put(&incoming.row(row)))).collect(),
         }
     }
 
-    fn put(&mut self, row: &crate::online::row::Row<'_>) -> Outcome {
+    fn put(&mut self, row: &Row<'_>) -> Outcome {
         let head = row.head();
         self.sequence = self.sequence.max(head.seen);
         match self.shards.put(row) {
@@ -232,8 +241,8 @@ impl Writer {
 impl Admitted {
     /// Adds the write to a frame of the log, unless it changes nothing.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let rows: Vec<_> = (0..self.fates.len()).filter(|&row| self.fates[row].is_none()).collect();
-        if rows.is_empty() && !self.raises {
+        let rows: Vec<_> = self.rows().collect();
+        if rows.is_empty() && !self.fates.raises {
             return;
         }
         let ids: Vec<_> = self.ids().collect();
@@ -246,9 +255,13 @@ impl Admitted {
         Some((&at.source, at.partition, at.offsets.iter().copied().max()?))
     }
 
-    /// The ids of the rows that are put to their keys.
+    /// The rows that are put to their keys.
+    fn rows(&self) -> impl Iterator<Item = usize> {
+        (0..self.incoming.len()).filter(|&row| self.fates.rows[row].is_none())
+    }
+
+    /// Their ids.
     fn ids(&self) -> impl Iterator<Item = &str> {
-        let rows = (0..self.fates.len()).filter(|&row| self.fates[row].is_none());
-        rows.filter_map(|row| self.incoming.id(row))
+        self.rows().filter_map(|row| self.incoming.id(row))
     }
 }

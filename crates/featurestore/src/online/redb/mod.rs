@@ -71,7 +71,7 @@ struct Shared {
 type Reply<T> = oneshot::Sender<Result<T, WriteError>>;
 
 enum Request {
-    Write(Incoming, Reply<Written>),
+    Write(Box<Incoming>, Reply<Written>),
     Erase(Vec<Vec<u8>>, Reply<Receipt>),
     Purge(Reply<Receipt>),
 }
@@ -204,13 +204,13 @@ impl Shared {
         self.write(writes);
     }
 
-    fn write(&self, writes: Vec<(Incoming, Reply<Written>)>) {
+    fn write(&self, writes: Vec<(Box<Incoming>, Reply<Written>)>) {
         if writes.is_empty() {
             return;
         }
         let (incoming, replies): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
         let written = self.change(|tables| {
-            incoming.into_iter().map(|incoming| tables.write(incoming)).collect::<Result<Vec<_>, _>>()
+            incoming.into_iter().map(|incoming| tables.write(*incoming)).collect::<Result<Vec<_>, _>>()
         });
         match written {
             Ok(written) => {
@@ -321,6 +321,6 @@ impl WritableTable for RedbTable {
             self.file.current().begin_read().map_err(redb::Error::from).and_then(|read| {
                 Ok(read.open_table(MARKS)?.get((source, partition))?.map(|mark| mark.value()))
             });
-        Answer::Ready(mark.map_err(|error| WriteError::unavailable(error)))
+        Answer::Ready(mark.map_err(WriteError::unavailable))
     }
 }

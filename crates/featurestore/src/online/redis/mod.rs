@@ -177,7 +177,7 @@ impl RedisTable {
         Answer::Waits(Box::pin(async { self.in_time(answer).await.map_err(WriteError::unavailable) }))
     }
 
-    async fn put(&self, incoming: Incoming) -> Result<Written, RedisError> {
+    async fn put(&self, incoming: Box<Incoming>) -> Result<Written, RedisError> {
         let partition = incoming.positions.as_ref().map(|at| partition(&at.source, at.partition));
         // What all buckets have. Each knows its own rows better, but not the offsets of others.
         let whole = match &partition {

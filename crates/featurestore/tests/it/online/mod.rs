@@ -7,7 +7,7 @@ mod readers;
 mod redb;
 mod redis;
 
-use std::{any::Any, fmt::Write as _, time::Duration};
+use std::{any::Any, fmt::Write as _, sync::Arc, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, RecordBatch},
@@ -30,7 +30,7 @@ struct Backend {
 
 /// A table, and what must live as long as it.
 struct Subject {
-    table: Box<dyn WritableTable>,
+    table: Arc<dyn WritableTable>,
     runtime: tokio::runtime::Runtime,
     _keep: Box<dyn Any>,
 }
@@ -62,7 +62,11 @@ fn runtime() -> tokio::runtime::Runtime {
 
 impl Subject {
     fn new(table: impl WritableTable, keep: impl Any) -> Self {
-        Self { table: Box::new(table), runtime: runtime(), _keep: Box::new(keep) }
+        Self::over(Arc::new(table), keep)
+    }
+
+    fn over(table: Arc<dyn WritableTable>, keep: impl Any) -> Self {
+        Self { table, runtime: runtime(), _keep: Box::new(keep) }
     }
 
     fn get<T>(&self, answer: Answer<'_, T>) -> Result<T, WriteError> {

@@ -1,9 +1,13 @@
 //! Stores against a plain map, and against each other.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use arrow::array::Int64Array;
-use millstream_featurestore::{Changes, Positions, Version};
+use millstream_featurestore::{Answer, Changes, Durability, LocalOptions, LocalTable, Positions, Version};
 use millstream_graph::rows;
 use proptest::{collection::vec, option, prelude::*};
 
@@ -18,6 +22,10 @@ enum Op {
     Write(Vec<Row>, Option<u64>),
     Erase(i64),
     Purge,
+    /// Of a folder: a snapshot that is begun and not waited for.
+    Snapshot,
+    /// Of a folder: closed and opened.
+    Reopen,
 }
 
 const KEYS: std::ops::Range<i64> = 0..6;
@@ -34,6 +42,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => KEYS.prop_map(Op::Erase),
         1 => Just(Op::Purge),
     ]
+}
+
+fn op_of_a_folder() -> impl Strategy<Value = Op> {
+    prop_oneof![10 => op(), 2 => Just(Op::Snapshot), 1 => Just(Op::Reopen)]
 }
 
 fn changes(rows: &[Row], at: Option<u64>) -> Changes {
@@ -85,6 +97,28 @@ impl Model {
     }
 }
 
+/// Does the same to a store and to the model, and compares all that can be seen.
+fn step(store: &Subject, model: &mut Model, op: &Op) {
+    match op {
+        Op::Write(rows, at) => {
+            assert_eq!(store.write(changes(rows, *at)), model.write(rows, *at), "{op:?}");
+        }
+        Op::Erase(key) => {
+            let removed = model.rows.remove(key).is_some();
+            let receipt = store.get(store.table.erase(ids(&[*key]))).unwrap();
+            assert_eq!(receipt.removed, u64::from(removed));
+        }
+        Op::Purge => {
+            let receipt = store.get(store.table.purge()).unwrap();
+            assert_eq!(receipt.removed, model.rows.len() as u64);
+            *model = Model { sequence: model.sequence, ..Model::default() };
+        }
+        Op::Snapshot | Op::Reopen => unreachable!("only of a folder"),
+    }
+    assert_eq!(read(store), model.read(), "after {op:?}");
+    assert_eq!(store.get(store.table.mark("s", 0)).unwrap(), model.mark, "after {op:?}");
+}
+
 fn read(store: &Subject) -> String {
     store.read(&ids(&KEYS.collect::<Vec<_>>()))
 }
@@ -96,26 +130,35 @@ proptest! {
     fn a_store_does_what_a_map_does(ops in vec(op(), 1..24)) {
         on_each(&counts(), None, |store| {
             let mut model = Model::default();
-            for op in &ops {
-                match op {
-                    Op::Write(rows, at) => {
-                        assert_eq!(store.write(changes(rows, *at)), model.write(rows, *at), "{op:?}");
-                    }
-                    Op::Erase(key) => {
-                        let removed = model.rows.remove(key).is_some();
-                        let receipt = store.get(store.table.erase(ids(&[*key]))).unwrap();
-                        assert_eq!(receipt.removed, u64::from(removed));
-                    }
-                    Op::Purge => {
-                        let receipt = store.get(store.table.purge()).unwrap();
-                        assert_eq!(receipt.removed, model.rows.len() as u64);
-                        model = Model { sequence: model.sequence, ..Model::default() };
-                    }
-                }
-                assert_eq!(read(store), model.read(), "after {op:?}");
-                assert_eq!(store.get(store.table.mark("s", 0)).unwrap(), model.mark, "after {op:?}");
-            }
+            ops.iter().for_each(|op| step(store, &mut model, op));
         });
+    }
+
+    #[test]
+    fn a_folder_that_is_opened_again_has_what_it_had(ops in vec(op_of_a_folder(), 1..40)) {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let options = LocalOptions { segment_bytes: 700, durability: Durability::System, ..LocalOptions::default() };
+            Arc::new(LocalTable::open(dir.path(), counts().build().unwrap(), options).unwrap())
+        };
+        let (mut table, mut model) = (open(), Model::default());
+        for op in &ops {
+            match op {
+                Op::Snapshot => {
+                    let Answer::Waits(mut begun) = table.snapshot() else { panic!("it is kept") };
+                    let _ = begun.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                }
+                Op::Reopen => {
+                    drop(table);
+                    table = open();
+                }
+                op => step(&Subject::over(Arc::clone(&table) as _, ()), &mut model, op),
+            }
+        }
+        drop(table);
+        let store = Subject::over(open(), ());
+        assert_eq!(read(&store), model.read());
+        assert_eq!(store.get(store.table.mark("s", 0)).unwrap(), model.mark);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     process::{Child, Command, Stdio},
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -99,7 +99,7 @@ fn options(ttl: Option<Duration>) -> RedisOptions {
 fn subject(connect: impl Future<Output = RedisServer>, set: FeatureSet, options: RedisOptions) -> Subject {
     let runtime = runtime();
     let table = runtime.block_on(async { RedisTable::open(&connect.await, set, options).await.unwrap() });
-    Subject { table: Box::new(table), runtime, _keep: Box::new(()) }
+    Subject { table: Arc::new(table), runtime, _keep: Box::new(()) }
 }
 
 pub(super) fn single(set: FeatureSet, ttl: Option<Duration>) -> Option<Subject> {
