@@ -61,9 +61,13 @@ impl Distinct {
         let columns = found.columns.iter().map(|column| take(column, &self.of, checked()));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let rows = || (0..).zip(self.of.values());
-        let missing = rows().filter(|(_, key)| found.missing.binary_search(key).is_ok()).map(|(row, _)| row);
+        let of = |keys: &[u32]| {
+            let rows = rows().filter(|(_, key)| keys.binary_search(key).is_ok());
+            rows.map(|(row, _)| row).collect::<Vec<u32>>()
+        };
         let fault = |key: &u32| found.faults.binary_search_by_key(key, |fault| fault.row).ok();
         let faults = rows().filter_map(|(row, key)| Some(Fault { row, ..found.faults[fault(key)?] }));
-        Ok(Found { columns, missing: missing.collect(), faults: faults.collect() })
+        let (missing, stale) = (of(&found.missing).into(), of(&found.stale).into());
+        Ok(Found { columns, missing, stale, faults: faults.collect() })
     }
 }

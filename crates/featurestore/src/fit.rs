@@ -11,6 +11,7 @@ use arrow::{
 use crate::{
     RowProblem,
     cell::{bits_of_text, column_of_bits, held_as, texts},
+    key::shortened,
     set::Column,
 };
 
@@ -29,25 +30,37 @@ pub(crate) enum Unfit {
 
 /// `found` in the type of `column`. A float may be rounded to a narrower float; nothing else may be lost.
 pub(crate) fn fit(column: &Column, found: &ArrayRef) -> Result<ArrayRef, Unfit> {
+    let (fitted, unfit) = fit_rows(column, found).map_err(Unfit::Column)?;
+    match unfit.into_iter().next() {
+        None => Ok(fitted),
+        Some((row, problem)) => Err(Unfit::Value { row, problem }),
+    }
+}
+
+/// `found` in the type of `column`, as [`fit`], and the rows whose value does not fit, in order. What stands for those is of no
+/// meaning.
+pub(crate) fn fit_rows(
+    column: &Column,
+    found: &ArrayRef,
+) -> Result<(ArrayRef, Vec<(usize, RowProblem)>), String> {
     let Column { name, data_type } = column;
     let from = found.data_type();
     if from == data_type {
-        return Ok(Arc::clone(found));
+        return Ok((Arc::clone(found), Vec::new()));
     }
-    let mismatch = || Unfit::Column(format!("column `{name}` is {from}, not {data_type}"));
+    let mismatch = || format!("column `{name}` is {from}, not {data_type}");
     if !converts(from, data_type) {
         return Err(mismatch());
     }
     let fitted = convert(found, data_type).ok_or_else(mismatch)?;
     let lost = Lost::of(found, &fitted).ok_or_else(mismatch)?;
-    match (0..found.len()).find(|&row| found.is_valid(row) && (fitted.is_null(row) || lost.at(row))) {
-        None => Ok(fitted),
-        Some(row) => {
-            let value = arrow::util::display::array_value_to_string(found, row).unwrap_or_default();
-            let problem = RowProblem::Value { column: name.clone(), value, data_type: data_type.clone() };
-            Err(Unfit::Value { row, problem })
-        }
-    }
+    let unfit = (0..found.len()).filter(|&row| found.is_valid(row) && (fitted.is_null(row) || lost.at(row)));
+    let unfit = unfit.map(|row| {
+        let value = shortened(arrow::util::display::array_value_to_string(found, row).unwrap_or_default());
+        (row, RowProblem::Value { column: name.clone(), value, data_type: data_type.clone() })
+    });
+    let unfit = unfit.collect();
+    Ok((fitted, unfit))
 }
 
 /// Whether values of one type may become another's: numbers become numbers, anything becomes what its text says.

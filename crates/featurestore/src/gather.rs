@@ -52,6 +52,7 @@ pub struct Selection {
     nulls: SmallVec<[(usize, u64); 1]>,
     /// Stands in for the row of a key that has none, so that moving cells need not ask.
     zeros: Box<[u8]>,
+    stale: bool,
 }
 
 /// A pick, and where its cell lies in a row and its column in the buffer of its width.
@@ -110,7 +111,21 @@ impl Selection {
             nulls,
             zeros: vec![0; layout.stride()].into(),
             picks: placed.into(),
+            stale: false,
         })
+    }
+
+    /// Gives the values of rows that may not be used at the time of the lookup too, instead of what fills gaps; their
+    /// [`Status`] tells them apart.
+    #[must_use]
+    pub fn with_stale(mut self) -> Self {
+        self.stale = true;
+        self
+    }
+
+    #[inline]
+    pub(crate) fn takes_stale(&self) -> bool {
+        self.stale
     }
 
     /// The key columns of a batch, in the order of the set's keys.
@@ -150,8 +165,11 @@ impl<'a> PackedRow<'a> {
 pub struct Found {
     /// The features, in the order of the selection.
     pub columns: Vec<ArrayRef>,
-    /// Rows of the batch that asked which have no row in the set, in ascending order.
+    /// Rows of the batch that asked which have no row in the set that may be used, in ascending order.
     pub missing: SmallVec<[u32; 8]>,
+    /// Rows whose keys have a row, but not one that may be used at the time of the lookup, in ascending order. They are
+    /// missing too, unless the selection [takes stale rows](Selection::with_stale).
+    pub stale: SmallVec<[u32; 4]>,
     /// Rows at fault, in ascending order: each once, with the first pick whose gap said [`Gap::Fail`].
     pub faults: SmallVec<[Fault; 1]>,
 }
@@ -175,12 +193,17 @@ pub enum Status {
     Null,
     /// The key has no row.
     Missing,
+    /// The key has a row that may not be used at the time of the lookup: it is too old, has ended, or is yet to happen.
+    Stale,
 }
 
 impl Found {
     /// What is known of pick `pick` for row `row`. A null that the selection has filled is present.
     pub fn status(&self, row: usize, pick: usize) -> Status {
-        if u32::try_from(row).is_ok_and(|row| self.missing.binary_search(&row).is_ok()) {
+        let is_in = |rows: &[u32]| u32::try_from(row).is_ok_and(|row| rows.binary_search(&row).is_ok());
+        if is_in(&self.stale) {
+            Status::Stale
+        } else if is_in(&self.missing) {
             Status::Missing
         } else if self.columns.get(pick).is_none_or(|column| row >= column.len() || column.is_null(row)) {
             Status::Null
@@ -199,6 +222,7 @@ pub(crate) fn gather<'a>(
     let mut found = Found {
         columns: Vec::with_capacity(selection.picks.len()),
         missing: SmallVec::new(),
+        stale: SmallVec::new(),
         faults: SmallVec::new(),
     };
     let mut packed: SmallVec<[PackedRow<'a>; 32]> = SmallVec::with_capacity(rows.len());

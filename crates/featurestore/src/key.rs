@@ -148,8 +148,16 @@ pub(crate) fn encode(
     kinds: &[KeyKind],
     mut sink: impl FnMut(usize, Given<&[u8]>),
 ) -> Result<(), LookupError> {
-    if let ([column], [KeyKind::Text]) = (columns, kinds) {
-        return each_text(column, sink);
+    match (columns, kinds) {
+        ([column], [KeyKind::Text]) => return each_text(column, sink),
+        ([column], [kind]) => {
+            return each_int(column, *kind, |row, given| match given {
+                Given::Key(key) => sink(row, Given::Key(&key.to_le_bytes())),
+                Given::Null => sink(row, Given::Null),
+                Given::Never => sink(row, Given::Never),
+            });
+        }
+        _ => {}
     }
     let rows = columns.first().map_or(0, |column| column.len());
     let mut keys: SmallVec<[Given<KeyBytes>; 4]> = SmallVec::with_capacity(rows);
@@ -196,16 +204,21 @@ pub(crate) fn display<'a>(
     columns: &[&ArrayRef],
     row: usize,
 ) -> String {
-    const LONGEST: usize = 64;
     let parts = names.into_iter().zip(columns).map(|(name, column)| {
-        let mut value = if column.is_null(row) { "null".to_owned() } else { value_text(column, row) };
-        if let Some((at, _)) = value.char_indices().nth(LONGEST) {
-            value.truncate(at);
-            value.push('…');
-        }
-        format!("{name}={value}")
+        let value = if column.is_null(row) { "null".to_owned() } else { value_text(column, row) };
+        format!("{name}={}", shortened(value))
     });
     parts.collect::<Vec<_>>().join(", ")
+}
+
+/// A value for people, cut where it is longer than anybody reads.
+pub(crate) fn shortened(mut value: String) -> String {
+    const LONGEST: usize = 64;
+    if let Some((at, _)) = value.char_indices().nth(LONGEST) {
+        value.truncate(at);
+        value.push('…');
+    }
+    value
 }
 
 /// One value as text. Timestamps with a zone are shown as their integer when no zone table is compiled in.

@@ -31,6 +31,7 @@ mod index;
 mod key;
 mod layout;
 pub mod load;
+mod online;
 mod set;
 mod spec;
 mod statistics;
@@ -43,6 +44,14 @@ pub use cell::Cell;
 pub use enrich::{Enrich, Policy, kinds};
 pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
 pub use load::{LoadError, LoadOptions};
+#[cfg(feature = "redb")]
+pub use online::redb::{RedbOptions, RedbTable};
+#[cfg(feature = "redis")]
+pub use online::redis::{RedisError, RedisOptions, RedisServer, RedisTable};
+pub use online::{
+    Answer, Changes, Clock, Outcome, Positions, Receipt, WritableTable, WriteError, Written,
+    local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
+};
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
 pub use spec::{FeatureSetSpec, TypeName};
 pub use statistics::Statistics;

@@ -35,6 +35,12 @@ pub trait OnlineTable: Send + Sync + 'static {
     /// The `enrich` step gives a table that is not local the key columns alone, with no key in two rows, and gives every row of
     /// a run the answer of its key. It asks for the features that something reads, and no others.
     fn read<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection) -> Read<'a>;
+
+    /// Reads as [`OnlineTable::read`], for time `at`, in microseconds since 1970 UTC: rows that may not be used then are
+    /// stale. A table whose rows can be used at any time does not ask for one.
+    fn read_at<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection, _at: i64) -> Read<'a> {
+        self.read(batch, selection)
+    }
 }
 
 /// What [`OnlineTable::read`] answers.

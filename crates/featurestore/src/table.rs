@@ -187,6 +187,16 @@ pub enum RowProblem {
         /// The declared type.
         data_type: DataType,
     },
+    /// A key, a text or an event id has more bytes than a store takes.
+    #[error("`{what}` has {bytes} bytes; {limit} are allowed")]
+    TooLong {
+        /// The column, or what else it is.
+        what: String,
+        /// What it has.
+        bytes: usize,
+        /// What is allowed.
+        limit: usize,
+    },
 }
 
 impl TableBuilder {

@@ -1,15 +1,20 @@
-//! Which of several rows with the same keys wins.
+//! Which of several rows with the same keys counts.
 
-/// The place of a row among all rows with the same keys: the greatest version wins, online and offline alike.
+/// Where a row stands among the rows of its keys: the greatest version wins, online and offline alike.
 ///
-/// Versions are compared field by field, in the order in which they stand here. A row without a created time comes before
-/// every row of the same event time that has one.
+/// ```
+/// use millstream_featurestore::Version;
+///
+/// let first = Version { event: 10, created: None, sequence: 7 };
+/// let correction = Version { event: 10, created: Some(12), sequence: 3 };
+/// assert!(correction > first, "what became known later corrects what was known");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Version {
-    /// When it happened: microseconds since 1970, UTC.
+    /// Event time: when it happened, in microseconds since 1970 UTC.
     pub event: i64,
-    /// When it became known: microseconds since 1970, UTC.
+    /// Created time: when it became known, in microseconds since 1970 UTC. Absent is less than any time.
     pub created: Option<i64>,
-    /// The order in which the store took rows.
+    /// Sequence: the order in which a store took rows.
     pub sequence: u64,
 }

@@ -7,6 +7,7 @@ mod distinct;
 mod enrich;
 mod fraud;
 mod load;
+mod online;
 mod oracle;
 mod windows;
 

@@ -1,0 +1,350 @@
+//! Rows of a write, checked and packed as stores keep them.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray},
+    datatypes::DataType,
+};
+use millstream_graph::suggest;
+use smallvec::SmallVec;
+
+use super::{
+    Changes, Positions, WriteError,
+    repeats::LONGEST_NAME,
+    row::{Head, Row},
+};
+use crate::{
+    FeatureSet, RowProblem,
+    cell::{each_bits, texts},
+    fit::fit_rows,
+    key::{Given, KeyKind, encode},
+    layout::{Layout, TextAt},
+    set::Column,
+};
+
+/// Bytes of the longest key: all key columns of a row together.
+const LONGEST_KEY: usize = 4096;
+
+/// Rows and bytes of the largest write.
+const MOST_ROWS: u64 = 1 << 20;
+const MOST_BYTES: u64 = 64 << 20;
+
+/// Keys that are erased at once.
+const MOST_KEYS: u64 = 1 << 14;
+
+/// Times are less than this many microseconds from 1970, some 146 000 years, so that their arithmetic has room.
+const FARTHEST_TIME: i64 = 1 << 62;
+
+/// Packs rows of one set.
+#[derive(Debug)]
+pub(crate) struct Packer {
+    pub(crate) set: Arc<FeatureSet>,
+    pub(crate) kinds: Box<[KeyKind]>,
+    layout: Layout,
+}
+
+/// Rows of a write. Those that cannot be taken are told from those that can.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    fixed: usize,
+    bytes: Vec<u8>,
+    keys: Vec<u8>,
+    key_ends: Vec<usize>,
+    texts: String,
+    text_ends: Vec<usize>,
+    pub(crate) refused: Vec<Option<RowProblem>>,
+    pub(crate) positions: Option<Positions>,
+    pub(crate) ids: Option<Vec<Option<String>>>,
+}
+
+impl Incoming {
+    pub(crate) fn len(&self) -> usize {
+        self.refused.len()
+    }
+
+    /// Row `row`. One that was refused has no meaning.
+    pub(crate) fn row(&self, row: usize) -> Row<'_> {
+        let from = |ends: &[usize]| row.checked_sub(1).map_or(0, |before| ends[before]);
+        Row {
+            key: &self.keys[from(&self.key_ends)..self.key_ends[row]],
+            text: &self.texts[from(&self.text_ends)..self.text_ends[row]],
+            fixed: &self.bytes[row * self.fixed..(row + 1) * self.fixed],
+        }
+    }
+
+    pub(crate) fn id(&self, row: usize) -> Option<&str> {
+        self.ids.as_ref().and_then(|ids| ids[row].as_deref())
+    }
+
+    /// Gives row `row` its place in the order of the store's rows.
+    pub(crate) fn number(&mut self, row: usize, sequence: u64) {
+        let fixed = &mut self.bytes[row * self.fixed..(row + 1) * self.fixed];
+        Head { sequence, seen: sequence, ..Head::read(fixed) }.write(fixed);
+    }
+
+    /// About as many bytes as the write takes while it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len() + self.keys.len() + self.texts.len() + self.len() * 64
+    }
+}
+
+impl Packer {
+    pub(crate) fn new(set: FeatureSet) -> Self {
+        let layout = Layout::of(&set);
+        // A definition has only key types with a kind.
+        let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
+        Self { set: Arc::new(set), kinds, layout }
+    }
+
+    /// Bytes of a row's fixed part.
+    pub(crate) fn fixed(&self) -> usize {
+        Head::BYTES + self.layout.stride()
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Checks and packs the rows of a write.
+    pub(crate) fn pack(&self, changes: Changes) -> Result<Box<Incoming>, WriteError> {
+        self.check_shape(&changes)?;
+        let mut refused = vec![None; changes.rows.num_rows()];
+        let columns =
+            self.columns(&changes.rows, self.set.keys().iter().chain(self.set.features()), &mut refused)?;
+        let (keys, features) = columns.split_at(self.set.keys().len());
+        refuse_nulls(self.set.keys(), keys, &mut refused);
+        let event_name = self.set.timestamp().map_or("event time", |column| &column.name);
+        refuse_times(event_name, &changes, &mut refused);
+        let mut incoming = Incoming {
+            fixed: self.fixed(),
+            bytes: vec![0; changes.rows.num_rows() * self.fixed()],
+            keys: Vec::new(),
+            key_ends: Vec::with_capacity(refused.len()),
+            texts: String::new(),
+            text_ends: Vec::with_capacity(refused.len()),
+            refused,
+            positions: changes.positions,
+            ids: changes.ids,
+        };
+        self.pack_keys(keys, &mut incoming)?;
+        refuse_ids(&mut incoming);
+        pack_heads(&changes.event, changes.created.as_ref(), changes.valid_to.as_ref(), &mut incoming);
+        self.pack_cells(features, &mut incoming);
+        self.pack_texts(features, &mut incoming);
+        match incoming.bytes() as u64 {
+            have if have > MOST_BYTES => Err(WriteError::TooLarge { have, limit: MOST_BYTES, unit: "bytes" }),
+            _ => Ok(Box::new(incoming)),
+        }
+    }
+
+    /// The keys of a batch that has the set's key columns; a key that no row can have is left out.
+    pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>, WriteError> {
+        if batch.num_rows() as u64 > MOST_KEYS {
+            return Err(WriteError::TooLarge {
+                have: batch.num_rows() as u64,
+                limit: MOST_KEYS,
+                unit: "rows",
+            });
+        }
+        let mut refused = vec![None; batch.num_rows()];
+        let columns = self.columns(batch, self.set.keys().iter(), &mut refused)?;
+        let mut keys = Vec::with_capacity(batch.num_rows());
+        encode(&columns.iter().collect::<SmallVec<[&ArrayRef; 2]>>(), &self.kinds, |row, given| {
+            if let (Given::Key(key), None) = (given, &refused[row])
+                && key.len() <= LONGEST_KEY
+            {
+                keys.push(key.to_vec());
+            }
+        })?;
+        Ok(keys)
+    }
+
+    fn check_shape(&self, changes: &Changes) -> Result<(), WriteError> {
+        let rows = changes.rows.num_rows();
+        let lengths = [
+            ("event times", Some(changes.event.len())),
+            ("created times", changes.created.as_ref().map(Array::len)),
+            ("ends", changes.valid_to.as_ref().map(Array::len)),
+            ("offsets", changes.positions.as_ref().map(|positions| positions.offsets.len())),
+            ("event ids", changes.ids.as_ref().map(Vec::len)),
+        ];
+        let mut problems: Vec<_> = lengths
+            .iter()
+            .filter_map(|(what, len)| len.filter(|&len| len != rows).map(|len| (what, len)))
+            .map(|(what, len)| format!("{len} {what} for {rows} rows"))
+            .collect();
+        if let Some(source) = changes.positions.as_ref().map(|positions| &positions.source)
+            && source.len() > LONGEST_NAME
+        {
+            problems.push(format!(
+                "the name of the source has {} bytes; {LONGEST_NAME} are allowed",
+                source.len()
+            ));
+        }
+        if !problems.is_empty() {
+            return Err(WriteError::Columns { problems });
+        }
+        // Before anything is allocated for the rows.
+        let bytes = (rows as u64).saturating_mul(self.fixed() as u64);
+        match rows as u64 {
+            have if have > MOST_ROWS => Err(WriteError::TooLarge { have, limit: MOST_ROWS, unit: "rows" }),
+            _ if bytes > MOST_BYTES => {
+                Err(WriteError::TooLarge { have: bytes, limit: MOST_BYTES, unit: "bytes" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The wanted columns in the set's types, found by name. Rows with values that do not fit are refused.
+    fn columns<'a>(
+        &'a self,
+        batch: &RecordBatch,
+        wanted: impl Iterator<Item = &'a Column>,
+        refused: &mut [Option<RowProblem>],
+    ) -> Result<Vec<ArrayRef>, WriteError> {
+        let schema = batch.schema_ref();
+        let names = || schema.fields().iter().map(|field| field.name().as_str());
+        let (mut columns, mut problems) = (Vec::new(), Vec::new());
+        for column in wanted {
+            let Some(found) = batch.column_by_name(&column.name) else {
+                problems.push(suggest::unknown("column", &column.name, names()));
+                continue;
+            };
+            match fit_rows(column, found) {
+                Ok((fitted, unfit)) => {
+                    columns.push(fitted);
+                    unfit.into_iter().for_each(|(row, problem)| refuse(refused, row, || problem));
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() { Ok(columns) } else { Err(WriteError::Columns { problems }) }
+    }
+
+    fn pack_keys(&self, columns: &[ArrayRef], incoming: &mut Incoming) -> Result<(), WriteError> {
+        let columns: SmallVec<[&ArrayRef; 2]> = columns.iter().collect();
+        encode(&columns, &self.kinds, |row, given| {
+            if let Given::Key(key) = given {
+                if key.len() > LONGEST_KEY {
+                    refuse(&mut incoming.refused, row, || too_long("key", key.len(), LONGEST_KEY));
+                } else {
+                    incoming.keys.extend_from_slice(key);
+                }
+            }
+            incoming.key_ends.push(incoming.keys.len());
+        })?;
+        Ok(())
+    }
+
+    /// Cells of fixed width, column by column. A null's cell is zero, whatever stood under it: equal rows have equal bytes.
+    fn pack_cells(&self, columns: &[ArrayRef], incoming: &mut Incoming) {
+        for (column, place) in columns.iter().zip(self.layout.places()) {
+            let cells = |row: usize| row * incoming.fixed + Head::BYTES..(row + 1) * incoming.fixed;
+            each_bits(column, |row, bits| {
+                if column.is_valid(row) {
+                    place.set(&mut incoming.bytes[cells(row)], bits);
+                }
+            });
+            for row in (0..column.len()).filter(|&row| column.is_null(row)) {
+                place.set_null(&mut incoming.bytes[cells(row)], true);
+            }
+        }
+    }
+
+    /// Texts row by row, because the texts of a row lie together.
+    fn pack_texts(&self, columns: &[ArrayRef], incoming: &mut Incoming) {
+        let columns: Vec<(usize, &StringArray)> = columns
+            .iter()
+            .enumerate()
+            .filter_map(|(feature, column)| Some((feature, texts(column)?)))
+            .collect();
+        for row in 0..incoming.len() {
+            let start = incoming.texts.len();
+            for &(feature, texts) in columns.iter().filter(|(_, texts)| texts.is_valid(row)) {
+                let text = texts.value(row);
+                let at = TextAt { offset: incoming.texts.len() - start, len: text.len() };
+                match at.pack() {
+                    Some(bits) if incoming.refused[row].is_none() => {
+                        incoming.texts.push_str(text);
+                        let cells = row * incoming.fixed + Head::BYTES..(row + 1) * incoming.fixed;
+                        self.layout.place(feature).set(&mut incoming.bytes[cells], bits);
+                    }
+                    Some(_) => {}
+                    None => {
+                        let name = &self.set.features()[feature].name;
+                        refuse(&mut incoming.refused, row, || too_long(name, text.len(), TextAt::LONGEST));
+                    }
+                }
+            }
+            incoming.text_ends.push(incoming.texts.len());
+        }
+    }
+}
+
+/// A row has one problem, the first that was found.
+fn refuse(refused: &mut [Option<RowProblem>], row: usize, problem: impl FnOnce() -> RowProblem) {
+    refused[row].get_or_insert_with(problem);
+}
+
+fn too_long(what: &str, bytes: usize, limit: usize) -> RowProblem {
+    RowProblem::TooLong { what: what.to_owned(), bytes, limit }
+}
+
+fn refuse_nulls(keys: &[Column], columns: &[ArrayRef], refused: &mut [Option<RowProblem>]) {
+    for (key, column) in keys.iter().zip(columns).filter(|(_, column)| column.null_count() > 0) {
+        for row in (0..column.len()).filter(|&row| column.is_null(row)) {
+            refuse(refused, row, || RowProblem::NullKey { key: key.name.clone() });
+        }
+    }
+}
+
+fn refuse_times(event: &str, changes: &Changes, refused: &mut [Option<RowProblem>]) {
+    for row in (0..changes.event.len()).filter(|&row| changes.event.is_null(row)) {
+        refuse(refused, row, || RowProblem::NullTime { column: event.to_owned() });
+    }
+    let times = [
+        (event, Some(&changes.event)),
+        ("created", changes.created.as_ref()),
+        ("valid_to", changes.valid_to.as_ref()),
+    ];
+    for (name, times) in times.iter().filter_map(|(name, times)| Some((*name, (*times)?))) {
+        for (row, time) in times.iter().enumerate() {
+            if let Some(value) = time.filter(|time| time.unsigned_abs() >= FARTHEST_TIME.unsigned_abs()) {
+                refuse(refused, row, || RowProblem::Value {
+                    column: name.to_owned(),
+                    value: value.to_string(),
+                    data_type: DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None),
+                });
+            }
+        }
+    }
+}
+
+fn refuse_ids(incoming: &mut Incoming) {
+    for (row, id) in incoming.ids.iter().flatten().enumerate() {
+        if let Some(id) = id.as_ref().filter(|id| id.len() > LONGEST_NAME) {
+            refuse(&mut incoming.refused, row, || too_long("event id", id.len(), LONGEST_NAME));
+        }
+    }
+}
+
+fn pack_heads(
+    event: &Int64Array,
+    created: Option<&Int64Array>,
+    ends: Option<&Int64Array>,
+    incoming: &mut Incoming,
+) {
+    let value = |times: Option<&Int64Array>, row: usize| {
+        times.filter(|times| times.is_valid(row)).map(|times| times.value(row))
+    };
+    for (row, fixed) in incoming.bytes.chunks_exact_mut(incoming.fixed).enumerate() {
+        let head = Head {
+            event: event.value(row),
+            created: value(created, row).unwrap_or(Head::NEVER_CREATED),
+            ends: value(ends, row).unwrap_or(i64::MAX),
+            ..Head::default()
+        };
+        head.write(fixed);
+    }
+}

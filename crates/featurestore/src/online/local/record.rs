@@ -1,0 +1,89 @@
+//! What the log says: records, several to a frame. A record is a whole write, or a whole removal.
+//!
+//! A record holds what was decided, not what was asked: rows that were repeated or refused are not in it. So reading the log
+//! again leads to the same state, whatever the limits are then.
+
+use crate::online::{
+    bytes::{Cursor, put_bytes},
+    repeats::{put_mark, take_mark},
+    row::Row,
+};
+
+const ROWS: u8 = 1;
+const EVICT: u8 = 2;
+const ERASE: u8 = 3;
+const PURGE: u8 = 4;
+
+/// One record, as it is read.
+#[derive(Debug)]
+pub(crate) enum Record<'a> {
+    /// Rows in the order in which they were taken; each has its sequence.
+    Rows { mark: Option<(&'a str, u32, u64)>, ids: Vec<&'a [u8]>, rows: Vec<Row<'a>> },
+    /// Rows whose time was over at `at`, with the bound that held then.
+    Evict { at: i64, ttl: i64 },
+    /// These keys.
+    Erase { keys: Vec<&'a [u8]> },
+    /// Everything.
+    Purge,
+}
+
+pub(crate) fn put_rows<'a>(
+    out: &mut Vec<u8>,
+    mark: Option<(&str, u32, u64)>,
+    ids: &[&str],
+    rows: impl ExactSizeIterator<Item = Row<'a>>,
+) {
+    out.push(ROWS);
+    out.push(u8::from(mark.is_some()));
+    if let Some((source, partition, offset)) = mark {
+        put_mark(out, source, partition, offset);
+    }
+    put_count(out, ids.len());
+    ids.iter().for_each(|id| put_bytes(out, id.as_bytes()));
+    put_count(out, rows.len());
+    rows.for_each(|row| row.encode(out));
+}
+
+pub(crate) fn put_evict(out: &mut Vec<u8>, at: i64, ttl: i64) {
+    out.push(EVICT);
+    out.extend_from_slice(&at.to_le_bytes());
+    out.extend_from_slice(&ttl.to_le_bytes());
+}
+
+pub(crate) fn put_erase(out: &mut Vec<u8>, keys: &[Vec<u8>]) {
+    out.push(ERASE);
+    put_count(out, keys.len());
+    keys.iter().for_each(|key| put_bytes(out, key));
+}
+
+pub(crate) fn put_purge(out: &mut Vec<u8>) {
+    out.push(PURGE);
+}
+
+/// Counts are of things in memory, of which a write has a bounded number.
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&(count as u32).to_le_bytes());
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record of rows of which the fixed part has `fixed` bytes; `None` if it is none.
+    pub(crate) fn decode(from: &mut Cursor<'a>, fixed: usize) -> Option<Self> {
+        Some(match from.u8()? {
+            ROWS => {
+                let mark = if from.u8()? == 1 { Some(take_mark(from)?) } else { None };
+                let ids = counted(from, Cursor::bytes)?;
+                Self::Rows { mark, ids, rows: counted(from, |from| Row::decode(from, fixed))? }
+            }
+            EVICT => Self::Evict { at: from.i64()?, ttl: from.i64()? },
+            ERASE => Self::Erase { keys: counted(from, Cursor::bytes)? },
+            PURGE => Self::Purge,
+            _ => return None,
+        })
+    }
+}
+
+/// As many as their count says. Nothing is allocated for a count that the bytes do not bear out.
+fn counted<'a, T>(from: &mut Cursor<'a>, one: impl Fn(&mut Cursor<'a>) -> Option<T>) -> Option<Vec<T>> {
+    let count = from.u32()?;
+    (0..count).map(|_| one(from)).collect()
+}

@@ -1,0 +1,267 @@
+//! What decides which rows are taken. There is one per set, and it sees one write after another.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{
+    record::{Record, put_rows},
+    shards::{Put, Shards},
+};
+use crate::online::{
+    Outcome, WriteError, Written,
+    bytes::Cursor,
+    expiry::Expiry,
+    incoming::Incoming,
+    repeats::{MAX_PARTITIONS, Repeats},
+    row::Row,
+};
+
+/// The state behind the rows, and how many bytes they take.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    shards: Arc<Shards>,
+    repeats: Repeats,
+    /// The sequence of the next row.
+    sequence: u64,
+    /// Bytes that the rows take, and those that admitted rows will.
+    bytes: usize,
+    reserved: usize,
+    limit: u64,
+    expiry: Expiry,
+    /// When the first row's time is over, at the earliest.
+    next_end: i64,
+}
+
+/// What will become of a write.
+#[derive(Debug)]
+pub(crate) struct Fates {
+    /// `None` for rows that are put to their keys.
+    rows: Vec<Option<Outcome>>,
+    reserved: usize,
+    /// Whether the mark of its partition rises.
+    raises: bool,
+}
+
+/// A write that is taken, unless the log fails.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    incoming: Box<Incoming>,
+    fates: Fates,
+}
+
+impl Writer {
+    pub(crate) fn new(shards: Arc<Shards>, expiry: Expiry, limit: u64, max_ids: usize) -> Self {
+        Self {
+            shards,
+            repeats: Repeats::new(max_ids),
+            sequence: 0,
+            bytes: 0,
+            reserved: 0,
+            limit,
+            expiry,
+            next_end: i64::MIN,
+        }
+    }
+
+    pub(crate) fn mark(&self, source: &str, partition: u32) -> Option<u64> {
+        self.repeats.mark(source, partition)
+    }
+
+    /// Bytes that the rows take.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What will become of a write, if there is room for it.
+    pub(crate) fn decide(&self, incoming: &Incoming) -> Result<Fates, WriteError> {
+        if let Some(at) = &incoming.positions
+            && !self.repeats.has_room_for(&at.source, at.partition)
+        {
+            let problem = format!("more than {MAX_PARTITIONS} partitions of sources");
+            return Err(WriteError::Columns { problems: vec![problem] });
+        }
+        let rows = self.fates(incoming);
+        let reserved = self.growth(incoming, &rows);
+        if (self.bytes + self.reserved).saturating_add(reserved) as u64 > self.limit {
+            return Err(WriteError::Full { limit: self.limit });
+        }
+        Ok(Fates { rows, reserved, raises: false })
+    }
+
+    /// Takes a write, and remembers its positions and ids. Its rows are put in place by [`Writer::apply`], once they are safe.
+    pub(crate) fn admit(&mut self, mut incoming: Box<Incoming>, fates: Fates) -> Admitted {
+        for row in (0..incoming.len()).filter(|&row| fates.rows[row].is_none()) {
+            self.sequence += 1;
+            incoming.number(row, self.sequence);
+        }
+        self.reserved += fates.reserved;
+        let mut admitted = Admitted { incoming, fates };
+        if let Some((source, partition, offset)) = admitted.mark() {
+            let raises = self.repeats.mark(source, partition).is_none_or(|mark| offset > mark);
+            self.repeats.raise(source, partition, offset);
+            admitted.fates.raises = raises;
+        }
+        admitted.ids().for_each(|id| self.repeats.remember(id.as_bytes()));
+        admitted
+    }
+
+    fn fates(&self, incoming: &Incoming) -> Vec<Option<Outcome>> {
+        let positions = incoming.positions.as_ref();
+        let mark = positions.and_then(|at| self.repeats.mark(&at.source, at.partition));
+        let mut here: HashSet<&str> = HashSet::new();
+        let fate = |row: usize| {
+            if let Some(problem) = &incoming.refused[row] {
+                return Some(Outcome::Refused(problem.clone()));
+            }
+            let offset = positions.map(|at| at.offsets[row]);
+            let id = incoming.id(row);
+            let repeated = offset.zip(mark).is_some_and(|(offset, mark)| offset <= mark)
+                || id.is_some_and(|id| self.repeats.knows(id.as_bytes()) || !here.insert(id));
+            repeated.then_some(Outcome::Repeated)
+        };
+        (0..incoming.len()).map(fate).collect()
+    }
+
+    /// How many bytes more the rows may take: as if each were its key's only new one, and taken.
+    fn growth(&self, incoming: &Incoming, fates: &[Option<Outcome>]) -> usize {
+        if self.limit == u64::MAX {
+            return 0;
+        }
+        let rows = fates.iter().enumerate().filter(|(_, fate)| fate.is_none());
+        let growth = rows.map(|(row, _)| {
+            let row = incoming.row(row);
+            self.shards.cost_of(&row).saturating_sub(self.shards.cost(row.key).unwrap_or(0))
+        });
+        growth.sum()
+    }
+
+    /// Puts the rows of a write to their keys.
+    pub(crate) fn apply(&mut self, admitted: Admitted) -> Written {
+        let Admitted { incoming, fates } = admitted;
+        self.reserved = self.reserved.saturating_sub(fates.reserved);
+        let fates = fates.rows.into_iter().enumerate();
+        Written {
+            rows: fates.map(|(row, fate)| fate.unwrap_or_else(|| self.put(&incoming.row(row)))).collect(),
+        }
+    }
+
+    fn put(&mut self, row: &Row<'_>) -> Outcome {
+        let head = row.head();
+        self.sequence = self.sequence.max(head.seen);
+        match self.shards.put(row) {
+            Put::Older => Outcome::Older,
+            Put::Taken(grown) => {
+                self.bytes = self.bytes.saturating_add_signed(grown);
+                self.next_end = self.next_end.min(self.expiry.end(&head));
+                Outcome::Taken
+            }
+        }
+    }
+
+    /// Does what a record of the log says, again: a function of the state and the record.
+    pub(crate) fn replay(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Rows { mark, ids, rows } => {
+                mark.iter().for_each(|&(source, partition, offset)| {
+                    self.repeats.raise(source, partition, offset);
+                });
+                ids.iter().for_each(|id| self.repeats.remember(id));
+                rows.iter().for_each(|row| {
+                    self.put(row);
+                });
+            }
+            Record::Evict { at, ttl } => {
+                self.evict_by(&self.expiry.with_ttl(*ttl), *at);
+            }
+            Record::Erase { keys } => {
+                self.erase(keys.iter().copied());
+            }
+            Record::Purge => {
+                self.purge();
+            }
+        }
+    }
+
+    /// Whether any row's time may be over at `at`.
+    pub(crate) fn may_evict(&self, at: i64) -> bool {
+        self.next_end < at
+    }
+
+    /// Removes rows whose time is over at `at`.
+    pub(crate) fn evict(&mut self, at: i64) {
+        self.evict_by(&self.expiry.with_ttl(self.expiry.ttl()), at);
+    }
+
+    fn evict_by(&mut self, expiry: &Expiry, at: i64) {
+        let (bytes, next) = self.shards.evict(expiry, at);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.next_end = next;
+    }
+
+    /// Removes keys; how many had a row.
+    pub(crate) fn erase<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) -> u64 {
+        let mut removed = 0;
+        for bytes in keys.filter_map(|key| self.shards.remove(key)) {
+            self.bytes = self.bytes.saturating_sub(bytes);
+            removed += 1;
+        }
+        removed
+    }
+
+    /// Removes everything but the count of rows; how many there were.
+    pub(crate) fn purge(&mut self) -> u64 {
+        self.repeats.clear();
+        self.bytes = 0;
+        self.shards.clear()
+    }
+
+    /// Writes what is to be kept beside the rows.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        self.repeats.encode(out);
+    }
+
+    /// Takes over what was encoded; `None` if it was not.
+    pub(crate) fn decode(&mut self, from: &mut Cursor<'_>) -> Option<()> {
+        self.sequence = from.u64()?;
+        self.repeats.decode(from)
+    }
+
+    /// Takes over rows that were put without it.
+    pub(crate) fn count_rows(&mut self) {
+        for shard in self.shards.each_shard() {
+            for row in shard.rows() {
+                self.bytes += self.shards.cost_of(&row);
+                self.sequence = self.sequence.max(row.head().seen);
+            }
+        }
+    }
+}
+
+impl Admitted {
+    /// Adds the write to a frame of the log, unless it changes nothing.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let rows: Vec<_> = self.rows().collect();
+        if rows.is_empty() && !self.fates.raises {
+            return;
+        }
+        let ids: Vec<_> = self.ids().collect();
+        put_rows(out, self.mark(), &ids, rows.into_iter().map(|row| self.incoming.row(row)));
+    }
+
+    /// The greatest position of the write, refused rows included: they are not sent again.
+    fn mark(&self) -> Option<(&str, u32, u64)> {
+        let at = self.incoming.positions.as_ref()?;
+        Some((&at.source, at.partition, at.offsets.iter().copied().max()?))
+    }
+
+    /// The rows that are put to their keys.
+    fn rows(&self) -> impl Iterator<Item = usize> {
+        (0..self.incoming.len()).filter(|&row| self.fates.rows[row].is_none())
+    }
+
+    /// Their ids.
+    fn ids(&self) -> impl Iterator<Item = &str> {
+        self.rows().filter_map(|row| self.incoming.id(row))
+    }
+}

@@ -1,0 +1,160 @@
+//! Online stores that take writes: what a write is, what it answers, and the backends that take it.
+//!
+//! All backends keep one packed row per key, the one of the greatest [`Version`](crate::Version), and answer the same for the
+//! same writes; `tests/it/online/conformance.rs` runs one table of behaviours over all of them.
+
+mod bytes;
+mod changes;
+mod expiry;
+mod incoming;
+pub(crate) mod local;
+#[cfg(feature = "redb")]
+pub(crate) mod redb;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
+mod repeats;
+mod row;
+mod tally;
+mod worker;
+
+use std::{future::Future, pin::Pin};
+
+use arrow::array::RecordBatch;
+
+pub use self::{
+    changes::{Changes, Positions},
+    expiry::Clock,
+};
+use crate::{LookupError, OnlineTable, RowProblem};
+
+/// A feature set that takes rows while it is read.
+///
+/// Of several rows with the same keys the one of the greatest [`Version`](crate::Version) counts, whatever the order in which
+/// they come. A write is atomic as far as crashes go: after one, all its rows and its position are there, or none. Readers see
+/// each row whole, old or new.
+///
+/// A write that was handed over is carried out, even if nobody waits for its answer any more.
+pub trait WritableTable: OnlineTable {
+    /// Takes rows. The answer comes when they are as safe as the store promises, and can be read.
+    fn write(&self, changes: Changes) -> Answer<'_, Written>;
+
+    /// Removes all that is known of some keys, from every place where the store keeps it. `keys` has the set's key columns, by
+    /// name.
+    ///
+    /// The answer comes when no file of the store holds a row of these keys any more. Rows that come later are taken as if the
+    /// key were new.
+    fn erase(&self, keys: RecordBatch) -> Answer<'_, Receipt>;
+
+    /// Empties the set: rows, positions and event ids.
+    fn purge(&self) -> Answer<'_, Receipt>;
+
+    /// Up to which offset events of this partition have been taken; `None` before the first.
+    fn mark(&self, source: &str, partition: u32) -> Answer<'_, Option<u64>>;
+}
+
+/// What an operation of a [`WritableTable`] answers.
+pub enum Answer<'a, T> {
+    /// The answer.
+    Ready(Result<T, WriteError>),
+    /// The answer, once a disk or another process has given it.
+    Waits(Pin<Box<dyn Future<Output = Result<T, WriteError>> + Send + 'a>>),
+}
+
+impl<T> Answer<'_, T> {
+    /// The answer, whenever it comes.
+    ///
+    /// # Errors
+    /// As the operation.
+    pub async fn get(self) -> Result<T, WriteError> {
+        match self {
+            Self::Ready(answer) => answer,
+            Self::Waits(answer) => answer.await,
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What became of each row, in the order of the rows.
+    pub rows: Vec<Outcome>,
+}
+
+/// What became of one row of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is its key's row now.
+    Taken,
+    /// A row of a greater version is there; this one changed nothing.
+    Older,
+    /// The same event was taken before, says its position or its id; it changed nothing.
+    Repeated,
+    /// It cannot be taken.
+    Refused(RowProblem),
+}
+
+/// What [`WritableTable::erase`] and [`WritableTable::purge`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Keys that had a row, which is gone.
+    pub removed: u64,
+    /// Keys that had none.
+    pub unknown: u64,
+    /// Files of the store that were deleted because they held rows of these keys, or might have.
+    pub files_deleted: Vec<String>,
+    /// Files that were written in their place.
+    pub files_written: Vec<String>,
+    /// Places that the store does not rewrite itself, one sentence each: what is left to do there.
+    pub beyond: Vec<String>,
+}
+
+/// Why a write as a whole was not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// Columns are missing or have the wrong type or length; every problem at once.
+    #[error("{}", problems.join("; "))]
+    Columns {
+        /// The problems, one sentence each.
+        problems: Vec<String>,
+    },
+    /// The keys could not be read.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// One write has more bytes or rows than a store takes at once.
+    #[error("the write has {have} {unit}, more than the {limit} that are taken at once; write it in parts")]
+    TooLarge {
+        /// What it has.
+        have: u64,
+        /// What is allowed.
+        limit: u64,
+        /// What is counted: `bytes` or `rows`.
+        unit: &'static str,
+    },
+    /// The set would take more memory than allowed.
+    #[error("the rows would take more than {limit} bytes of memory; nothing of the write was taken")]
+    Full {
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The store could not make an earlier write safe, and takes no more until it is opened anew. Reads go on.
+    #[error("the store is read-only until it is opened anew: {reason}")]
+    ReadOnly {
+        /// What went wrong.
+        reason: String,
+    },
+    /// The store is being closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The store did not answer, or answered what it should not.
+    #[error("the store did not answer")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl WriteError {
+    pub(crate) fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable(source.into())
+    }
+}

@@ -1,0 +1,111 @@
+//! A thread that does one thing after another for a store, and the bounded queue before it.
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes of requests that wait, in KiB. More wait with their callers.
+const QUEUE_KIB: u32 = 64 << 10;
+
+/// Runs requests of type `R` on a thread of its own, all that wait at a time. Dropping it runs what has been sent, then joins the
+/// thread.
+pub(crate) struct Worker<R> {
+    queue: Arc<Queue<R>>,
+    room: Arc<Semaphore>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What waits for the thread.
+pub(crate) struct Queue<R> {
+    state: Mutex<State<R>>,
+    changed: Condvar,
+}
+
+struct State<R> {
+    waiting: Vec<(R, OwnedSemaphorePermit)>,
+    nudged: bool,
+    closed: bool,
+}
+
+impl<R: Send + 'static> Worker<R> {
+    /// Starts a thread. `run` is given what waits, which may be nothing, and answers when it wants to be run again even if
+    /// nothing comes.
+    pub(crate) fn start<F>(name: &str, make: impl FnOnce(&Arc<Queue<R>>) -> F) -> io::Result<Self>
+    where
+        F: FnMut(Vec<R>) -> Option<Instant> + Send + 'static,
+    {
+        let state = State { waiting: Vec::new(), nudged: false, closed: false };
+        let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
+        let mut run = make(&queue);
+        let own = Arc::clone(&queue);
+        let thread = Builder::new().name(name.to_owned()).spawn(move || {
+            let mut again = None;
+            while let Some(waiting) = own.take(again) {
+                // The room of a request is free when it has been run, not when it has been taken.
+                let (requests, _permits): (Vec<R>, Vec<_>) = waiting.into_iter().unzip();
+                again = run(requests);
+            }
+        })?;
+        Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), thread: Some(thread) })
+    }
+
+    /// Hands over a request of about so many bytes, once there is room.
+    pub(crate) async fn send(&self, bytes: usize, request: R) {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
+        // The semaphore is never closed.
+        if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib).await {
+            self.queue.lock().waiting.push((request, permit));
+            self.queue.changed.notify_one();
+        }
+    }
+}
+
+impl<R> Drop for Worker<R> {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A thread that has panicked has dropped its requests, which told their callers.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<R> Queue<R> {
+    /// Has the thread run soon, whether or not anything waits.
+    pub(crate) fn nudge(&self) {
+        self.lock().nudged = true;
+        self.changed.notify_one();
+    }
+
+    /// What waits, once something does, the thread is nudged, or `until` has come; `None` when nothing will come any more.
+    fn take(&self, until: Option<Instant>) -> Option<Vec<(R, OwnedSemaphorePermit)>> {
+        let mut state = self.lock();
+        loop {
+            if !state.waiting.is_empty() || state.nudged {
+                state.nudged = false;
+                return Some(std::mem::take(&mut state.waiting));
+            }
+            if state.closed {
+                return None;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => return Some(Vec::new()),
+                Some(left) => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,88 @@
+//! What the store in one file promises by itself.
+
+use std::{fs, time::Duration};
+
+use arrow::datatypes::DataType;
+use millstream_featurestore::{
+    Changes, Clock, FeatureSet, OnlineTable, Positions, RedbOptions, RedbTable, Statistics,
+};
+use millstream_graph::rows;
+
+use super::{NOW, Subject, count, counts, ids};
+
+fn options(ttl: Option<Duration>) -> RedbOptions {
+    RedbOptions { ttl, clock: Clock::new(|| NOW), cache_bytes: 1 << 20, ..RedbOptions::default() }
+}
+
+pub(super) fn subject(set: FeatureSet, ttl: Option<Duration>) -> Option<Subject> {
+    let dir = tempfile::tempdir().unwrap();
+    let table = RedbTable::open(&dir.path().join("set.redb"), set, options(ttl)).unwrap();
+    Some(Subject::new(table, dir))
+}
+
+#[test]
+fn a_file_that_is_opened_again_has_its_rows_positions_and_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("set.redb");
+    let open = || RedbTable::open(&path, counts().build().unwrap(), options(None));
+    let write = || {
+        count(&[(1, 1, 100), (2, 2, 100)])
+            .at(Positions::new("s", 3, vec![7, 8]))
+            .ids([None, Some("a".into())])
+    };
+    let store = Subject::new(open().unwrap(), ());
+    assert_eq!(store.write(write()), "taken taken");
+    let error = open().unwrap_err().to_string();
+    assert!(error.ends_with("is in use; a store's folder has one writer"), "{error}");
+    drop(store);
+    let store = Subject::new(open().unwrap(), ());
+    assert_eq!(store.read(&ids(&[1, 2, 3])), "1 | 2 | -");
+    assert_eq!(store.get(store.table.mark("s", 3)).unwrap(), Some(8));
+    assert_eq!(store.write(write()), "repeated repeated");
+    assert_eq!(store.write(count(&[(5, 5, 1)]).ids([Some("a".into())])), "repeated");
+    drop(store);
+    let other = FeatureSet::builder("counts").key("id", DataType::Int64).feature("n", DataType::Float32);
+    let error = RedbTable::open(&path, other.build().unwrap(), options(None)).unwrap_err().to_string();
+    assert!(error.contains("it had feature `n` Int64 where there is feature `n` Float32 now"), "{error}");
+}
+
+#[test]
+fn an_erased_row_is_gone_from_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("set.redb");
+    let set = FeatureSet::builder("people").key("name", DataType::Utf8).feature("town", DataType::Utf8);
+    let store = Subject::new(RedbTable::open(&path, set.build().unwrap(), options(None)).unwrap(), ());
+    let row = |name: &str, town: &str, event| Changes::new(rows! { name: [name], town: [town] }, vec![event]);
+    for n in 0..50 {
+        store.write(row("somebody", &format!("Atlantis {n}"), n));
+        store.write(row(&format!("other {n}"), "Paris", n));
+    }
+    let holds = |what: &str| {
+        let bytes = fs::read(&path).unwrap();
+        bytes.windows(what.len()).any(|window| window == what.as_bytes())
+    };
+    assert!(holds("somebody") && holds("Atlantis"));
+    let receipt = store.get(store.table.erase(rows! { name: ["somebody"] })).unwrap();
+    assert_eq!((receipt.removed, receipt.files_written), (1, vec!["set.redb".to_owned()]));
+    assert!(!holds("somebody") && !holds("Atlantis") && holds("other 49"));
+    // What is read and written is the new file.
+    assert_eq!(store.read(&rows! { name: ["somebody", "other 49"] }), "- | Paris");
+    assert_eq!(store.write(row("other 49", "Rome", 99)), "taken");
+    assert!(holds("Rome"));
+}
+
+#[test]
+fn statistics_are_those_of_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = RedbTable::open(&dir.path().join("s"), counts().build().unwrap(), options(None)).unwrap();
+    let local = super::memory(counts().build().unwrap(), None);
+    assert_eq!(table.statistics(0), Some(Statistics::default()));
+    let store = Subject::new(table, dir);
+    for store in [&store, &local] {
+        store.write(count(&[(1, 4, 0), (2, 7, 0), (3, 13, 0), (4, 16, 0), (4, 0, -1)]));
+    }
+    let found = store.table.statistics(0).unwrap();
+    assert_eq!((found.count, found.mean, found.std), (4, Some(10.0), Some(30.0_f64.sqrt())));
+    assert_eq!(local.table.statistics(0), Some(found));
+    assert_eq!(store.table.statistics(1), None);
+}
