@@ -45,7 +45,7 @@ pub(crate) trait Appender: Send {
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 const LOCK: &str = "lock";
@@ -56,10 +56,18 @@ impl Folder {
         fs::create_dir_all(path)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Some(Self { path: path.to_owned(), _lock: lock })),
+            Ok(()) => Ok(Some(Self { path: path.to_owned(), lock })),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// By itself, closing a file leaves it locked while a process that is just being started has inherited it.
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // If it cannot be unlocked, closing it will.
+        let _ = self.lock.unlock();
     }
 }
 

@@ -139,6 +139,7 @@ fn value(column: &ArrayRef, row: usize) -> String {
 }
 
 /// Runs a test over every backend; its failure names the backend.
+#[expect(clippy::print_stdout, reason = "shown when the test fails")]
 fn on_each(set: &FeatureSetBuilder, ttl: Option<Duration>, test: impl Fn(&Subject)) {
     for backend in BACKENDS {
         println!("on {}", backend.name);

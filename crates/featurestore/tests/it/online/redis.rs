@@ -29,6 +29,7 @@ struct Server {
 }
 
 /// `None`, said loudly, where there is no `redis-server`.
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 fn server(more: &[&str]) -> Option<Server> {
     if Command::new("redis-server").arg("--version").output().is_err() {
         println!("SKIPPED: there is no `redis-server` here; apt-get install redis-server");
