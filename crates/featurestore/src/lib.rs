@@ -31,6 +31,8 @@ mod index;
 mod key;
 mod layout;
 pub mod load;
+#[cfg(feature = "offline")]
+pub mod offline;
 mod set;
 mod spec;
 mod statistics;
