@@ -13,6 +13,7 @@ mod fan_out;
 mod hand;
 mod json;
 mod one_row;
+mod point_in_time;
 mod skew;
 mod step_overhead;
 mod windows;
@@ -38,6 +39,7 @@ fn all(c: &mut Criterion) {
     expressions::bench(c);
     json::bench(c);
     one_row::bench(c);
+    point_in_time::bench(c);
     skew::bench(c);
     windows::bench(c);
 }

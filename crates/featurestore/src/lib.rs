@@ -31,6 +31,7 @@ mod index;
 mod key;
 mod layout;
 pub mod load;
+pub mod offline;
 mod online;
 mod set;
 mod spec;
