@@ -71,3 +71,31 @@ impl Distinct {
         Ok(Found { columns, missing, stale, faults: faults.collect() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::{array::Int64Array, datatypes::Int64Type};
+    use smallvec::smallvec;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_stale_is_stale_in_every_row_that_carries_it() {
+        let keys: ArrayRef = Arc::new(Int64Array::from(vec![5, 6, 5, 7, 6]));
+        let distinct = Distinct::of(&[keys], &[KeyKind::Signed]).unwrap().unwrap();
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![Some(50), None, None]));
+        let found = Found {
+            columns: vec![values],
+            missing: smallvec![1, 2],
+            stale: smallvec![1],
+            faults: smallvec![],
+        };
+        let spread = distinct.spread(&found).unwrap();
+        assert_eq!(spread.stale.as_slice(), [1, 4]);
+        assert_eq!(spread.missing.as_slice(), [1, 3, 4]);
+        let column = arrow::array::AsArray::as_primitive::<Int64Type>(&spread.columns[0]);
+        assert_eq!(column.iter().collect::<Vec<_>>(), [Some(50), None, Some(50), None, None]);
+    }
+}

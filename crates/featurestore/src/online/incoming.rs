@@ -138,7 +138,7 @@ impl Packer {
         }
     }
 
-    /// The keys of a batch that has the set's key columns; a key that no row can have is left out.
+    /// The keys of a batch that has the set's key columns, each once; a key that no row can have is left out.
     pub(crate) fn keys(&self, batch: &RecordBatch) -> Result<Vec<Vec<u8>>, WriteError> {
         if batch.num_rows() as u64 > MOST_KEYS {
             return Err(WriteError::TooLarge {
@@ -157,6 +157,8 @@ impl Packer {
                 keys.push(key.to_vec());
             }
         })?;
+        keys.sort_unstable();
+        keys.dedup();
         Ok(keys)
     }
 

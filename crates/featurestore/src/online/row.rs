@@ -96,11 +96,10 @@ impl<'a> Row<'a> {
 }
 
 /// Copies of the rows that a batch asked for, so that no lock is held while they become columns.
-#[derive(Default)]
 pub(crate) struct Copied {
-    bytes: SmallVec<[u8; 512]>,
+    bytes: SmallVec<[u8; 256]>,
     texts: String,
-    rows: SmallVec<[Option<Span>; 32]>,
+    rows: SmallVec<[Option<Span>; 8]>,
     fixed: usize,
     /// Whether any of them has an end of its own.
     ends: bool,
@@ -114,8 +113,15 @@ struct Span {
 }
 
 impl Copied {
-    pub(crate) fn new(fixed: usize) -> Self {
-        Self { fixed, ..Self::default() }
+    /// Room for `rows` rows, of which the fixed part has `fixed` bytes.
+    pub(crate) fn new(fixed: usize, rows: usize) -> Self {
+        Self {
+            bytes: SmallVec::with_capacity(fixed * rows),
+            texts: String::new(),
+            rows: SmallVec::with_capacity(rows),
+            fixed,
+            ends: false,
+        }
     }
 
     pub(crate) fn missing(&mut self) {

@@ -44,8 +44,9 @@ impl<R: Send + 'static> Worker<R> {
         let mut run = make(&queue);
         let own = Arc::clone(&queue);
         let thread = Builder::new().name(name.to_owned()).spawn(move || {
+            let own = Ending(own);
             let mut again = None;
-            while let Some(waiting) = own.take(again) {
+            while let Some(waiting) = own.0.take(again) {
                 // The room of a request is free when it has been run, not when it has been taken.
                 let (requests, _permits): (Vec<R>, Vec<_>) = waiting.into_iter().unzip();
                 again = run(requests);
@@ -54,14 +55,28 @@ impl<R: Send + 'static> Worker<R> {
         Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), thread: Some(thread) })
     }
 
-    /// Hands over a request of about so many bytes, once there is room.
+    /// Hands over a request of about so many bytes, once there is room. One that nobody will run is dropped.
     pub(crate) async fn send(&self, bytes: usize, request: R) {
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         // The semaphore is never closed.
         if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib).await {
-            self.queue.lock().waiting.push((request, permit));
-            self.queue.changed.notify_one();
+            let mut state = self.queue.lock();
+            if !state.closed {
+                state.waiting.push((request, permit));
+                self.queue.changed.notify_one();
+            }
         }
+    }
+}
+
+/// Drops what waits for a thread that has ended, so that nobody waits for it any more.
+struct Ending<R>(Arc<Queue<R>>);
+
+impl<R> Drop for Ending<R> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.closed = true;
+        state.waiting.clear();
     }
 }
 
@@ -70,7 +85,7 @@ impl<R> Drop for Worker<R> {
         self.queue.lock().closed = true;
         self.queue.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // A thread that has panicked has dropped its requests, which told their callers.
+            // One that has panicked has dropped its requests, which told their callers.
             let _ = thread.join();
         }
     }
@@ -107,5 +122,47 @@ impl<R> Queue<R> {
 
     fn lock(&self) -> MutexGuard<'_, State<R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn what_was_sent_is_run_before_the_thread_ends() {
+        let (sender, mut answer) = oneshot::channel();
+        let worker = Worker::start("test", |_| {
+            |requests: Vec<oneshot::Sender<u8>>| {
+                requests.into_iter().for_each(|request| request.send(7).unwrap());
+                None
+            }
+        });
+        let worker = worker.unwrap();
+        block_on(worker.send(usize::MAX, sender));
+        drop(worker);
+        assert_eq!(answer.try_recv(), Ok(7));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_has_panicked() {
+        let worker = Worker::start("test", |_| {
+            |requests: Vec<oneshot::Sender<u8>>| -> Option<Instant> {
+                assert!(requests.is_empty(), "planted");
+                None
+            }
+        });
+        let worker = worker.unwrap();
+        for _ in 0..3 {
+            let (sender, answer) = oneshot::channel();
+            block_on(worker.send(1, sender));
+            assert!(block_on(answer).is_err());
+        }
     }
 }

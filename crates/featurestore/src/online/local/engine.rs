@@ -99,10 +99,10 @@ impl Engine {
             }
         }
         self.commit(&mut group);
-        self.kept.as_mut().and_then(|kept| {
-            kept.grow(&self.shards, &self.writer);
-            kept.log.due()
-        })
+        let kept = self.kept.as_mut()?;
+        kept.grow(&self.shards, &self.writer);
+        // What has failed is not tried again, so it is never due.
+        if kept.failed.is_some() { None } else { kept.log.due() }
     }
 
     fn write(&mut self, incoming: Box<Incoming>, reply: Reply<Written>, group: &mut Group) {

@@ -277,7 +277,7 @@ impl LocalTable {
         at: Option<i64>,
     ) -> Result<Found, LookupError> {
         let columns: SmallVec<[&ArrayRef; 2]> = selection.key_columns(batch)?;
-        let mut copied = Copied::new(self.shards.fixed());
+        let mut copied = Copied::new(self.shards.fixed(), batch.num_rows());
         encode(&columns, &self.packer.kinds, |_, given| match given {
             Given::Key(key) => self.shards.copy(key, &mut copied),
             Given::Null | Given::Never => copied.missing(),

@@ -39,15 +39,15 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process, or another store of this one, has the folder.
-    #[error("{} is in use; a store's folder has one writer", path.display())]
+    #[error("{} is in use: a store's files have one writer", path.display())]
     InUse {
         /// The folder.
         path: PathBuf,
     },
     /// The files hold another set, or another version of it.
     #[error(
-        "{} was written for another definition of the set: {difference}; purge it by deleting its folder, or open it with the \
-         definition that it was written for",
+        "{} was written for another definition of the set: {difference}; delete it, or open it with the definition \
+         that it was written for",
         path.display()
     )]
     Definition {

@@ -371,6 +371,7 @@ fn what_is_written_at_leisure_is_made_safe_soon_and_a_failure_is_told_to_the_nex
     assert_eq!(write(&table, row("a", 2, 2)), "Taken");
     get(table.mark("s", 0)).unwrap();
     assert!(write(&table, row("a", 3, 3)).contains("the device is gone"));
+    assert!(get(table.problem()).unwrap().is_some_and(|problem| problem.ends_with("the device is gone")));
     assert_eq!(read(&table, &["a"]), [Some(2)]);
 }
 

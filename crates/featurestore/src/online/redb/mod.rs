@@ -138,7 +138,7 @@ impl RedbTable {
             .map_err(redb::Error::from)
             .and_then(|read| read.open_table(ROWS).map_err(redb::Error::from));
         let rows = rows.map_err(unavailable)?;
-        let mut copied = Copied::new(self.packer.fixed());
+        let mut copied = Copied::new(self.packer.fixed(), batch.num_rows());
         let mut failed = None;
         encode(&columns, &self.packer.kinds, |_, given| {
             let Given::Key(key) = given else { return copied.missing() };

@@ -344,7 +344,7 @@ impl RedisTable {
         let found: Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>> =
             Box::pin(async move {
                 let rows = self.in_time(self.rows(&keys)).await.map_err(unavailable)?;
-                let mut copied = Copied::new(self.packer.fixed());
+                let mut copied = Copied::new(self.packer.fixed(), rows.len());
                 for row in &rows {
                     match row {
                         None => copied.missing(),

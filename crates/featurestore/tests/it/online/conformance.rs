@@ -235,7 +235,7 @@ fn a_lookup_that_gives_no_time_asks_the_clock_where_rows_can_be_stale() {
 fn an_erased_key_is_as_if_it_had_never_been() {
     on_each(&counts(), None, |store| {
         store.write(count(&[(1, 1, 100), (2, 2, 100), (3, 3, 100)]));
-        let receipt = store.get(store.table.erase(ids(&[1, 3, 9]))).unwrap();
+        let receipt = store.get(store.table.erase(ids(&[1, 3, 9, 3]))).unwrap();
         assert_eq!((receipt.removed, receipt.unknown), (2, 1));
         assert_eq!(store.read(&ids(&[1, 2, 3])), "- | 2 | -");
         assert_eq!(store.write(count(&[(1, 7, 50), (2, 8, 50)])), "taken older");

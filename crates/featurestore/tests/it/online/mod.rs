@@ -4,7 +4,9 @@ mod conformance;
 mod killed;
 mod model;
 mod readers;
+#[cfg(feature = "redb")]
 mod redb;
+#[cfg(feature = "redis")]
 mod redis;
 
 use std::{any::Any, fmt::Write as _, sync::Arc, time::Duration};
@@ -38,8 +40,11 @@ struct Subject {
 const BACKENDS: &[Backend] = &[
     Backend { name: "memory", make: |set, ttl| Some(memory(set, ttl)) },
     Backend { name: "folder", make: folder },
+    #[cfg(feature = "redb")]
     Backend { name: "redb", make: redb::subject },
+    #[cfg(feature = "redis")]
     Backend { name: "redis", make: redis::single },
+    #[cfg(feature = "redis")]
     Backend { name: "redis cluster", make: redis::cluster },
 ];
 
