@@ -1,6 +1,6 @@
 //! The join against DuckDB and pandas, where Python has both: `pip install duckdb pandas pyarrow`.
 //!
-//! `MILLSTREAM_ORACLE_PYTHON` names the Python to ask; without it, `python3`. Where that has not both, the test says so and passes.
+//! `MILLSTREAM_PYTHON` names the Python to ask; without it, `python3`. Where that has not both, the test says so and passes.
 
 use std::{env, fs::File, path::Path, process::Command};
 
@@ -25,7 +25,7 @@ const CASES: usize = 40;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/offline/oracle.py");
 
 fn python() -> Option<String> {
-    let python = env::var("MILLSTREAM_ORACLE_PYTHON").unwrap_or_else(|_| "python3".into());
+    let python = env::var("MILLSTREAM_PYTHON").unwrap_or_else(|_| "python3".into());
     let has_both = Command::new(&python).args(["-c", "import duckdb, pandas, pyarrow"]).output();
     has_both.is_ok_and(|output| output.status.success()).then_some(python)
 }
