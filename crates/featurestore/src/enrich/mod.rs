@@ -1,6 +1,6 @@
 //! The `enrich` step: stored features beside the columns that came in.
 
-mod names;
+pub(crate) mod names;
 mod prepare;
 mod settings;
 

@@ -2,7 +2,7 @@
 
 /// One item of a list of features.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Name {
+pub(crate) enum Name {
     /// Every feature.
     All,
     /// One feature, maybe under a name of its own.
@@ -10,7 +10,7 @@ pub(super) enum Name {
 }
 
 /// Reads an item. Names that are not plain stand in double quotes, a quote inside is doubled, as in SQL.
-pub(super) fn parse(text: &str) -> Result<Name, String> {
+pub(crate) fn parse(text: &str) -> Result<Name, String> {
     let wrong = || format!("`{text}` is no feature; write `feature`, `feature AS name`, or `*` for all");
     let trimmed = text.trim();
     if trimmed == "*" {

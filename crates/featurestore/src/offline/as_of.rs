@@ -47,7 +47,7 @@ impl Default for Knowledge {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     exclusive: bool,
-    ttl: i64,
+    pub(super) ttl: i64,
     /// `None`: creation does not matter.
     pub(super) lag: Option<i64>,
 }

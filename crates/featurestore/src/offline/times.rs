@@ -66,6 +66,22 @@ impl Times {
         self.micros.get(row).copied().filter(|_| here)
     }
 
+    /// The same, `ahead` microseconds later.
+    #[must_use]
+    pub(super) fn later(self, ahead: i64) -> Self {
+        if ahead == 0 {
+            return self;
+        }
+        let micros = self.micros.iter().map(|at| at.saturating_add(ahead)).collect();
+        Self { micros, nulls: self.nulls }
+    }
+
+    /// The earliest and the latest.
+    pub(super) fn range(&self) -> Option<(i64, i64)> {
+        let times = || (0..self.len()).filter_map(|row| self.get(row));
+        Some((times().min()?, times().max()?))
+    }
+
     /// The first row without a time.
     pub(super) fn first_null(&self) -> Option<usize> {
         let nulls = self.nulls.as_ref()?;

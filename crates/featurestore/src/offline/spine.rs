@@ -1,0 +1,171 @@
+//! Spines: the rows of a training set to be, each with the keys it is about and the time from which it looks back.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt64Array},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use datafusion::{
+    common::{DataFusionError, Result},
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
+    prelude::{CsvReadOptions, DataFrame, JsonReadOptions, ParquetReadOptions, SessionContext},
+};
+use futures_util::{StreamExt, stream};
+
+use super::{HistoryError, Times, log::time, operator::external, store::read_only};
+
+/// The rows that features are added to, and the column of their times.
+#[derive(Clone, Debug)]
+pub struct Spine {
+    source: Source,
+    pub(super) time: String,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    File(PathBuf),
+    Sql(String),
+    Batches(SchemaRef, Vec<RecordBatch>),
+}
+
+impl Spine {
+    /// The rows of a file: `.parquet`, `.csv` (with a header), `.jsonl` or `.ndjson`.
+    pub fn file(path: impl Into<PathBuf>, time: impl Into<String>) -> Self {
+        Self { source: Source::File(path.into()), time: time.into() }
+    }
+
+    /// The rows of a query over the sets of the store, in its order.
+    pub fn sql(text: impl Into<String>, time: impl Into<String>) -> Self {
+        Self { source: Source::Sql(text.into()), time: time.into() }
+    }
+
+    /// Rows in memory.
+    pub fn batches(schema: SchemaRef, batches: Vec<RecordBatch>, time: impl Into<String>) -> Self {
+        Self { source: Source::Batches(schema, batches), time: time.into() }
+    }
+
+    /// The rows, in order; `session` runs on one partition.
+    pub(super) async fn open(
+        &self,
+        session: &SessionContext,
+    ) -> Result<SendableRecordBatchStream, HistoryError> {
+        let frame = match &self.source {
+            Source::Batches(schema, batches) => {
+                let rows = stream::iter(batches.clone().into_iter().map(Ok));
+                return Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows)));
+            }
+            Source::Sql(text) => session.sql_with_options(text, read_only()).await?,
+            Source::File(path) => file(session, path).await?,
+        };
+        Ok(frame.execute_stream().await?)
+    }
+}
+
+/// Rows of a CSV or JSON Lines file that are looked at to tell the types of its columns.
+const INFERRED: usize = 100_000;
+
+async fn file(session: &SessionContext, path: &Path) -> Result<DataFrame, HistoryError> {
+    let open = |source| HistoryError::File { path: path.display().to_string(), source };
+    let full = path.canonicalize().map_err(open)?;
+    let unreadable = || HistoryError::Format {
+        path: path.display().to_string(),
+        known: ".parquet, .csv, .jsonl, .ndjson",
+    };
+    // The reader takes these for patterns.
+    let text = full.to_str().filter(|text| !text.contains(['*', '?', '['])).ok_or_else(unreadable)?;
+    let ending = full.extension().and_then(|ending| ending.to_str()).ok_or_else(unreadable)?;
+    let dotted = format!(".{ending}");
+    Ok(match ending.to_ascii_lowercase().as_str() {
+        "parquet" => {
+            session
+                .read_parquet(
+                    text,
+                    ParquetReadOptions { file_extension: &dotted, ..ParquetReadOptions::default() },
+                )
+                .await?
+        }
+        "csv" => {
+            let options = CsvReadOptions::new().file_extension(&dotted).schema_infer_max_records(INFERRED);
+            session.read_csv(text, options).await?
+        }
+        "jsonl" | "ndjson" => {
+            let options =
+                JsonReadOptions::default().file_extension(&dotted).schema_infer_max_records(INFERRED);
+            session.read_json(text, options).await?
+        }
+        _ => return Err(unreadable()),
+    })
+}
+
+/// Which two columns are put behind those of a spine: the numbers of its rows, and their times in microseconds.
+pub(super) fn numbered_schema(spine: &Schema) -> SchemaRef {
+    let mut fields = spine.fields().to_vec();
+    fields.push(Arc::new(Field::new("\u{1}row", DataType::UInt64, false)));
+    fields.push(Arc::new(Field::new("\u{1}at", time(), true)));
+    Arc::new(Schema::new_with_metadata(fields, spine.metadata().clone()))
+}
+
+/// Spine rows with number and time.
+pub(super) fn numbered(spine: SendableRecordBatchStream, time: usize) -> SendableRecordBatchStream {
+    let schema = numbered_schema(&spine.schema());
+    let name = spine.schema().field(time).name().clone();
+    let (mut next, numbered) = (0_u64, Arc::clone(&schema));
+    let number = move |batch: Result<RecordBatch>| {
+        let batch = batch?;
+        let times =
+            Times::of(batch.column(time)).map_err(|error| external(BadTime { name: name.clone(), error }))?;
+        let rows = next..next + batch.num_rows() as u64;
+        next = rows.end;
+        let at: TimestampMicrosecondArray = (0..times.len()).map(|row| times.get(row)).collect();
+        let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+        columns.push(Arc::new(UInt64Array::from_iter_values(rows)));
+        columns.push(Arc::new(at.with_timezone("UTC")));
+        Ok(RecordBatch::try_new(Arc::clone(&numbered), columns)?)
+    };
+    Box::pin(RecordBatchStreamAdapter::new(schema, spine.map(number)))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("column `{name}` of the spine: {error}")]
+struct BadTime {
+    name: String,
+    error: super::JoinError,
+}
+
+/// A stream as the one partition of a plan; it runs once.
+pub(super) struct Once {
+    schema: SchemaRef,
+    stream: Mutex<Option<SendableRecordBatchStream>>,
+}
+
+impl Once {
+    pub(super) fn new(stream: SendableRecordBatchStream) -> Self {
+        Self { schema: stream.schema(), stream: Mutex::new(Some(stream)) }
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Once {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+        stream.unwrap_or_else(|| {
+            let spent = stream::iter([Err(DataFusionError::Internal("a spine was read twice".into()))]);
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), spent))
+        })
+    }
+}

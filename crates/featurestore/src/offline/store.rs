@@ -1,0 +1,172 @@
+//! Sets and vectors of all times, and SQL over them.
+
+use std::{num::NonZero, sync::Arc};
+
+use arrow::datatypes::{Field, Schema};
+use datafusion::{
+    common::TableReference,
+    execution::{
+        SendableRecordBatchStream,
+        memory_pool::GreedyMemoryPool,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+    prelude::{SQLOptions, SessionConfig, SessionContext},
+};
+use indexmap::IndexMap;
+
+use super::{
+    HistoryError, OfflineSet, Vector,
+    resolve::{Resolved, resolve},
+};
+
+/// Bounds on what training sets and queries may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfflineLimits {
+    /// Bytes of memory for all that runs at a time; what needs more ends with an error or goes to temporary files. 4 GiB by default.
+    pub memory: usize,
+    /// Into how many parts, by key, work is split: what one part holds is joined by one thread. As many as there are cores by
+    /// default, and at most 64.
+    pub partitions: NonZero<usize>,
+}
+
+impl Default for OfflineLimits {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+        Self { memory: 4 << 30, partitions: cores.min(NonZero::new(64).unwrap_or(cores)) }
+    }
+}
+
+/// Feature sets of all times, and the vectors over them.
+#[derive(Debug)]
+pub struct OfflineStore {
+    pub(super) sets: IndexMap<String, OfflineSet>,
+    vectors: IndexMap<String, Vector>,
+    pub(super) partitions: usize,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl OfflineStore {
+    /// A store without sets.
+    ///
+    /// # Errors
+    /// When DataFusion's runtime cannot be set up.
+    pub fn new(limits: &OfflineLimits) -> Result<Self, HistoryError> {
+        let pool = Arc::new(GreedyMemoryPool::new(limits.memory));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+        Ok(Self {
+            sets: IndexMap::new(),
+            vectors: IndexMap::new(),
+            partitions: limits.partitions.get(),
+            runtime,
+        })
+    }
+
+    /// Adds a set under its own name; one of the same name is replaced and answered.
+    pub fn insert(&mut self, set: OfflineSet) -> Option<OfflineSet> {
+        self.sets.insert(set.name.clone(), set)
+    }
+
+    /// Adds a vector, which queries see as a table: the newest row of each set for every key that the first set has ever had.
+    /// The policies of the vector and the lifetimes of rows do not matter there.
+    ///
+    /// # Errors
+    /// With every mistake in the vector, or when a set has its name.
+    pub fn insert_vector(&mut self, vector: Vector) -> Result<(), HistoryError> {
+        if self.sets.contains_key(&vector.name) {
+            let problems = vec![format!("a feature set is named `{}` already", vector.name)];
+            return Err(HistoryError::Vector { problems });
+        }
+        latest(&vector, &self.sets).map_err(|problems| HistoryError::Vector { problems })?;
+        self.vectors.insert(vector.name.clone(), vector);
+        Ok(())
+    }
+
+    /// Runs a query that reads: `SELECT`, `EXPLAIN`. Every set is a table of all its rows, every vector one of the newest.
+    ///
+    /// # Errors
+    /// When the text is no query, or would change anything; the stream ends with an error when the query fails later.
+    pub async fn query(&self, text: &str) -> Result<SendableRecordBatchStream, HistoryError> {
+        let session = self.session(self.partitions)?;
+        for vector in self.vectors.values() {
+            let text = latest(vector, &self.sets).map_err(|problems| HistoryError::Vector { problems })?;
+            let view = session.sql_with_options(&text, read_only()).await?.into_view();
+            session.register_table(TableReference::bare(vector.name.clone()), view)?;
+        }
+        Ok(session.sql_with_options(text, read_only()).await?.execute_stream().await?)
+    }
+
+    /// A session that knows every set.
+    pub(super) fn session(&self, partitions: usize) -> Result<SessionContext, HistoryError> {
+        let mut config =
+            SessionConfig::new().with_target_partitions(partitions).with_information_schema(true);
+        // Text stays what it is in files and logs.
+        config.options_mut().execution.parquet.schema_force_view_types = false;
+        config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+        let session = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        for set in self.sets.values() {
+            session.register_table(TableReference::bare(set.name.clone()), Arc::clone(&set.rows))?;
+        }
+        Ok(session)
+    }
+}
+
+/// What SQL of users may do: read.
+pub(super) fn read_only() -> SQLOptions {
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
+}
+
+/// A vector's newest rows as a query.
+fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String, Vec<String>> {
+    let first = vector.features.iter().flatten().next();
+    let Some(base) = first.and_then(|reference| sets.get(&reference.set)) else {
+        // Resolving says what is wrong.
+        return Err(resolve(vector, sets, &Schema::empty())
+            .err()
+            .unwrap_or_else(|| vec!["no features".into()]));
+    };
+    let by = vector.by.get(&base.name).filter(|by| by.len() == base.keys.len());
+    let columns = |at: usize| by.map_or(&base.keys[at].name, |by| &by[at]);
+    let fields =
+        base.keys.iter().enumerate().map(|(at, key)| Field::new(columns(at), key.data_type.clone(), true));
+    let spine = Schema::new(fields.collect::<Vec<_>>());
+    let Resolved { lookups, columns: wanted } = resolve(vector, sets, &spine)?;
+
+    let mut places: IndexMap<String, String> = IndexMap::new();
+    let mut keys = Vec::new();
+    for (at, key) in base.keys.iter().enumerate() {
+        keys.push(format!("{} AS {}", quoted(&key.name), quoted(columns(at))));
+        places.insert(columns(at).clone(), format!("base.{}", quoted(columns(at))));
+    }
+    let mut text = format!(" FROM (SELECT DISTINCT {} FROM {}) AS base", keys.join(", "), quoted(&base.name));
+    for (number, lookup) in lookups.iter().enumerate() {
+        let alias = format!("s{number}");
+        let matches = lookup.set.keys.iter().zip(&lookup.by).map(|(key, by)| {
+            format!("{alias}.{} = {}", quoted(&key.name), places.get(by).map_or("NULL", String::as_str))
+        });
+        let matches = matches.collect::<Vec<_>>().join(" AND ");
+        text += &format!(" LEFT JOIN ({}) AS {alias} ON {matches}", newest(lookup.set));
+        for feature in &lookup.features {
+            let name = quoted(&lookup.set.features[feature.feature].name);
+            places.insert(feature.column.clone(), format!("{alias}.{name}"));
+        }
+    }
+    let columns = spine.fields().iter().map(|field| field.name()).chain(&wanted);
+    let columns = columns.filter_map(|name| Some(format!("{} AS {}", places.get(name)?, quoted(name))));
+    Ok(format!("SELECT {}{text}", columns.collect::<Vec<_>>().join(", ")))
+}
+
+/// The newest row of each key of a set.
+fn newest(set: &OfflineSet) -> String {
+    let keys = set.keys.iter().map(|key| quoted(&key.name)).collect::<Vec<_>>().join(", ");
+    let version = [&set.event, &set.created, &set.sequence].into_iter().flatten();
+    let version: Vec<_> = version.map(|name| format!("{} DESC NULLS LAST", quoted(name))).collect();
+    let order = if version.is_empty() { String::new() } else { format!(" ORDER BY {}", version.join(", ")) };
+    format!(
+        "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {keys}{order}) AS _rank FROM {}) WHERE _rank = 1",
+        quoted(&set.name)
+    )
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
