@@ -31,7 +31,6 @@ mod index;
 mod key;
 mod layout;
 pub mod load;
-#[cfg(feature = "offline")]
 pub mod offline;
 mod set;
 mod spec;

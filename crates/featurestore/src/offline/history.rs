@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, RecordBatch},
+    array::RecordBatch,
     compute::SortOptions,
     datatypes::{DataType, Schema, SchemaRef, TimeUnit},
 };

@@ -2,30 +2,47 @@
 //!
 //! A [`Log`] keeps the rows of a set for ever. An [`OfflineStore`] of [`OfflineSet`]s adds the features of a [`Vector`] to a
 //! [`Spine`], each as it was known at the row's time ([`OfflineStore::history`]), and answers SQL ([`OfflineStore::query`]).
-//! What "as it was known" means stands at [`AsOf`]; the join by itself, over Arrow arrays, is [`PointInTime`].
+//! What "as it was known" means stands at [`AsOf`]; the join by itself, over Arrow arrays, is [`PointInTime`], and all there is without the feature
+//! `offline`.
 
 mod as_of;
+#[cfg(feature = "offline")]
 mod history;
 mod join;
+#[cfg(feature = "offline")]
 mod log;
+#[cfg(feature = "offline")]
 mod operator;
+#[cfg(feature = "offline")]
 mod output;
+#[cfg(feature = "offline")]
 mod resolve;
+#[cfg(feature = "offline")]
 mod set;
+#[cfg(feature = "offline")]
 mod spine;
+#[cfg(feature = "offline")]
 mod store;
 mod times;
+#[cfg(feature = "offline")]
 mod vector;
 
 pub use as_of::{AsOf, Knowledge};
+#[cfg(feature = "offline")]
 pub use history::HistoryError;
 pub use join::{JoinError, LogBatch, LogRows, Method, PointInTime, merge};
+#[cfg(feature = "offline")]
 pub use log::{
     Appended, CREATED, Compacted, EVENT, Erased, Log, LogError, LogSchema, LogTable, SEQUENCE, VALID_TO,
 };
+#[cfg(feature = "offline")]
 pub use output::TrainingSet;
+#[cfg(feature = "offline")]
 pub use set::OfflineSet;
+#[cfg(feature = "offline")]
 pub use spine::Spine;
+#[cfg(feature = "offline")]
 pub use store::{OfflineLimits, OfflineStore};
 pub use times::Times;
+#[cfg(feature = "offline")]
 pub use vector::Vector;

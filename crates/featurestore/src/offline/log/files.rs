@@ -9,9 +9,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 use parquet::{
-    arrow::{
-        ArrowWriter, ParquetRecordBatchStreamBuilder, ProjectionMask, async_reader::ParquetObjectReader,
-    },
+    arrow::{ArrowWriter, ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
     basic::{Compression, ZstdLevel},
     file::properties::WriterProperties,
 };
@@ -102,18 +100,17 @@ impl Files {
         columns: Option<&[String]>,
     ) -> Result<Vec<RecordBatch>, LogError> {
         let path = self.path(&entry.path);
-        let broken = |error: parquet::errors::ParquetError| LogError::Malformed {
-            path: path.to_string(),
-            problem: error.to_string(),
-        };
-        let reader =
-            ParquetObjectReader::new(Arc::clone(&self.store), path.clone()).with_file_size(entry.bytes);
-        let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(broken)?;
+        let broken = |problem: String| LogError::Malformed { path: path.to_string(), problem };
+        let bytes = async { self.store.get(&path).await?.bytes().await };
+        let bytes = bytes.await.map_err(|error| self.failed(&path, error))?;
+        let mut builder =
+            ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| broken(error.to_string()))?;
         if let Some(columns) = columns {
             let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().map(String::as_str));
             builder = builder.with_projection(mask);
         }
-        builder.build().map_err(broken)?.try_collect().await.map_err(broken)
+        let reader = builder.build().map_err(|error| broken(error.to_string()))?;
+        reader.map(|batch| batch.map_err(|error| broken(error.to_string()))).collect()
     }
 
     /// All rows of a file.
