@@ -12,6 +12,7 @@ mod expressions;
 mod fan_out;
 mod hand;
 mod one_row;
+mod point_in_time;
 mod skew;
 mod step_overhead;
 
@@ -35,6 +36,7 @@ fn all(c: &mut Criterion) {
     fan_out::bench(c);
     expressions::bench(c);
     one_row::bench(c);
+    point_in_time::bench(c);
     skew::bench(c);
 }
 

@@ -17,8 +17,9 @@ use datafusion::{
     },
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties, Partitioning, coalesce_partitions::CoalescePartitionsExec,
-        repartition::RepartitionExec, sorts::sort_preserving_merge::SortPreservingMergeExec,
-        stream::RecordBatchStreamAdapter, streaming::StreamingTableExec,
+        empty::EmptyExec, repartition::RepartitionExec,
+        sorts::sort_preserving_merge::SortPreservingMergeExec, stream::RecordBatchStreamAdapter,
+        streaming::StreamingTableExec,
     },
     prelude::SessionContext,
 };
@@ -217,9 +218,11 @@ async fn scan(
     columns.dedup();
     let filters: Vec<_> = range.and_then(|range| matters(set, planned, range)).into_iter().collect();
     let mut plan = set.rows.scan(&session.state(), Some(&columns), &filters, None).await?;
-    if plan.output_partitioning().partition_count() != 1 {
-        plan = Arc::new(CoalescePartitionsExec::new(plan));
-    }
+    plan = match plan.output_partitioning().partition_count() {
+        0 => Arc::new(EmptyExec::new(plan.schema())),
+        1 => plan,
+        _ => Arc::new(CoalescePartitionsExec::new(plan)),
+    };
     let schema = plan.schema();
     Ok((plan, schema))
 }

@@ -18,7 +18,12 @@ use datafusion::{
 };
 use futures_util::{StreamExt, stream};
 
-use super::{HistoryError, Times, log::time, operator::external, store::read_only};
+use super::{
+    HistoryError, Times,
+    log::time,
+    operator::{Fault, external},
+    store::read_only,
+};
 
 /// The rows that features are added to, and the column of their times.
 #[derive(Clone, Debug)]
@@ -118,8 +123,8 @@ pub(super) fn numbered(spine: SendableRecordBatchStream, time: usize) -> Sendabl
     let (mut next, numbered) = (0_u64, Arc::clone(&schema));
     let number = move |batch: Result<RecordBatch>| {
         let batch = batch?;
-        let times =
-            Times::of(batch.column(time)).map_err(|error| external(BadTime { name: name.clone(), error }))?;
+        let unreadable = |error| external(Fault(format!("column `{name}` of the spine: {error}")));
+        let times = Times::of(batch.column(time)).map_err(unreadable)?;
         let rows = next..next + batch.num_rows() as u64;
         next = rows.end;
         let at: TimestampMicrosecondArray = (0..times.len()).map(|row| times.get(row)).collect();
@@ -129,13 +134,6 @@ pub(super) fn numbered(spine: SendableRecordBatchStream, time: usize) -> Sendabl
         Ok(RecordBatch::try_new(Arc::clone(&numbered), columns)?)
     };
     Box::pin(RecordBatchStreamAdapter::new(schema, spine.map(number)))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("column `{name}` of the spine: {error}")]
-struct BadTime {
-    name: String,
-    error: super::JoinError,
 }
 
 /// A stream as the one partition of a plan; it runs once.

@@ -22,13 +22,21 @@ use super::{block, cards, causes, set_of, shown, spine, store, training};
 fn check(rows: RecordBatch, vector: Vector, asked: RecordBatch, expected: Expect) {
     block(async {
         let folder = tempdir().unwrap();
-        let set = set_of(&folder, cards(), rows).await;
-        for partitions in [1, 3] {
-            let answer =
-                training(&store(partitions, vec![set.clone()]), &vector, &spine(asked.clone())).await;
-            expected.assert_eq(&answer.map_or_else(|error| causes(&error), |rows| shown(&rows)));
-        }
+        let sets = vec![set_of(&folder, cards(), rows).await];
+        expected.assert_eq(&answer(sets, &vector, asked).await);
     });
+}
+
+/// The training set as text, the same in however many parts it is made.
+async fn answer(sets: Vec<OfflineSet>, vector: &Vector, asked: RecordBatch) -> String {
+    let mut answers = Vec::new();
+    for partitions in [1, 2, 5] {
+        let answer = training(&store(partitions, sets.clone()), vector, &spine(asked.clone())).await;
+        answers.push(answer.map_or_else(|error| error.to_string(), |rows| shown(&rows)));
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0], answers[2]);
+    answers.swap_remove(0)
 }
 
 fn history() -> RecordBatch {
@@ -52,7 +60,17 @@ fn every_row_of_the_spine_is_answered_once_in_its_order() {
             card: [Some(7_i64), Some(7), Some(7), Some(7), Some(8), None],
             at: [400_i64, 99, 260, 260, 150, 400],
         },
-        expect![[r#""#]],
+        expect![[r#"
+            +---------+------+-----+-----+------+
+            | id      | card | at  | avg | tier |
+            +---------+------+-----+-----+------+
+            | late    | 7    | 400 | 3.0 | d    |
+            | early   | 7    | 99  |     |      |
+            | same    | 7    | 260 | 2.0 | b    |
+            | same    | 7    | 260 | 2.0 | b    |
+            | other   | 8    | 150 |     | c    |
+            | unknown |      | 400 |     |      |
+            +---------+------+-----+-----+------+"#]],
     );
 }
 
@@ -62,7 +80,15 @@ fn a_row_that_was_not_known_yet_does_not_count() {
         history(),
         Vector::new("v").features(["cards.tier"]),
         rows! { card: [7_i64, 7, 7, 7], at: [249_i64, 250, 300, 301] },
-        expect![[r#""#]],
+        expect![[r#"
+            +------+-----+------+
+            | card | at  | tier |
+            +------+-----+------+
+            | 7    | 249 | a    |
+            | 7    | 250 | b    |
+            | 7    | 300 | b    |
+            | 7    | 301 | d    |
+            +------+-----+------+"#]],
     );
 }
 
@@ -76,7 +102,14 @@ fn gaps_are_filled_as_the_policies_say() {
             .nulls_of("usual", Policy::Default(0.5.into()))
             .missing_of("tier", Policy::Default("none".into())),
         rows! { card: [7_i64, 8, 9], at: [150_i64, 150, 150] },
-        expect![[r#""#]],
+        expect![[r#"
+            +------+-----+-------+------+-----+
+            | card | at  | usual | tier | avg |
+            +------+-----+-------+------+-----+
+            | 7    | 150 | 1.0   | a    | 1.0 |
+            | 8    | 150 | 0.5   | c    |     |
+            | 9    | 150 | -1.0  | none |     |
+            +------+-----+-------+------+-----+"#]],
     );
 }
 
@@ -87,9 +120,9 @@ fn a_value_that_must_be_there_and_is_not_ends_the_run_with_its_row() {
         history(),
         Vector::new("v").features(["cards.tier"]).missing(Policy::Fail),
         asked(),
-        expect![[r#""#]],
+        expect!["spine row 2: no row for card=9 in feature set `cards`"],
     );
-    check(history(), Vector::new("v").features(["cards.avg"]).nulls(Policy::Fail), asked(), expect![[r#""#]]);
+    check(history(), Vector::new("v").features(["cards.avg"]).nulls(Policy::Fail), asked(), expect!["spine row 1: feature `avg` is null for card=8 in feature set `cards`"]);
 }
 
 #[test]
@@ -98,7 +131,13 @@ fn a_value_older_than_the_vector_allows_is_missing() {
         history(),
         Vector::new("v").features(["cards.tier"]).max_staleness(Duration::from_micros(20)),
         rows! { card: [7_i64, 7], at: [120_i64, 121] },
-        expect![[r#""#]],
+        expect![[r#"
+            +------+-----+------+
+            | card | at  | tier |
+            +------+-----+------+
+            | 7    | 120 | a    |
+            | 7    | 121 |      |
+            +------+-----+------+"#]],
     );
 }
 
@@ -112,32 +151,32 @@ fn mistakes_are_named_all_at_once() {
             .nulls_of("usual", Policy::Null)
             .missing_of("id", Policy::Default("many".into())),
         rows! { id: [1_i64], card: [7_i64], at: [1_i64] },
-        expect![[r#""#]],
+        expect![[r#"feature set `cards` has no feature `tire`; did you mean `tier`?; no feature set `crads`; did you mean `cards`?; `avg` is no feature; write `set.feature`, `set.feature AS name`, or `set.*` for all; default "many" for feature `avg` is no Float64; a column `id` is there already; name the feature otherwise: `cards.avg AS cards_avg`; a policy names no column `usual`; there is `id`; key `card` of feature set `cards`: the spine has no column `crad`; did you mean `card`?"#]],
     );
     check(
         history(),
         Vector::new("v").features(["cards.avg"]).by("cards", ["card", "id"]).missing(Policy::Mean),
         rows! { id: [1_i64], card: [7.5], at: [1_i64] },
-        expect![[r#""#]],
+        expect!["feature `avg` has no mean: no statistics tell it; `by` names 2 columns for the keys of feature set `cards`: `card`"],
     );
     check(
         history(),
         Vector::new("v").features(["cards.avg"]),
         rows! { card: ["seven"], at: [1_i64] },
-        expect![[r#""#]],
+        expect!["key `card` of feature set `cards` is Int64, but column `card` is Utf8"],
     );
-    check(history(), Vector::new("v"), rows! { card: [7_i64], at: [1_i64] }, expect![[r#""#]]);
+    check(history(), Vector::new("v"), rows! { card: [7_i64], at: [1_i64] }, expect!["no features; name some as `set.feature` or `set.*`"]);
     check(
         history(),
         Vector::new("v").features(["cards.avg"]),
         rows! { card: [7_i64], time: [1_i64] },
-        expect![[r#""#]],
+        expect!["the times of the spine: no column `at`; there is `card`, `time`"],
     );
     check(
         history(),
         Vector::new("v").features(["cards.avg"]),
         rows! { card: [7_i64], at: ["soon"] },
-        expect![[r#""#]],
+        expect!["column `at` of the spine: Parser error: Error parsing timestamp from 'soon': timestamp must contain at least 10 characters"],
     );
 }
 
@@ -208,14 +247,38 @@ fn sets_are_reached_through_each_other_as_they_were_at_the_time() {
         for partitions in [1, 2, 5] {
             let answer =
                 training(&store(partitions, sets.clone()), &vector, &spine(asked.clone())).await.unwrap();
-            expect![[r#""#]].assert_eq(&shown(&answer));
+            expect![[r#"
+                +-----+----+-----------+-------------+
+                | id  | at | manager   | name        |
+                +-----+----+-----------+-------------+
+                | 100 | 0  | manager10 | employee100 |
+                | 200 | 99 |           | employee200 |
+                | 100 | 60 | manager20 | employee100 |
+                | 100 | 99 | manager20 | employee100 |
+                | 300 | 99 |           |             |
+                +-----+----+-----------+-------------+"#]              +-----+----+-----------+-------------+
+                | id  | at | manager   | name        |
+                +-----+----+-----------+-------------+
+                | 100 | 0  | manager10 | employee100 |
+                | 200 | 99 |           | employee200 |
+                | 100 | 60 | manager20 | employee100 |
+                | 100 | 99 | manager20 | employee100 |
+                | 300 | 99 |           |             |
+                +-----+----+-----------+-------------+"#]              +-----+----+-----------+-------------+
+                | id  | at | manager   | name        |
+                +-----+----+-----------+-------------+
+                | 100 | 0  | manager10 | employee100 |
+                | 200 | 99 |           | employee200 |
+                | 100 | 60 | manager20 | employee100 |
+                | 100 | 99 | manager20 | employee100 |
+                | 300 | 99 |           |             |
+                +-----+----+-----------+-------------+"#]].assert_eq(&shown(&answer));
         }
         let circle = Vector::new("v")
             .features(["employees.name"])
             .by("employees", ["departments.manager"])
             .by("departments", ["employees.department"]);
-        let error = training(&store(1, sets), &circle, &spine(asked)).await.unwrap_err();
-        expect![[r#""#]].assert_eq(&error.to_string());
+        expect!["feature sets `employees`, `departments` take their keys from each other"].assert_eq(&answer(sets, &circle, asked).await);
     });
 }
 
@@ -225,7 +288,13 @@ fn a_label_is_taken_from_after_the_row_and_stands_last() {
         history(),
         Vector::new("v").features(["cards.avg"]).label("cards.tier AS label", Duration::from_micros(150)),
         rows! { card: [7_i64, 7], at: [100_i64, 160] },
-        expect![[r#""#]],
+        expect![[r#"
+            +------+-----+-----+-------+
+            | card | at  | avg | label |
+            +------+-----+-----+-------+
+            | 7    | 100 | 1.0 | b     |
+            | 7    | 160 | 1.0 | d     |
+            +------+-----+-----+-------+"#]],
     );
 }
 
@@ -236,7 +305,14 @@ fn no_row_is_dropped_for_what_it_lacks() {
         history(),
         Vector::new("v").features(["cards.tier"]),
         rows! { card: [1_i64, 2, 3], at: [Some(1_i64), None, Some(999)] },
-        expect![[r#""#]],
+        expect![[r#"
+            +------+-----+------+
+            | card | at  | tier |
+            +------+-----+------+
+            | 1    | 1   |      |
+            | 2    |     |      |
+            | 3    | 999 |      |
+            +------+-----+------+"#]],
     );
 }
 
@@ -254,9 +330,23 @@ fn a_table_of_any_kind_is_a_set() {
         let vector = Vector::new("v").features(["cards.avg", "cards.tier"]);
         let asked = || spine(rows! { card: [7_i64, 8, 7], at: [15_i64, 5, 30] });
         let answer = training(&store(2, vec![timed]), &vector, &asked()).await.unwrap();
-        expect![[r#""#]].assert_eq(&shown(&answer));
+        expect![[r#"
+            +------+----+-----+------+
+            | card | at | avg | tier |
+            +------+----+-----+------+
+            | 7    | 15 | 1.0 | a    |
+            | 8    | 5  |     |      |
+            | 7    | 30 | 2.0 | b    |
+            +------+----+-----+------+"#]].assert_eq(&shown(&answer));
         let answer = training(&store(2, vec![timeless]), &vector, &asked()).await.unwrap();
-        expect![[r#""#]].assert_eq(&shown(&answer));
+        expect![[r#"
+            +------+----+-----+------+
+            | card | at | avg | tier |
+            +------+----+-----+------+
+            | 7    | 15 | 2.0 | b    |
+            | 8    | 5  | 3.0 | c    |
+            | 7    | 30 | 2.0 | b    |
+            +------+----+-----+------+"#]].assert_eq(&shown(&answer));
         let unknown = FeatureSet::builder("c").key("crad", DataType::Int64).feature("avg", DataType::Int64);
         let error = OfflineSet::of_table(&unknown.build().unwrap(), table(&rows)).unwrap_err();
         assert_eq!(error.to_string(), "feature set `c`: no column `crad`; did you mean `card`?");

@@ -5,7 +5,7 @@
 use std::{env, fs::File, path::Path, process::Command};
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch},
+    array::{AsArray, RecordBatch},
     datatypes::Int64Type,
 };
 use millstream_featurestore::offline::Knowledge;

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
-    common::{DFSchema, Result},
+    common::{DFSchema, Result, ScalarValue, Statistics, stats::Precision},
     datasource::{
         TableType,
         listing::PartitionedFile,
@@ -30,6 +30,7 @@ use super::{
     LogSchema,
     files::Files,
     manifest::{Entry, Manifest},
+    schema::EVENT,
 };
 
 /// The rows of a log as they were at one moment. Row groups whose times a filter rules out are not read.
@@ -46,6 +47,23 @@ impl LogTable {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let url = ObjectStoreUrl::parse(format!("log://n{}", NUMBER.fetch_add(1, Relaxed)));
         Self { schema, files, manifest, url: url.unwrap_or_else(|_| ObjectStoreUrl::local_filesystem()) }
+    }
+
+    /// What is known of a file without opening it, so that one whose times a filter rules out never is.
+    fn statistics(&self, entry: &Entry) -> Statistics {
+        let schema = self.schema.arrow();
+        let mut statistics = Statistics::new_unknown(schema);
+        let time =
+            |micros| Precision::Exact(ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into())));
+        statistics.num_rows = Precision::Exact(usize::try_from(entry.rows).unwrap_or(usize::MAX));
+        for (field, column) in schema.fields().iter().zip(&mut statistics.column_statistics) {
+            if field.name() == EVENT {
+                column.null_count = Precision::Exact(0);
+                column.min_value = time(entry.first);
+                column.max_value = time(entry.last);
+            }
+        }
+        statistics
     }
 
     /// What the log holds.
@@ -85,13 +103,14 @@ impl TableProvider for LogTable {
         }
         // One group, earliest day first: whoever reads one partition reads the days in order.
         let file = |entry: &Entry| {
-            PartitionedFile::new_from_meta(ObjectMeta {
+            let meta = ObjectMeta {
                 location: self.files.path(&entry.path),
                 last_modified: chrono::DateTime::default(),
                 size: entry.bytes,
                 e_tag: None,
                 version: None,
-            })
+            };
+            PartitionedFile::new_from_meta(meta).with_statistics(Arc::new(self.statistics(entry)))
         };
         let group: FileGroup = self.manifest.files.iter().map(file).collect();
         let mut config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source)).with_limit(limit);
