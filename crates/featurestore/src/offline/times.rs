@@ -67,6 +67,7 @@ impl Times {
     }
 
     /// The same, `ahead` microseconds later.
+    #[cfg(feature = "offline")]
     #[must_use]
     pub(super) fn later(self, ahead: i64) -> Self {
         if ahead == 0 {
@@ -77,6 +78,7 @@ impl Times {
     }
 
     /// The earliest and the latest.
+    #[cfg(feature = "offline")]
     pub(super) fn range(&self) -> Option<(i64, i64)> {
         let times = || (0..self.len()).filter_map(|row| self.get(row));
         Some((times().min()?, times().max()?))

@@ -122,7 +122,12 @@ fn a_value_that_must_be_there_and_is_not_ends_the_run_with_its_row() {
         asked(),
         expect!["spine row 2: no row for card=9 in feature set `cards`"],
     );
-    check(history(), Vector::new("v").features(["cards.avg"]).nulls(Policy::Fail), asked(), expect!["spine row 1: feature `avg` is null for card=8 in feature set `cards`"]);
+    check(
+        history(),
+        Vector::new("v").features(["cards.avg"]).nulls(Policy::Fail),
+        asked(),
+        expect!["spine row 1: feature `avg` is null for card=8 in feature set `cards`"],
+    );
 }
 
 #[test]
@@ -151,13 +156,17 @@ fn mistakes_are_named_all_at_once() {
             .nulls_of("usual", Policy::Null)
             .missing_of("id", Policy::Default("many".into())),
         rows! { id: [1_i64], card: [7_i64], at: [1_i64] },
-        expect![[r#"feature set `cards` has no feature `tire`; did you mean `tier`?; no feature set `crads`; did you mean `cards`?; `avg` is no feature; write `set.feature`, `set.feature AS name`, or `set.*` for all; default "many" for feature `avg` is no Float64; a column `id` is there already; name the feature otherwise: `cards.avg AS cards_avg`; a policy names no column `usual`; there is `id`; key `card` of feature set `cards`: the spine has no column `crad`; did you mean `card`?"#]],
+        expect![[
+            r#"feature set `cards` has no feature `tire`; did you mean `tier`?; no feature set `crads`; did you mean `cards`?; `avg` is no feature; write `set.feature`, `set.feature AS name`, or `set.*` for all; default "many" for feature `avg` is no Float64; a column `id` is there already; name the feature otherwise: `cards.avg AS cards_avg`; a policy names no column `usual`; there is `id`; key `card` of feature set `cards`: the spine has no column `crad`; did you mean `card`?"#
+        ]],
     );
     check(
         history(),
         Vector::new("v").features(["cards.avg"]).by("cards", ["card", "id"]).missing(Policy::Mean),
         rows! { id: [1_i64], card: [7.5], at: [1_i64] },
-        expect!["feature `avg` has no mean: no statistics tell it; `by` names 2 columns for the keys of feature set `cards`: `card`"],
+        expect![
+            "feature `avg` has no mean: no statistics tell it; `by` names 2 columns for the keys of feature set `cards`: `card`"
+        ],
     );
     check(
         history(),
@@ -165,7 +174,12 @@ fn mistakes_are_named_all_at_once() {
         rows! { card: ["seven"], at: [1_i64] },
         expect!["key `card` of feature set `cards` is Int64, but column `card` is Utf8"],
     );
-    check(history(), Vector::new("v"), rows! { card: [7_i64], at: [1_i64] }, expect!["no features; name some as `set.feature` or `set.*`"]);
+    check(
+        history(),
+        Vector::new("v"),
+        rows! { card: [7_i64], at: [1_i64] },
+        expect!["no features; name some as `set.feature` or `set.*`"],
+    );
     check(
         history(),
         Vector::new("v").features(["cards.avg"]),
@@ -176,7 +190,9 @@ fn mistakes_are_named_all_at_once() {
         history(),
         Vector::new("v").features(["cards.avg"]),
         rows! { card: [7_i64], at: ["soon"] },
-        expect!["column `at` of the spine: Parser error: Error parsing timestamp from 'soon': timestamp must contain at least 10 characters"],
+        expect![
+            "column `at` of the spine: Parser error: Error parsing timestamp from 'soon': timestamp must contain at least 10 characters"
+        ],
     );
 }
 
@@ -244,41 +260,24 @@ fn sets_are_reached_through_each_other_as_they_were_at_the_time() {
             .by("managers", ["departments.manager"])
             .by("departments", ["employees.department"]);
         let asked = rows! { id: [100_i64, 200, 100, 100, 300], at: [0_i64, 99, 60, 99, 99] };
-        for partitions in [1, 2, 5] {
-            let answer =
-                training(&store(partitions, sets.clone()), &vector, &spine(asked.clone())).await.unwrap();
-            expect![[r#"
-                +-----+----+-----------+-------------+
-                | id  | at | manager   | name        |
-                +-----+----+-----------+-------------+
-                | 100 | 0  | manager10 | employee100 |
-                | 200 | 99 |           | employee200 |
-                | 100 | 60 | manager20 | employee100 |
-                | 100 | 99 | manager20 | employee100 |
-                | 300 | 99 |           |             |
-                +-----+----+-----------+-------------+"#]              +-----+----+-----------+-------------+
-                | id  | at | manager   | name        |
-                +-----+----+-----------+-------------+
-                | 100 | 0  | manager10 | employee100 |
-                | 200 | 99 |           | employee200 |
-                | 100 | 60 | manager20 | employee100 |
-                | 100 | 99 | manager20 | employee100 |
-                | 300 | 99 |           |             |
-                +-----+----+-----------+-------------+"#]              +-----+----+-----------+-------------+
-                | id  | at | manager   | name        |
-                +-----+----+-----------+-------------+
-                | 100 | 0  | manager10 | employee100 |
-                | 200 | 99 |           | employee200 |
-                | 100 | 60 | manager20 | employee100 |
-                | 100 | 99 | manager20 | employee100 |
-                | 300 | 99 |           |             |
-                +-----+----+-----------+-------------+"#]].assert_eq(&shown(&answer));
-        }
+        let shown = answer(sets.clone(), &vector, asked.clone()).await;
+        expect![[r#"
+            +-----+----+-----------+-------------+
+            | id  | at | manager   | name        |
+            +-----+----+-----------+-------------+
+            | 100 | 0  | manager10 | employee100 |
+            | 200 | 99 |           | employee200 |
+            | 100 | 60 | manager20 | employee100 |
+            | 100 | 99 | manager20 | employee100 |
+            | 300 | 99 |           |             |
+            +-----+----+-----------+-------------+"#]]
+        .assert_eq(&shown);
         let circle = Vector::new("v")
             .features(["employees.name"])
             .by("employees", ["departments.manager"])
             .by("departments", ["employees.department"]);
-        expect!["feature sets `employees`, `departments` take their keys from each other"].assert_eq(&answer(sets, &circle, asked).await);
+        expect!["feature sets `employees`, `departments` take their keys from each other"]
+            .assert_eq(&answer(sets, &circle, asked).await);
     });
 }
 
@@ -337,7 +336,8 @@ fn a_table_of_any_kind_is_a_set() {
             | 7    | 15 | 1.0 | a    |
             | 8    | 5  |     |      |
             | 7    | 30 | 2.0 | b    |
-            +------+----+-----+------+"#]].assert_eq(&shown(&answer));
+            +------+----+-----+------+"#]]
+        .assert_eq(&shown(&answer));
         let answer = training(&store(2, vec![timeless]), &vector, &asked()).await.unwrap();
         expect![[r#"
             +------+----+-----+------+
@@ -346,7 +346,8 @@ fn a_table_of_any_kind_is_a_set() {
             | 7    | 15 | 2.0 | b    |
             | 8    | 5  | 3.0 | c    |
             | 7    | 30 | 2.0 | b    |
-            +------+----+-----+------+"#]].assert_eq(&shown(&answer));
+            +------+----+-----+------+"#]]
+        .assert_eq(&shown(&answer));
         let unknown = FeatureSet::builder("c").key("crad", DataType::Int64).feature("avg", DataType::Int64);
         let error = OfflineSet::of_table(&unknown.build().unwrap(), table(&rows)).unwrap_err();
         assert_eq!(error.to_string(), "feature set `c`: no column `crad`; did you mean `card`?");

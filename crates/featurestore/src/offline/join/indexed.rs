@@ -2,9 +2,12 @@
 
 use arrow::array::ArrayRef;
 
-use super::{JoinError, NONE, rows::LogRows};
+use super::{
+    JoinError, NONE,
+    rows::{LogRows, number_keys},
+};
 use crate::{
-    index::{Index, Inserted},
+    index::Index,
     offline::{Times, as_of::Bounds},
 };
 
@@ -24,7 +27,8 @@ pub(super) struct Indexed {
 
 impl Indexed {
     pub(super) fn new(log: &LogRows, bounds: Bounds) -> Result<Self, JoinError> {
-        let (keys, ids, count) = number_keys(log)?;
+        let batches = log.keys.iter().map(|batch| batch.iter().collect());
+        let (keys, ids, count) = number_keys(&log.kinds, batches)?;
         let (starts, mut rows) = by_key(&ids, count);
         // Rows keep their order when they are laid out by key, so that a log in the order of versions needs no sorting.
         if !(1..log.len() as u32).all(|row| log.version(row - 1) <= log.version(row)) {
@@ -81,26 +85,6 @@ impl Indexed {
             + self.events.capacity() * 8
             + known
     }
-}
-
-/// A number for every key, the number of each row's key ([`NONE`] where a key is null), and how many there are.
-fn number_keys(log: &LogRows) -> Result<(Index, Vec<u32>, u32), JoinError> {
-    let mut keys = Index::new(log.kinds.clone());
-    let (mut ids, mut count) = (Vec::with_capacity(log.len()), 0);
-    for batch in &log.keys {
-        let columns: Vec<_> = batch.iter().collect();
-        keys.insert(&columns, count, |_, inserted| {
-            ids.push(match inserted {
-                Inserted::New(id) => {
-                    count = id + 1;
-                    id
-                }
-                Inserted::Known(id) => id,
-                Inserted::Null => NONE,
-            });
-        })?;
-    }
-    Ok((keys, ids, count))
 }
 
 /// Row numbers laid out by key, in the order they came, and where each key starts.

@@ -6,7 +6,11 @@ use arrow::{
 };
 
 use super::JoinError;
-use crate::{key::KeyKind, offline::Times};
+use crate::{
+    index::{Index, Inserted},
+    key::KeyKind,
+    offline::Times,
+};
 
 /// The rows of a log, without their features: batch after batch, in the order in which the store took them.
 ///
@@ -155,4 +159,34 @@ fn extend(
         held.resize(before + rows, none);
     }
     Ok(())
+}
+
+/// Rows given to an index at a time. It makes room for as many new keys, and most keys repeat: a table with room for every row
+/// would be far larger than one with room for every key, and every look-up slower.
+pub(super) const AT_A_TIME: usize = 8192;
+
+/// A number for every key, the number of each row's key ([`NONE`] where no row can match), and how many keys there are.
+pub(super) fn number_keys<'a>(
+    kinds: &[KeyKind],
+    batches: impl Iterator<Item = Vec<&'a ArrayRef>>,
+) -> Result<(Index, Vec<u32>, u32), JoinError> {
+    let (mut keys, mut ids, mut count) = (Index::new(kinds.into()), Vec::new(), 0);
+    for batch in batches {
+        let rows = batch.first().map_or(0, |column| column.len());
+        for start in (0..rows).step_by(AT_A_TIME) {
+            let part: Vec<_> =
+                batch.iter().map(|column| column.slice(start, AT_A_TIME.min(rows - start))).collect();
+            keys.insert(&part.iter().collect::<Vec<_>>(), count, |_, inserted| {
+                ids.push(match inserted {
+                    Inserted::New(id) => {
+                        count = id + 1;
+                        id
+                    }
+                    Inserted::Known(id) => id,
+                    Inserted::Null => NONE,
+                });
+            })?;
+        }
+    }
+    Ok((keys, ids, count))
 }
