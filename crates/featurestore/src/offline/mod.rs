@@ -2,8 +2,8 @@
 //!
 //! A [`Log`] keeps the rows of a set for ever. An [`OfflineStore`] of [`OfflineSet`]s adds the features of a [`Vector`] to a
 //! [`Spine`], each as it was known at the row's time ([`OfflineStore::history`]), and answers SQL ([`OfflineStore::query`]).
-//! What "as it was known" means stands at [`AsOf`]; the join by itself, over Arrow arrays, is [`PointInTime`], and all there is without the feature
-//! `offline`.
+//! What "as it was known" means stands at [`AsOf`]. The join by itself, over Arrow arrays, is [`PointInTime`] and [`merge`];
+//! everything else needs the feature `offline`, which brings DataFusion.
 
 mod as_of;
 #[cfg(feature = "offline")]

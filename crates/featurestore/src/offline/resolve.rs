@@ -136,9 +136,12 @@ impl<'a> Resolver<'a> {
         let same = |lookup: &Planned<'_>| lookup.set.name == set.name && lookup.ahead == ahead;
         let at = self.lookups.iter().position(same).unwrap_or_else(|| {
             let mut as_of = set.as_of;
-            // A label is not stale because it came soon after what it is of.
-            if let (Some(age), true) = (self.vector.max_staleness, ahead.is_zero()) {
-                as_of.ttl = Some(as_of.ttl.map_or(age, |ttl| ttl.min(age)));
+            match self.vector.max_staleness {
+                // Rows without a time have no age.
+                _ if set.event.is_none() => as_of.ttl = None,
+                // A label is not stale because it came soon after what it is of.
+                Some(age) if ahead.is_zero() => as_of.ttl = Some(as_of.ttl.map_or(age, |ttl| ttl.min(age))),
+                _ => {}
             }
             let (by, features, after) = (Vec::new(), Vec::new(), Vec::new());
             self.lookups.push(Planned { set, as_of, ahead, by, features, after });

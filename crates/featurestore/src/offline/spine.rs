@@ -68,7 +68,10 @@ impl Spine {
             Source::Sql(text) => session.sql_with_options(text, read_only()).await?,
             Source::File(path) => file(session, path).await?,
         };
-        Ok(frame.execute_stream().await?)
+        // One part after the other: together they would come in the order in which they are done.
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let parts = frame.execute_stream_partitioned().await?;
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(parts).flatten())))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Columns of times as microseconds since 1970 UTC.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{Array, ArrayRef, AsArray},
     buffer::{NullBuffer, ScalarBuffer},
@@ -25,7 +27,7 @@ impl Times {
     pub fn of(column: &ArrayRef) -> Result<Self, JoinError> {
         let wrong = |problem: String| JoinError::Time { problem };
         let held = match column.data_type() {
-            DataType::Timestamp(TimeUnit::Microsecond, _) => column.clone(),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => Arc::clone(column),
             integer if integer.is_integer() => cast(column, &DataType::Int64).map_err(wrong)?,
             DataType::Timestamp(_, zone) => {
                 cast(column, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone())).map_err(wrong)?

@@ -400,6 +400,22 @@ fn a_spine_is_a_file_of_any_kind_or_a_query() {
     });
 }
 
+/// The parts of a query run beside each other, and which is done first is a matter of luck.
+#[test]
+fn the_rows_of_a_query_come_in_the_same_order_each_time() {
+    block(async {
+        let folder = tempdir().unwrap();
+        let store = store(2, vec![set_of(&folder, cards(), history()).await]);
+        let query: Vec<_> =
+            (0..20).map(|row| format!("SELECT CAST({row} AS BIGINT) AS card, {row} AS at")).collect();
+        let spine = Spine::sql(query.join(" UNION ALL "), "at");
+        for _ in 0..10 {
+            let rows = training(&store, &Vector::new("v").features(["cards.tier"]), &spine).await.unwrap();
+            assert!(rows.column(0).as_primitive::<Int64Type>().values().iter().copied().eq(0..20));
+        }
+    });
+}
+
 #[test]
 fn a_training_set_is_written_whole_with_its_progress() {
     block(async {

@@ -5,7 +5,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use arrow::{
     array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray},
     compute::concat_batches,
-    datatypes::{DataType, TimestampMicrosecondType, UInt64Type},
+    datatypes::{DataType, Int64Type, TimestampMicrosecondType, UInt64Type},
 };
 use millstream_featurestore::{
     FeatureSet,
@@ -167,6 +167,8 @@ fn what_is_erased_is_gone_from_every_byte() {
     block(async {
         let (folder, log) = filled().await;
         log.compact(1_000_000).await.unwrap();
+        let part = parts(folder.path()).swap_remove(0);
+        fs::copy(&part, Path::new(&part).with_file_name("part-stray.parquet")).unwrap();
         let Erased { rows, deleted, version } = log.erase(&rows! { card: [3_i32, 99] }).await.unwrap();
         assert_eq!(rows, 6);
         assert!(!deleted.is_empty());
@@ -178,8 +180,9 @@ fn what_is_erased_is_gone_from_every_byte() {
             let file = fs::File::open(&part).unwrap();
             let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1024).unwrap();
             for batch in reader {
-                let cards = batch.unwrap().column_by_name("card").unwrap().clone();
-                assert!(!cards.as_primitive::<arrow::datatypes::Int64Type>().values().contains(&3), "{part}");
+                let batch = batch.unwrap();
+                let cards = batch.column_by_name("card").unwrap().as_primitive::<Int64Type>();
+                assert!(!cards.values().contains(&3), "{part}");
             }
         }
         let again = log.erase(&rows! { card: [3_i32] }).await.unwrap();
@@ -232,6 +235,8 @@ fn rows_that_do_not_fit_are_named_and_nothing_is_written() {
         for (rows, message) in cases {
             assert!(refused(rows).await.starts_with(message), "{message}");
         }
+        let last = log.append(u64::MAX, &rows_of(0, 2)).await.unwrap_err().to_string();
+        assert_eq!(last, format!("row 0: sequence number {} leaves no room for 2 rows", u64::MAX));
         assert_eq!(parts(folder.path()), Vec::<String>::new());
     });
 }
@@ -280,7 +285,8 @@ fn a_log_lies_in_any_object_store() {
     block(async {
         let store = Arc::new(InMemory::new());
         let schema = LogSchema::of(&cards().build().unwrap()).unwrap();
-        let log = Log::open(store.clone(), ObjectPath::from("logs/cards"), schema).await.unwrap();
+        let place = ObjectPath::from("logs/cards");
+        let log = Log::open(Arc::<InMemory>::clone(&store), place, schema).await.unwrap();
         log.append(0, &rows_of(0, 10)).await.unwrap();
         log.compact(100).await.unwrap();
         assert_eq!(content(&log).await, expected(0..10));

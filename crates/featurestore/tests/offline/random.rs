@@ -18,11 +18,13 @@ use super::{block, log, store, training};
 /// One case: rows of a log, rows of a spine, and what counts.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    /// Key, event, created, end.
-    pub(crate) log: Vec<(i64, i64, Option<i64>, Option<i64>)>,
+    pub(crate) log: Vec<Row>,
     pub(crate) spine: Vec<(Option<i64>, Option<i64>)>,
     pub(crate) as_of: AsOf,
 }
+
+/// A row of a log: key, event, created, end.
+pub(crate) type Row = (i64, i64, Option<i64>, Option<i64>);
 
 /// Times of cases are hours, so that they fall on many days.
 pub(crate) const HOUR: i64 = 3_600_000_000;
@@ -112,7 +114,7 @@ fn expected(case: &Case) -> Vec<Option<i64>> {
     let micros = |duration: Duration| duration.as_micros() as i64;
     let answer = |&(key, at): &(Option<i64>, Option<i64>)| {
         let (key, at) = (key?, at?);
-        let counts = |row: &&(usize, &(i64, i64, Option<i64>, Option<i64>))| {
+        let counts = |row: &&(usize, &Row)| {
             let (_, (of, event, created, _)) = row;
             let known = match case.as_of.knowledge {
                 Knowledge::AsKnown { lag } => created.is_none_or(|created| created + micros(lag) <= at),

@@ -134,7 +134,7 @@ impl Lows {
             let mut width = 1;
             for (level, lows) in self.0.iter().enumerate().skip(1) {
                 let wider = 1_usize << (Self::FANOUT_BITS * level as u32);
-                if at % wider != 0 || at - start < wider || lows[at / wider - 1] <= most {
+                if !at.is_multiple_of(wider) || at - start < wider || lows[at / wider - 1] <= most {
                     break;
                 }
                 width = wider;

@@ -42,7 +42,7 @@ pub struct Compacted {
 pub struct Erased {
     /// Rows that are gone.
     pub rows: u64,
-    /// Files that held such rows, and were deleted.
+    /// Files that held such rows, or that no commit lists: they are deleted.
     pub deleted: Vec<String>,
     /// The commit in which the rows are no more.
     pub version: u64,
@@ -62,9 +62,13 @@ impl Log {
         if known == all {
             return Ok(Appended { rows: 0, next: newest.next });
         }
+        let end = first.checked_add(all as u64).ok_or_else(|| LogError::Row {
+            row: 0,
+            problem: format!("sequence number {first} leaves no room for {all} rows"),
+        })?;
         let new = self.schema.rows(rows, first)?.slice(known, all - known);
         let mut manifest = Manifest::clone(&newest);
-        manifest.next = first.saturating_add(all as u64);
+        manifest.next = end;
         manifest.files.extend(self.files.write(&new).await?);
         let next = manifest.next;
         self.commit(manifest).await?;
@@ -97,14 +101,7 @@ impl Log {
             manifest.replaced.clone_from(&replaced);
             self.commit(manifest).await?;
         }
-        // What no commit lists was left by a change that did not come to its end, or was replaced before.
-        let kept = self.newest();
-        for part in self.files.parts().await? {
-            if !kept.replaced.contains(&part) && kept.files.iter().all(|entry| entry.path != part) {
-                self.files.delete(&part).await?;
-                done.deleted += 1;
-            }
-        }
+        done.deleted = self.clear().await?.len() as u64;
         Ok(done)
     }
 
@@ -117,6 +114,7 @@ impl Log {
         let erased = self.index_of(keys)?;
         let mut manifest = Manifest::clone(&self.newest());
         let mut receipt = Erased { rows: 0, deleted: Vec::new(), version: manifest.version };
+        let mut changed = !manifest.replaced.is_empty();
         for entry in std::mem::take(&mut manifest.files) {
             if !self.holds(&entry, &erased).await? {
                 manifest.files.push(entry);
@@ -125,19 +123,29 @@ impl Log {
             let rows = self.files.rows(&entry, &self.schema).await?;
             let kept = filter_record_batch(&rows, &self.kept(&rows, &erased)?)?;
             receipt.rows += (rows.num_rows() - kept.num_rows()) as u64;
-            receipt.deleted.push(entry.path);
+            changed = true;
             manifest.files.extend(self.files.write(&kept).await?);
         }
         // Files that a compaction replaced hold the same rows once more.
-        let replaced = std::mem::take(&mut manifest.replaced);
-        if !receipt.deleted.is_empty() || !replaced.is_empty() {
+        manifest.replaced.clear();
+        if changed {
             receipt.version = self.commit(manifest).await?;
         }
-        for path in receipt.deleted.iter().chain(&replaced) {
-            self.files.delete(path).await?;
-        }
-        receipt.deleted.extend(replaced);
+        receipt.deleted = self.clear().await?;
         Ok(receipt)
+    }
+
+    /// Deletes files that no commit lists: those that were replaced, and those of a change that did not come to its end.
+    async fn clear(&self) -> Result<Vec<String>, LogError> {
+        let kept = self.newest();
+        let mut parts = self.files.parts().await?;
+        parts.retain(|part| {
+            !kept.replaced.contains(part) && kept.files.iter().all(|entry| entry.path != *part)
+        });
+        for part in &parts {
+            self.files.delete(part).await?;
+        }
+        Ok(parts)
     }
 
     /// Makes a state the newest, and answers its number.
