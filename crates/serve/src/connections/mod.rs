@@ -127,7 +127,6 @@ impl Connections {
         http1
             .header_read_timeout(None)
             .max_header_size(limits.head_bytes)
-            .writev(false)
             // The read buffer of one connection.
             .max_buf_size(limits.head_bytes.max(64 << 10));
         let mut http2 = http2::Builder::new(TokioExecutor::new());
