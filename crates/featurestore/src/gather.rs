@@ -15,6 +15,7 @@ use crate::{
     FeatureSet,
     cell::{Cell, CellValue, Width, with_primitive},
     layout::{Layout, Place, TextAt, at},
+    set::Column,
     store::LookupError,
 };
 
@@ -53,6 +54,17 @@ pub struct Selection {
     /// Stands in for the row of a key that has none, so that moving cells need not ask.
     zeros: Box<[u8]>,
     stale: bool,
+    /// Of sets with windows: what is read of the rows, and what of the windows.
+    halves: Option<Box<Halves>>,
+}
+
+/// A selection of a set with windows, taken apart: own features lie in rows, and windows are put together when they are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Halves {
+    pub(crate) own: Selection,
+    pub(crate) windows: Selection,
+    /// For each pick, in order, whether it is a window.
+    is_window: Box<[bool]>,
 }
 
 /// A pick, and where its cell lies in a row and its column in the buffer of its width.
@@ -79,13 +91,21 @@ impl Selection {
         if keys.len() != wanted {
             return Err(LookupError::KeyCount { wanted, got: keys.len() });
         }
-        let layout = Layout::of(set);
+        let features = set.features();
+        if let Some(pick) = picks.iter().find(|pick| pick.feature >= features.len()) {
+            return Err(LookupError::Feature { number: pick.feature, features: features.len() });
+        }
+        let halves = set.windows().map(|_| Box::new(Halves::new(set, keys, &picks)));
+        Ok(Self { halves, ..Self::over(features, keys, picks) })
+    }
+
+    /// Reads `picks` of rows with the cells of `features`, which has all of them.
+    fn over(features: &[Column], keys: &[usize], picks: Vec<Pick>) -> Self {
+        let layout = Layout::of(features);
         let mut slots = [0; 5];
         let mut placed = Vec::with_capacity(picks.len());
         for pick in picks {
-            let Some(feature) = set.features().get(pick.feature) else {
-                return Err(LookupError::Feature { number: pick.feature, features: set.features().len() });
-            };
+            let feature = &features[pick.feature];
             let place = layout.place(pick.feature);
             // Texts have no buffer of their width; their number is never used.
             let width = WIDTHS.iter().position(|&width| width == place.width).unwrap_or_default();
@@ -105,14 +125,15 @@ impl Selection {
                 None => nulls.push((word, bit)),
             }
         }
-        Ok(Self {
+        Self {
             keys: keys.into(),
             by_width: WIDTHS.map(of),
             nulls,
             zeros: vec![0; layout.stride()].into(),
             picks: placed.into(),
             stale: false,
-        })
+            halves: None,
+        }
     }
 
     /// Gives the values of rows that may not be used at the time of the lookup too, instead of what fills gaps; their
@@ -120,7 +141,20 @@ impl Selection {
     #[must_use]
     pub fn with_stale(mut self) -> Self {
         self.stale = true;
+        if let Some(halves) = &mut self.halves {
+            halves.own.stale = true;
+        }
         self
+    }
+
+    /// Of a set with windows, what is read of the rows and what of the windows.
+    pub(crate) fn halves(&self) -> Option<&Halves> {
+        self.halves.as_deref()
+    }
+
+    /// The number of features that are read.
+    pub(crate) fn len(&self) -> usize {
+        self.picks.len()
     }
 
     #[inline]
@@ -147,6 +181,51 @@ impl Selection {
     }
 }
 
+impl Halves {
+    fn new(set: &FeatureSet, keys: &[usize], picks: &[Pick]) -> Self {
+        let (own, windows) = set.features().split_at(set.own_features().len());
+        let is_window: Box<[bool]> = picks.iter().map(|pick| pick.feature >= own.len()).collect();
+        let (mut of_windows, mut of_own) = (Vec::new(), Vec::new());
+        for pick in picks {
+            match pick.feature.checked_sub(own.len()) {
+                Some(feature) => of_windows.push(Pick { feature, ..pick.clone() }),
+                None => of_own.push(pick.clone()),
+            }
+        }
+        let (own, windows) = (Selection::over(own, keys, of_own), Selection::over(windows, keys, of_windows));
+        Self { own, windows, is_window }
+    }
+
+    /// One answer of both: a row is missing if both miss it, and stale if one is.
+    pub(crate) fn join(&self, own: Found, windows: Found) -> Found {
+        let (own_missing, windows_missing) = (own.missing, windows.missing);
+        let missing = match (self.own.len(), self.windows.len()) {
+            (0, _) => windows_missing,
+            (_, 0) => own_missing,
+            _ => own_missing.into_iter().filter(|row| windows_missing.binary_search(row).is_ok()).collect(),
+        };
+        let own_stale = own.stale.into_iter().filter(|_| self.own.len() > 0);
+        let mut stale: SmallVec<[u32; 4]> = own_stale.chain(windows.stale).collect();
+        stale.sort_unstable();
+        stale.dedup();
+        let places = |window: bool| {
+            let picks = self.is_window.iter().enumerate().filter(move |(_, is)| **is == window);
+            picks.map(|(pick, _)| pick).collect::<Vec<_>>()
+        };
+        let mut faults: SmallVec<[Fault; 1]> = SmallVec::new();
+        for (found, places) in [(own.faults, places(false)), (windows.faults, places(true))] {
+            let placed = |fault: Fault| Fault { null: fault.null.map(|pick| places[pick]), ..fault };
+            faults.extend(found.into_iter().map(placed));
+        }
+        // Of a row's faults, that it is missing comes first, then the first pick.
+        faults.sort_by_key(|fault| (fault.row, fault.null));
+        faults.dedup_by_key(|fault| fault.row);
+        let (mut own, mut windows) = (own.columns.into_iter(), windows.columns.into_iter());
+        let columns = self.is_window.iter().filter_map(|is| if *is { windows.next() } else { own.next() });
+        Found { columns: columns.collect(), missing, stale, faults }
+    }
+}
+
 /// A packed row, and the arena its texts lie in.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedRow<'a> {
@@ -168,7 +247,7 @@ pub struct Found {
     /// Rows of the batch that asked which have no row in the set that may be used, in ascending order.
     pub missing: SmallVec<[u32; 8]>,
     /// Rows whose keys have a row, but not one that may be used at the time of the lookup, in ascending order. They are
-    /// missing too, unless the selection [takes stale rows](Selection::with_stale).
+    /// missing too, unless the selection [takes stale rows](Selection::with_stale) or has windows that are known then.
     pub stale: SmallVec<[u32; 4]>,
     /// Rows at fault, in ascending order: each once, with the first pick whose gap said [`Gap::Fail`].
     pub faults: SmallVec<[Fault; 1]>,

@@ -3,7 +3,7 @@
 //! All features of a row lie next to each other, so reading many features of one key touches one or two cache lines
 //! where columns would touch one per feature. A text's cell says where the text lies in an arena beside the rows.
 
-use crate::{FeatureSet, cell::Width};
+use crate::{Column, cell::Width};
 
 /// Where each feature's cell lies in a row. A function of the definition alone, so that rows written by one process are
 /// read by another.
@@ -24,8 +24,7 @@ pub(crate) struct Place {
 }
 
 impl Layout {
-    pub(crate) fn of(set: &FeatureSet) -> Self {
-        let features = set.features();
+    pub(crate) fn of(features: &[Column]) -> Self {
         let mut cells: Vec<Place> = features
             .iter()
             .enumerate()
@@ -134,6 +133,7 @@ mod tests {
     use arrow::datatypes::DataType;
 
     use super::*;
+    use crate::FeatureSet;
 
     #[test]
     fn cells_do_not_overlap_and_keep_their_bits() {
@@ -148,7 +148,7 @@ mod tests {
         let builder = (0..130).fold(FeatureSet::builder("wide").key("id", DataType::Int64), |builder, i| {
             builder.feature(format!("f{i}"), types[i % types.len()].clone())
         });
-        let layout = Layout::of(&builder.build().unwrap());
+        let layout = Layout::of(builder.build().unwrap().features());
         let mut row = vec![0_u8; layout.stride()];
         let bits = |i: usize, place: &Place| {
             (i as u64 * 0x0101_0101_0101_0101) & (u64::MAX >> (64 - 8 * place.width.bytes()))

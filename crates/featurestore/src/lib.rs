@@ -50,7 +50,7 @@ pub use online::redb::{RedbOptions, RedbTable};
 #[cfg(feature = "redis")]
 pub use online::redis::{RedisError, RedisOptions, RedisServer, RedisTable};
 pub use online::{
-    Answer, Changes, Clock, Outcome, Positions, Receipt, WritableTable, WriteError, Written,
+    Answer, Changes, Clock, Counts, Outcome, Positions, Receipt, WritableTable, WriteError, Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};

@@ -1,12 +1,15 @@
 //! Feature sets: features that are written together, and the keys by which they are read.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{cell::Width, key::KeyKind};
+use crate::{AggregateSpec, Aggregates, Compile, cell::Width, key::KeyKind};
 
 /// Features that are written together, found by one or several keys.
+///
+/// A set may aggregate its events over windows. Then its rows are events, and it has the windows as features beside those of
+/// its own, which are the latest event's.
 ///
 /// Always sound: made by [`FeatureSetBuilder::build`], which checks names and types.
 ///
@@ -25,13 +28,34 @@ use crate::{cell::Width, key::KeyKind};
 pub struct FeatureSet {
     name: String,
     keys: Vec<Column>,
+    /// Those of its own, then the windows.
     features: Vec<Column>,
+    own: usize,
+    /// What events carry beside keys and own features.
+    raw: Vec<Column>,
+    windows: Option<Windows>,
     timestamp: Option<Column>,
     description: Option<String>,
     tags: Vec<String>,
 }
 
-/// A named, typed column of a feature set: a key, a feature or the event timestamp.
+/// Aggregates as they were declared, and as they were made of that.
+#[derive(Clone, Debug)]
+struct Windows {
+    specs: Vec<AggregateSpec>,
+    lateness: Duration,
+    made: Arc<Aggregates>,
+}
+
+impl PartialEq for Windows {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.specs, self.lateness) == (&other.specs, other.lateness)
+    }
+}
+
+impl Eq for Windows {}
+
+/// A named, typed column of a feature set: a key, a feature, the event timestamp, or what events carry for windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// The column's name.
@@ -48,10 +72,15 @@ impl FeatureSet {
                 name: name.into(),
                 keys: Vec::new(),
                 features: Vec::new(),
+                own: 0,
+                raw: Vec::new(),
+                windows: None,
                 timestamp: None,
                 description: None,
                 tags: Vec::new(),
             },
+            aggregates: Vec::new(),
+            lateness: Duration::ZERO,
         }
     }
 
@@ -65,9 +94,40 @@ impl FeatureSet {
         &self.keys
     }
 
-    /// The features, in order; at least one.
+    /// The features as readers see them, in order: those of its own, then the windows. At least one.
     pub fn features(&self) -> &[Column] {
         &self.features
+    }
+
+    /// The features that are written: all but the windows.
+    pub fn own_features(&self) -> &[Column] {
+        &self.features[..self.own]
+    }
+
+    /// The columns that a writer gives: keys, own features, and what windows aggregate beside them.
+    pub fn event_columns(&self) -> impl Iterator<Item = &Column> {
+        self.keys.iter().chain(self.own_features()).chain(&self.raw)
+    }
+
+    /// The aggregates as they were declared; none for a set without windows.
+    pub fn aggregates(&self) -> &[AggregateSpec] {
+        self.windows.as_ref().map_or(&[], |windows| &windows.specs)
+    }
+
+    /// How much older than the newest event of its key an event may be to be part of the windows.
+    pub fn lateness(&self) -> Duration {
+        self.windows.as_ref().map_or(Duration::ZERO, |windows| windows.lateness)
+    }
+
+    /// The aggregates, checked and typed; `None` for a set without windows.
+    pub fn windows(&self) -> Option<&Arc<Aggregates>> {
+        self.windows.as_ref().map(|windows| &windows.made)
+    }
+
+    /// The schema of [`FeatureSet::event_columns`].
+    pub(crate) fn event_schema(&self) -> SchemaRef {
+        let field = |column: &Column| Field::new(&column.name, column.data_type.clone(), true);
+        Arc::new(Schema::new(self.event_columns().map(field).collect::<Vec<_>>()))
     }
 
     /// The place of a feature among [`FeatureSet::features`].
@@ -95,6 +155,8 @@ impl FeatureSet {
 #[derive(Clone, Debug)]
 pub struct FeatureSetBuilder {
     set: FeatureSet,
+    aggregates: Vec<AggregateSpec>,
+    lateness: Duration,
 }
 
 impl FeatureSetBuilder {
@@ -109,6 +171,22 @@ impl FeatureSetBuilder {
     #[must_use]
     pub fn feature(mut self, name: impl Into<String>, data_type: DataType) -> Self {
         self.set.features.push(Column { name: name.into(), data_type });
+        self
+    }
+
+    /// Adds a column that events carry for windows to aggregate, and that is no feature itself.
+    #[must_use]
+    pub fn event_column(mut self, name: impl Into<String>, data_type: DataType) -> Self {
+        self.set.raw.push(Column { name: name.into(), data_type });
+        self
+    }
+
+    /// Adds windows over the columns of the events. Events up to `lateness` older than the newest one of their key are part of
+    /// them.
+    #[must_use]
+    pub fn aggregates(mut self, specs: impl IntoIterator<Item = AggregateSpec>, lateness: Duration) -> Self {
+        self.aggregates.extend(specs);
+        self.lateness = lateness;
         self
     }
 
@@ -133,42 +211,71 @@ impl FeatureSetBuilder {
         self
     }
 
-    /// Checks the definition.
+    /// Checks the definition, of which no aggregate has a `where`.
     ///
     /// # Errors
-    /// With every problem at once: no key, no feature, a name given twice, a type that keys or features cannot have.
+    /// As [`FeatureSetBuilder::build_with`].
     pub fn build(self) -> Result<FeatureSet, DefinitionError> {
-        let set = self.set;
-        let mut problems = Vec::new();
-        for (what, columns) in [("key", &set.keys), ("feature", &set.features)] {
-            if columns.is_empty() {
-                problems.push(format!("no {what}; a set has at least one"));
+        self.build_with(&|_| Err("nothing here reads expressions".to_owned()))
+    }
+
+    /// Checks the definition. `compile` makes a predicate of what stands under `where` in aggregates.
+    ///
+    /// # Errors
+    /// With every problem at once: no key, no feature, a name given twice, a type that keys or features cannot have, aggregates
+    /// that are not sound.
+    pub fn build_with(self, compile: &Compile<'_>) -> Result<FeatureSet, DefinitionError> {
+        let Self { mut set, aggregates: specs, lateness } = self;
+        let mut problems = set.problems();
+        set.own = set.features.len();
+        if !specs.is_empty() {
+            match Aggregates::new(&specs, &set.event_schema(), lateness, compile) {
+                Ok(made) => {
+                    set.features.extend_from_slice(made.columns());
+                    set.windows = Some(Windows { specs, lateness, made: Arc::new(made) });
+                }
+                Err(error) => problems.extend(error.problems),
             }
+        } else if set.features.is_empty() {
+            problems.push("no feature; a set has at least one".to_owned());
         }
         let mut seen = HashSet::new();
-        for column in set.keys.iter().chain(&set.features) {
-            if !seen.insert(column.name.as_str()) {
-                problems.push(format!("column `{}` is named twice among keys and features", column.name));
+        for Column { name, .. } in set.keys.iter().chain(&set.features).chain(&set.raw) {
+            if !seen.insert(name.as_str()) {
+                problems.push(format!("column `{name}` is named twice among keys and features"));
             }
         }
-        for Column { name, data_type } in &set.keys {
+        if problems.is_empty() { Ok(set) } else { Err(DefinitionError { set: set.name, problems }) }
+    }
+}
+
+impl FeatureSet {
+    /// What is wrong with the columns of a set that is being built, each by itself.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.keys.is_empty() {
+            problems.push("no key; a set has at least one".to_owned());
+        }
+        for Column { name, data_type } in &self.keys {
             if KeyKind::of(data_type).is_none() {
                 problems.push(format!("key `{name}` is {data_type}; {KEY_TYPES}"));
             }
         }
-        for Column { name, data_type } in &set.features {
-            if Width::of(data_type).is_none() {
-                problems.push(format!("feature `{name}` is {data_type}; {FEATURE_TYPES}"));
+        for (what, columns) in [("feature", &self.features), ("event column", &self.raw)] {
+            for Column { name, data_type } in
+                columns.iter().filter(|column| Width::of(&column.data_type).is_none())
+            {
+                problems.push(format!("{what} `{name}` is {data_type}; {FEATURE_TYPES}"));
             }
         }
-        if let Some(Column { name, data_type }) = &set.timestamp {
+        if let Some(Column { name, data_type }) = &self.timestamp {
             let time =
                 data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32);
             if !time {
                 problems.push(format!("timestamp `{name}` is {data_type}; {TIME_TYPES}"));
             }
         }
-        if problems.is_empty() { Ok(set) } else { Err(DefinitionError { set: set.name, problems }) }
+        problems
     }
 }
 
@@ -210,7 +317,7 @@ mod tests {
                 .feature("parts", DataType::new_list(DataType::Int8, true))
                 .timestamp("at", DataType::Utf8),
             expect![
-                "feature set `cards`: column `card` is named twice among keys and features; key `card` is Float64; a key is an integer, a string, a truth value, a date or a timestamp; feature `parts` is List(Int8); a feature is a number, a string, a truth value, a date or a timestamp; timestamp `at` is Utf8; an event timestamp is a timestamp, a date or an integer"
+                "feature set `cards`: key `card` is Float64; a key is an integer, a string, a truth value, a date or a timestamp; feature `parts` is List(Int8); a feature is a number, a string, a truth value, a date or a timestamp; timestamp `at` is Utf8; an event timestamp is a timestamp, a date or an integer; column `card` is named twice among keys and features"
             ],
         );
         check(

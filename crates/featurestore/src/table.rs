@@ -187,6 +187,12 @@ pub enum RowProblem {
         /// The declared type.
         data_type: DataType,
     },
+    /// It cannot be said whether the event counts in the windows.
+    #[error("{problem}")]
+    Filter {
+        /// What went wrong, and under which `where`.
+        problem: String,
+    },
     /// A key, a text or an event id has more bytes than a store takes.
     #[error("`{what}` has {bytes} bytes; {limit} are allowed")]
     TooLong {
@@ -202,7 +208,7 @@ pub enum RowProblem {
 impl TableBuilder {
     /// A table without rows.
     pub fn new(set: FeatureSet) -> Self {
-        let layout = Layout::of(&set);
+        let layout = Layout::of(set.features());
         // A definition has only key types with a kind.
         let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
         let rows = PackedRows { stride: layout.stride(), ..PackedRows::default() };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray},
-    datatypes::DataType,
+    datatypes::{DataType, SchemaRef},
 };
 use millstream_graph::suggest;
 use smallvec::SmallVec;
@@ -15,7 +15,7 @@ use super::{
     row::{Head, Row},
 };
 use crate::{
-    FeatureSet, RowProblem,
+    Aggregates, FeatureSet, Prepared, RowProblem,
     cell::{each_bits, texts},
     fit::fit_rows,
     key::{Given, KeyKind, encode},
@@ -42,6 +42,8 @@ pub(crate) struct Packer {
     pub(crate) set: Arc<FeatureSet>,
     pub(crate) kinds: Box<[KeyKind]>,
     layout: Layout,
+    /// Of sets with windows: what makes rows events, and the columns that this reads.
+    windows: Option<(Arc<Aggregates>, SchemaRef)>,
 }
 
 /// Rows of a write. Those that cannot be taken are told from those that can.
@@ -53,6 +55,8 @@ pub(crate) struct Incoming {
     key_ends: Vec<usize>,
     texts: String,
     text_ends: Vec<usize>,
+    /// Of sets with windows: the rows as events.
+    pub(crate) events: Option<Prepared>,
     pub(crate) refused: Vec<Option<RowProblem>>,
     pub(crate) positions: Option<Positions>,
     pub(crate) ids: Option<Vec<Option<String>>>,
@@ -85,16 +89,18 @@ impl Incoming {
 
     /// About as many bytes as the write takes while it waits.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len() + self.keys.len() + self.texts.len() + self.len() * 64
+        let events = self.events.as_ref().map_or(0, Prepared::bytes);
+        self.bytes.len() + self.keys.len() + self.texts.len() + events + self.len() * 64
     }
 }
 
 impl Packer {
     pub(crate) fn new(set: FeatureSet) -> Self {
-        let layout = Layout::of(&set);
+        let layout = Layout::of(set.own_features());
         // A definition has only key types with a kind.
         let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
-        Self { set: Arc::new(set), kinds, layout }
+        let windows = set.windows().map(|windows| (Arc::clone(windows), set.event_schema()));
+        Self { set: Arc::new(set), kinds, layout, windows }
     }
 
     /// Bytes of a row's fixed part.
@@ -110,9 +116,10 @@ impl Packer {
     pub(crate) fn pack(&self, changes: Changes) -> Result<Box<Incoming>, WriteError> {
         self.check_shape(&changes)?;
         let mut refused = vec![None; changes.rows.num_rows()];
-        let columns =
-            self.columns(&changes.rows, self.set.keys().iter().chain(self.set.features()), &mut refused)?;
-        let (keys, features) = columns.split_at(self.set.keys().len());
+        let columns = self.columns(&changes.rows, self.set.event_columns(), &mut refused)?;
+        let events = self.events(&columns, &mut refused)?;
+        let (keys, rest) = columns.split_at(self.set.keys().len());
+        let features = &rest[..self.set.own_features().len()];
         refuse_nulls(self.set.keys(), keys, &mut refused);
         let event_name = self.set.timestamp().map_or("event time", |column| &column.name);
         refuse_times(event_name, &changes, &mut refused);
@@ -123,6 +130,7 @@ impl Packer {
             key_ends: Vec::with_capacity(refused.len()),
             texts: String::new(),
             text_ends: Vec::with_capacity(refused.len()),
+            events,
             refused,
             positions: changes.positions,
             ids: changes.ids,
@@ -222,6 +230,22 @@ impl Packer {
             }
         }
         if problems.is_empty() { Ok(columns) } else { Err(WriteError::Columns { problems }) }
+    }
+
+    /// The rows as the windows take them, for sets with windows. `columns` are those of the set's events.
+    fn events(
+        &self,
+        columns: &[ArrayRef],
+        refused: &mut [Option<RowProblem>],
+    ) -> Result<Option<Prepared>, WriteError> {
+        let Some((windows, schema)) = &self.windows else { return Ok(None) };
+        let problem = |problem: String| WriteError::Columns { problems: vec![problem] };
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns.to_vec())
+            .map_err(|error| problem(error.to_string()))?;
+        let prepared = windows.prepare_each(&batch, |row, problem| {
+            refuse(refused, row, || RowProblem::Filter { problem });
+        });
+        prepared.map(Some).map_err(|error| problem(error.to_string()))
     }
 
     fn pack_keys(&self, columns: &[ArrayRef], incoming: &mut Incoming) -> Result<(), WriteError> {

@@ -84,14 +84,29 @@ pub struct Written {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is its key's row now.
+    /// It is its key's row now; in a set with windows, its event is part of them.
     Taken,
     /// A row of a greater version is there; this one changed nothing.
     Older,
+    /// It is older than the newest event of its key by more than the set's lateness, and is not part of the windows. Nothing has
+    /// changed; whoever wrote it sets it aside.
+    TooLate,
     /// The same event was taken before, says its position or its id; it changed nothing.
     Repeated,
     /// It cannot be taken.
     Refused(RowProblem),
+}
+
+/// What a set with windows has come upon since its store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Events that were [too late](Outcome::TooLate).
+    pub too_late: u64,
+    /// Values that were NaN in events that were given. Windows treat them as nulls.
+    pub not_a_number: u64,
+    /// Values that were null in answers because a sum of whole numbers is beyond 64 bits.
+    pub overflows: u64,
 }
 
 /// What [`WritableTable::erase`] and [`WritableTable::purge`] did.

@@ -177,7 +177,8 @@ pub(crate) fn definition(set: &FeatureSet) -> String {
     };
     let mut text = format!("set `{}`\n", set.name());
     text.extend(set.keys().iter().map(column("key")));
-    text.extend(set.features().iter().map(column("feature")));
+    text.extend(set.own_features().iter().map(column("feature")));
+    text.extend(set.windows().map(|windows| format!("windows over aggregates {:016x}\n", windows.stamp())));
     text
 }
 

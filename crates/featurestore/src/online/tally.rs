@@ -14,9 +14,9 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// `None` when the set has no such feature.
+    /// `None` when the set has no such feature of its own; what windows hold depends on when they are read.
     pub(crate) fn new(packer: &Packer, feature: usize) -> Option<Self> {
-        let data_type = packer.set.features().get(feature)?.data_type.clone();
+        let data_type = packer.set.own_features().get(feature)?.data_type.clone();
         Some(Self { place: packer.layout().place(feature), data_type, values: Vec::new(), sums: Sums::new() })
     }
 

@@ -214,8 +214,13 @@ impl Aggregates {
         self.parts.iter().map(Part::empty).collect()
     }
 
+    /// Bytes that an event takes in a ledger, but for its texts.
+    pub(crate) fn event_bytes(&self) -> usize {
+        self.layout.width() * 8 + self.layout.texts * size_of::<Option<Arc<str>>>()
+    }
+
     /// The earliest event time that is still taken after an event at `event`.
-    pub(super) fn horizon(&self, event: i64) -> i64 {
+    pub(crate) fn horizon(&self, event: i64) -> i64 {
         event.saturating_sub(self.lateness)
     }
 
@@ -225,7 +230,7 @@ impl Aggregates {
     }
 
     /// What tells states of these aggregates from those of others.
-    pub(super) fn stamp(&self) -> u64 {
+    pub(crate) fn stamp(&self) -> u64 {
         self.fingerprint
     }
 

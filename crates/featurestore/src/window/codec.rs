@@ -17,9 +17,11 @@ use super::{
     exact::Exact,
     layout::Row,
     ledger::Ledger,
+    prepared::Prepared,
     quantiles::Quantiles,
     word::{Kind, float_of},
 };
+use crate::Version;
 
 const FORMAT: u8 = 1;
 
@@ -87,6 +89,32 @@ impl Ledger {
             Some(ledger) if reader.at == bytes.len() => Ok(ledger),
             _ => Err(damaged(&reader)),
         }
+    }
+}
+
+impl Prepared {
+    /// Writes the event in row `row`: its words without the version, and its texts. It says what was found of the event, so that
+    /// who reads it again evaluates nothing.
+    pub(crate) fn encode(&self, of: &Aggregates, row: usize, out: &mut Vec<u8>) {
+        self.with_row(of.layout(), row, Version::default(), |row| {
+            row.words[of.layout().time()..].iter().for_each(|word| out.extend(word.to_le_bytes()));
+            row.texts.iter().for_each(|text| put_text(out, text.as_deref()));
+        });
+    }
+
+    /// Adds an event that [`Prepared::encode`] wrote for the same aggregates; `None` if it did not.
+    pub(crate) fn decode(&mut self, of: &Aggregates, bytes: &[u8]) -> Option<()> {
+        let (layout, mut reader) = (of.layout(), Reader { bytes, at: 0 });
+        let mut words = vec![0; layout.time()];
+        for _ in 0..layout.body() {
+            words.push(reader.word()?);
+        }
+        let texts = (0..layout.texts).map(|_| reader.text()).collect::<Option<Vec<_>>>()?;
+        if reader.at != bytes.len() || !sound(of, Row { words: &words, texts: &texts }) {
+            return None;
+        }
+        self.push(&words[layout.time()..], &texts);
+        Some(())
     }
 }
 

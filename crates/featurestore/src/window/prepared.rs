@@ -41,6 +41,27 @@ impl Prepared {
         self.not_a_number
     }
 
+    /// Bytes that the events take, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts: usize = self.texts.iter().flatten().map(|text| text.len()).sum();
+        self.words.len() * 8 + self.texts.len() * size_of::<Option<Arc<str>>>() + texts
+    }
+
+    /// Adds the events of another batch.
+    fn append(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.words.extend(other.words);
+        self.texts.extend(other.texts);
+        self.not_a_number += other.not_a_number;
+    }
+
+    /// Adds an event, by its words without the version, and its texts.
+    pub(super) fn push(&mut self, words: &[u64], texts: &[Option<Arc<str>>]) {
+        self.rows += 1;
+        self.words.extend_from_slice(words);
+        self.texts.extend_from_slice(texts);
+    }
+
     /// Calls `each` with the row number `row` as it is kept under `version`.
     pub(super) fn with_row(&self, layout: &Layout, row: usize, version: Version, each: impl FnOnce(Row<'_>)) {
         let mut words: smallvec::SmallVec<[u64; 12]> = smallvec::SmallVec::new();
@@ -125,6 +146,31 @@ impl Aggregates {
         }
         self.mark(&mut prepared, &kept, |lane| lane.source.is_none(), |_| true);
         Ok(prepared)
+    }
+
+    /// Reads as [`Aggregates::prepare`], but an event of which a predicate cannot say whether it counts keeps no other from being
+    /// read: `refuse` is told its row, and why.
+    pub(crate) fn prepare_each(
+        &self,
+        events: &RecordBatch,
+        mut refuse: impl FnMut(usize, String),
+    ) -> Result<Prepared, PrepareError> {
+        match self.prepare(events) {
+            Err(PrepareError::Filter { .. }) => {}
+            other => return other,
+        }
+        let mut all = Prepared::default();
+        for row in 0..events.num_rows() {
+            match self.prepare(&events.slice(row, 1)) {
+                Ok(one) => all.append(one),
+                Err(PrepareError::Filter { filter, source }) => {
+                    refuse(row, format!("`where: {filter}`: {source}"));
+                    all.push(&vec![0; self.layout().body()], &vec![None; self.layout().texts]);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(all)
     }
 
     /// Writes a column's values as cells, and marks the lanes in which they count.

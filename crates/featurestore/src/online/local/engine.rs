@@ -117,7 +117,7 @@ impl Engine {
             Ok(fates) => {
                 let admitted = self.writer.admit(incoming, fates);
                 if self.kept.is_some() {
-                    admitted.encode(&mut group.records);
+                    admitted.encode(self.shards.windows(), &mut group.records);
                 }
                 group.writes.push((admitted, reply));
             }

@@ -6,7 +6,9 @@
 mod engine;
 mod files;
 mod frames;
+mod key_windows;
 mod log;
+mod reading;
 mod record;
 mod recover;
 mod shards;
@@ -18,7 +20,7 @@ mod writer;
 use std::{
     fmt, io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -30,6 +32,7 @@ use self::{
     engine::{Engine, Kept, Reply, Request},
     files::{Files, Folder},
     log::Log,
+    reading::{Counters, Reading},
     recover::Recoverer,
     shards::Shards,
     writer::Writer,
@@ -47,7 +50,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    FeatureSet, Found, LookupError, OnlineTable, Read, Selection, Statistics,
+    Counts, FeatureSet, Found, LookupError, OnlineTable, Prepared, Read, Selection, Statistics,
     key::{Given, encode},
 };
 
@@ -78,6 +81,7 @@ pub struct LocalTable {
     shards: Arc<Shards>,
     expiry: Expiry,
     recovery: Recovery,
+    counters: Arc<Counters>,
     mode: Mode,
 }
 
@@ -201,7 +205,8 @@ impl LocalTable {
 
     fn empty(set: FeatureSet, options: LocalOptions) -> (Self, Engine) {
         let packer = Packer::new(set);
-        let shards = Arc::new(Shards::new(packer.fixed()));
+        let shards = Arc::new(Shards::new(packer.fixed(), packer.set.windows().cloned()));
+        let counters = Arc::<Counters>::default();
         let expiry = Expiry::new(options.ttl, options.clock);
         let engine = || Engine {
             shards: Arc::clone(&shards),
@@ -210,14 +215,16 @@ impl LocalTable {
                 expiry.clone(),
                 options.max_bytes.unwrap_or(u64::MAX),
                 options.max_ids.min(MOST_IDS),
+                Arc::clone(&counters),
             ),
             expiry: expiry.clone(),
             evicts: options.when_full == WhenFull::EvictExpired,
             kept: None,
         };
         let (mode, engine) = (Mode::Memory(Box::new(Mutex::new(engine()))), engine());
-        let recovery = Recovery::default();
-        (Self { packer, shards: Arc::clone(&shards), expiry, recovery, mode }, engine)
+        let (recovery, shards) = (Recovery::default(), Arc::clone(&shards));
+        let counters = Arc::clone(&counters);
+        (Self { packer, shards, expiry, recovery, counters, mode }, engine)
     }
 
     /// What was found when the table was opened.
@@ -238,6 +245,11 @@ impl LocalTable {
     /// Bytes of memory the rows and their index take.
     pub fn bytes(&self) -> usize {
         self.shards.bytes()
+    }
+
+    /// What was set aside, skipped or lost in windows since the table was opened.
+    pub fn counts(&self) -> Counts {
+        self.counters.counts()
     }
 
     /// Writes all rows into one file, and deletes the log before it. Reads and writes go on. A table does so by itself, after
@@ -278,11 +290,30 @@ impl LocalTable {
     ) -> Result<Found, LookupError> {
         let columns: SmallVec<[&ArrayRef; 2]> = selection.key_columns(batch)?;
         let mut copied = Copied::new(self.shards.fixed(), batch.num_rows());
+        let (Some(halves), Some(of)) = (selection.halves(), self.shards.windows()) else {
+            encode(&columns, &self.packer.kinds, |_, given| match given {
+                Given::Key(key) => self.shards.copy(key, &mut copied),
+                Given::Null | Given::Never => copied.missing(),
+            })?;
+            return Ok(copied.found(selection, &self.expiry, at));
+        };
+        let ends = at.unwrap_or_else(|| self.expiry.clock.now());
+        let mut reading = Reading::new(of, ends, batch.num_rows());
         encode(&columns, &self.packer.kinds, |_, given| match given {
+            Given::Key(key) if halves.windows.len() > 0 => {
+                self.shards.copy_with(key, &mut copied, |ledger| reading.push(ledger));
+            }
             Given::Key(key) => self.shards.copy(key, &mut copied),
-            Given::Null | Given::Never => copied.missing(),
+            Given::Null | Given::Never => {
+                copied.missing();
+                reading.push(None);
+            }
         })?;
-        Ok(copied.found(selection, &self.expiry, at))
+        let own = copied.found(&halves.own, &self.expiry, at);
+        if halves.windows.len() == 0 {
+            return Ok(own);
+        }
+        Ok(halves.join(own, reading.found(&halves.windows, &self.counters)))
     }
 }
 
@@ -322,7 +353,11 @@ impl OnlineTable for LocalTable {
 impl WritableTable for LocalTable {
     fn write(&self, changes: Changes) -> Answer<'_, Written> {
         match self.packer.pack(changes) {
-            Ok(incoming) => self.ask(incoming.bytes(), |reply| Request::Write(incoming, reply)),
+            Ok(incoming) => {
+                let skipped = incoming.events.as_ref().map_or(0, Prepared::not_a_number);
+                self.counters.not_a_number.fetch_add(skipped as u64, Relaxed);
+                self.ask(incoming.bytes(), |reply| Request::Write(incoming, reply))
+            }
             Err(error) => Answer::Ready(Err(error)),
         }
     }

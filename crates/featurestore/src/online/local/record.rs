@@ -3,10 +3,14 @@
 //! A record holds what was decided, not what was asked: rows that were repeated or refused are not in it. So reading the log
 //! again leads to the same state, whatever the limits are then.
 
-use crate::online::{
-    bytes::{Cursor, put_bytes},
-    repeats::{put_mark, take_mark},
-    row::Row,
+use crate::{
+    Aggregates, Prepared,
+    online::{
+        bytes::{Cursor, put_bytes},
+        incoming::Incoming,
+        repeats::{put_mark, take_mark},
+        row::Row,
+    },
 };
 
 const ROWS: u8 = 1;
@@ -17,8 +21,13 @@ const PURGE: u8 = 4;
 /// One record, as it is read.
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
-    /// Rows in the order in which they were taken; each has its sequence.
-    Rows { mark: Option<(&'a str, u32, u64)>, ids: Vec<&'a [u8]>, rows: Vec<Row<'a>> },
+    /// Rows in the order in which they were taken; each has its sequence. In a set with windows each is an event too.
+    Rows {
+        mark: Option<(&'a str, u32, u64)>,
+        ids: Vec<&'a [u8]>,
+        rows: Vec<Row<'a>>,
+        events: Option<Prepared>,
+    },
     /// Rows whose time was over at `at`, with the bound that held then.
     Evict { at: i64, ttl: i64 },
     /// These keys.
@@ -27,11 +36,13 @@ pub(crate) enum Record<'a> {
     Purge,
 }
 
-pub(crate) fn put_rows<'a>(
+/// Adds the rows `rows` of a write.
+pub(crate) fn put_rows(
     out: &mut Vec<u8>,
     mark: Option<(&str, u32, u64)>,
     ids: &[&str],
-    rows: impl ExactSizeIterator<Item = Row<'a>>,
+    (incoming, rows): (&Incoming, &[usize]),
+    windows: Option<&Aggregates>,
 ) {
     out.push(ROWS);
     out.push(u8::from(mark.is_some()));
@@ -41,7 +52,15 @@ pub(crate) fn put_rows<'a>(
     put_count(out, ids.len());
     ids.iter().for_each(|id| put_bytes(out, id.as_bytes()));
     put_count(out, rows.len());
-    rows.for_each(|row| row.encode(out));
+    let mut event = Vec::new();
+    for &row in rows {
+        incoming.row(row).encode(out);
+        if let (Some(windows), Some(events)) = (windows, &incoming.events) {
+            event.clear();
+            events.encode(windows, row, &mut event);
+            put_bytes(out, &event);
+        }
+    }
 }
 
 pub(crate) fn put_evict(out: &mut Vec<u8>, at: i64, ttl: i64) {
@@ -66,13 +85,22 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
 }
 
 impl<'a> Record<'a> {
-    /// Reads a record of rows of which the fixed part has `fixed` bytes; `None` if it is none.
-    pub(crate) fn decode(from: &mut Cursor<'a>, fixed: usize) -> Option<Self> {
+    /// Reads a record of rows of which the fixed part has `fixed` bytes, and which are events if there are `windows`; `None` if
+    /// it is none.
+    pub(crate) fn decode(from: &mut Cursor<'a>, fixed: usize, windows: Option<&Aggregates>) -> Option<Self> {
         Some(match from.u8()? {
             ROWS => {
                 let mark = if from.u8()? == 1 { Some(take_mark(from)?) } else { None };
                 let ids = counted(from, Cursor::bytes)?;
-                Self::Rows { mark, ids, rows: counted(from, |from| Row::decode(from, fixed))? }
+                let mut events = windows.map(|_| Prepared::default());
+                let rows = counted(from, |from| {
+                    let row = Row::decode(from, fixed)?;
+                    if let (Some(windows), Some(events)) = (windows, &mut events) {
+                        events.decode(windows, from.bytes()?)?;
+                    }
+                    Some(row)
+                });
+                Self::Rows { mark, ids, rows: rows?, events }
             }
             EVICT => Self::Evict { at: from.i64()?, ttl: from.i64()? },
             ERASE => Self::Erase { keys: counted(from, Cursor::bytes)? },
@@ -83,7 +111,10 @@ impl<'a> Record<'a> {
 }
 
 /// As many as their count says. Nothing is allocated for a count that the bytes do not bear out.
-fn counted<'a, T>(from: &mut Cursor<'a>, one: impl Fn(&mut Cursor<'a>) -> Option<T>) -> Option<Vec<T>> {
+fn counted<'a, T>(
+    from: &mut Cursor<'a>,
+    mut one: impl FnMut(&mut Cursor<'a>) -> Option<T>,
+) -> Option<Vec<T>> {
     let count = from.u32()?;
     (0..count).map(|_| one(from)).collect()
 }

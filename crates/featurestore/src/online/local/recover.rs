@@ -56,6 +56,12 @@ pub enum OpenError {
         /// How the definitions differ.
         difference: String,
     },
+    /// The set has windows, and this store keeps none.
+    #[error("feature set `{set}` has windows, which this store does not keep; use the in-process store")]
+    Windows {
+        /// The set.
+        set: String,
+    },
     /// A file is damaged where a crash cannot have damaged it, or is missing.
     #[error("{} is damaged at byte {byte}: {problem}; restore the folder from a copy", path.display())]
     Damaged {
@@ -188,7 +194,7 @@ impl Recoverer<'_> {
     fn records(&mut self, name: &str, at: u64, frame: &Frame) -> Result<(), OpenError> {
         let mut from = Cursor(&frame.payload);
         while !from.0.is_empty() {
-            let Some(record) = Record::decode(&mut from, self.shards.fixed()) else {
+            let Some(record) = Record::decode(&mut from, self.shards.fixed(), self.shards.windows()) else {
                 return Err(self.damaged(name, at, "a record that is none"));
             };
             match &record {

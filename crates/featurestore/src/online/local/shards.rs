@@ -2,15 +2,19 @@
 //!
 //! A lock is held while rows are found and copied, or while one row is put in place; never while anything waits.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ahash::RandomState;
 use hashbrown::{HashTable, hash_table::Entry};
 use smallvec::SmallVec;
 
-use crate::online::{
-    expiry::Expiry,
-    row::{Copied, Head, Row},
+use super::key_windows::{Event, KeyWindows};
+use crate::{
+    Aggregates, Ledger,
+    online::{
+        expiry::Expiry,
+        row::{Copied, Head, Row},
+    },
 };
 
 /// Many, so that what is done with a whole shard is done soon.
@@ -18,6 +22,9 @@ const SHARDS: usize = 128;
 
 /// Rows of one allocation: growing moves no rows.
 const CHUNK: usize = 16;
+
+/// When windows that kept a row from going are looked at again: microseconds.
+const AGAIN: i64 = 1_000_000;
 
 /// Integer keys and short texts lie in the index itself.
 type Key = SmallVec<[u8; 16]>;
@@ -27,6 +34,7 @@ type Key = SmallVec<[u8; 16]>;
 pub(crate) struct Shards {
     hasher: RandomState,
     fixed: usize,
+    windows: Option<Arc<Aggregates>>,
     shards: Box<[RwLock<Shard>]>,
 }
 
@@ -37,6 +45,8 @@ struct Shard {
     chunks: Vec<Box<[u8]>>,
     /// The texts of each row; empty for sets without.
     texts: Vec<Box<str>>,
+    /// The windows of each row; empty for sets without.
+    windows: Vec<Option<Box<KeyWindows>>>,
     free: Vec<u32>,
     rows: u32,
 }
@@ -44,15 +54,21 @@ struct Shard {
 /// What became of a row that was put to its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
-    /// It is there now, and this many bytes more are taken, or fewer.
+    /// It is there now, or in the windows of its key; this many bytes more are taken, or fewer.
     Taken(isize),
     Older,
+    TooLate,
 }
 
 impl Shards {
-    pub(crate) fn new(fixed: usize) -> Self {
+    pub(crate) fn new(fixed: usize, windows: Option<Arc<Aggregates>>) -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self { hasher: RandomState::new(), fixed, shards }
+        Self { hasher: RandomState::new(), fixed, windows, shards }
+    }
+
+    /// What the windows are, for sets with windows.
+    pub(crate) fn windows(&self) -> Option<&Aggregates> {
+        self.windows.as_deref()
     }
 
     /// Bytes of a row's fixed part.
@@ -63,15 +79,27 @@ impl Shards {
     /// Copies the row of a key to `out`.
     #[inline]
     pub(crate) fn copy(&self, key: &[u8], out: &mut Copied) {
+        self.copy_with(key, out, |_| ());
+    }
+
+    /// Copies the row of a key to `out`, and lets its windows be read as they are with that row.
+    #[inline]
+    pub(crate) fn copy_with(&self, key: &[u8], out: &mut Copied, windows: impl FnOnce(Option<&Ledger>)) {
         let (hash, shard) = self.place(key);
         let shard = read(shard);
         match shard.find(hash, key) {
-            Some(slot) => out.push(shard.fixed(slot, self.fixed), shard.text(slot)),
-            None => out.missing(),
+            Some(slot) => {
+                out.push(shard.fixed(slot, self.fixed), shard.text(slot));
+                windows(shard.windows(slot).map(|windows| &windows.ledger));
+            }
+            None => {
+                out.missing();
+                windows(None);
+            }
         }
     }
 
-    /// Bytes that the row of a key takes; `None` without row.
+    /// Bytes that the row of a key takes, without windows; `None` without row.
     pub(crate) fn cost(&self, key: &[u8]) -> Option<usize> {
         let (hash, shard) = self.place(key);
         let shard = read(shard);
@@ -79,32 +107,65 @@ impl Shards {
         Some(cost(key.len(), self.fixed, shard.text(slot).len()))
     }
 
-    /// Bytes that a row takes.
+    /// Bytes that a row takes, without windows.
     pub(crate) fn cost_of(&self, row: &Row<'_>) -> usize {
         cost(row.key.len(), self.fixed, row.text.len())
     }
 
     /// Puts a row to its key: a function of what is there and of the row, so that putting the same rows again, in the same
-    /// order, leads to the same state.
-    pub(crate) fn put(&self, row: &Row<'_>) -> Put {
+    /// order, leads to the same state. In a set with windows it is an `event` too.
+    pub(crate) fn put(&self, row: &Row<'_>, event: Option<Event<'_>>) -> Put {
         let (hash, shard) = self.place(row.key);
-        let mut shard = write(shard);
+        let shard = &mut *write(shard);
+        let (new, event) = (row.head(), self.windows().zip(event));
         let Some(slot) = shard.find(hash, row.key) else {
-            shard.add(hash, &self.hasher, row, self.fixed);
-            return Put::Taken(self.cost_of(row) as isize);
+            let windows = event.map(|(of, event)| KeyWindows::of(of, event, new.version()));
+            let Some(windows) = windows.map_or(Some(None), |windows| windows.map(Some)) else {
+                return Put::TooLate;
+            };
+            return Put::Taken(self.add(shard, hash, row, windows) as isize);
         };
-        let (known, new) = (Head::read(shard.fixed(slot, self.fixed)), row.head());
+        let known = Head::read(shard.fixed(slot, self.fixed));
         if new.seen <= known.seen {
             return Put::Older;
         }
-        if new.version() < known.version() {
+        let added = match (event, shard.windows_mut(slot)) {
+            (Some((of, event)), Some(windows)) => Some(windows.add(of, event, new.version())),
+            _ => None,
+        };
+        if added == Some(None) || new.version() < known.version() {
             Head { seen: new.seen, ..known }.write(shard.fixed_mut(slot, self.fixed));
-            return Put::Older;
+            return match added {
+                None => Put::Older,
+                Some(None) => Put::TooLate,
+                Some(Some(grown)) => Put::Taken(grown),
+            };
         }
         let before = cost(row.key.len(), self.fixed, shard.text(slot).len());
         shard.fixed_mut(slot, self.fixed).copy_from_slice(row.fixed);
         shard.set_text(slot, row.text);
-        Put::Taken(self.cost_of(row) as isize - before as isize)
+        Put::Taken(self.cost_of(row) as isize - before as isize + added.flatten().unwrap_or(0))
+    }
+
+    /// Puts a row of a snapshot to its key, which has none.
+    pub(crate) fn restore(&self, row: &Row<'_>, ledger: Option<Ledger>) {
+        let (hash, shard) = self.place(row.key);
+        let shard = &mut *write(shard);
+        if shard.find(hash, row.key).is_none() {
+            self.add(shard, hash, row, ledger.map(KeyWindows::new));
+        }
+    }
+
+    /// Adds a key; the bytes it takes.
+    fn add(&self, shard: &mut Shard, hash: u64, row: &Row<'_>, windows: Option<KeyWindows>) -> usize {
+        let bytes = self.cost_of(row) + windows.as_ref().map_or(0, |windows| windows.bytes);
+        let slot = shard.add(hash, &self.hasher, row, self.fixed);
+        if let Some(windows) = windows {
+            let slot = slot as usize;
+            shard.windows.resize_with(shard.windows.len().max(slot + 1), || None);
+            shard.windows[slot] = Some(Box::new(windows));
+        }
+        bytes
     }
 
     /// Removes a key; the bytes that its row took, `None` without row.
@@ -120,24 +181,34 @@ impl Shards {
         Some(shard.release(slot, key.len(), self.fixed))
     }
 
-    /// Removes the rows whose time is over at `at`: the bytes they took, and when the next one's will be.
+    /// Removes the rows whose time is over at `at`, and of whose windows nothing is left: the bytes they took, and when the next
+    /// one's will be.
     pub(crate) fn evict(&self, expiry: &Expiry, at: i64) -> (usize, i64) {
-        let (mut bytes, mut next) = (0, i64::MAX);
+        let (mut bytes, mut next) = (0_isize, i64::MAX);
         for shard in &self.shards {
             let shard = &mut *write(shard);
-            let (chunks, fixed) = (&shard.chunks, self.fixed);
-            let over = shard.index.extract_if(|(_, slot)| {
+            let (Shard { index, chunks, windows, .. }, fixed) = (&mut *shard, self.fixed);
+            let over = index.extract_if(|(_, slot)| {
                 let head = Head::read(slice(chunks, *slot, fixed));
-                let over = expiry.is_over(&head, at);
-                next = if over { next } else { next.min(expiry.end(&head)) };
+                if !expiry.is_over(&head, at) {
+                    next = next.min(expiry.end(&head));
+                    return false;
+                }
+                let windows = windows.get_mut(*slot as usize).and_then(Option::as_mut);
+                let Some((of, windows)) = self.windows.as_deref().zip(windows) else { return true };
+                bytes -= windows.forget_before(of, of.horizon(at));
+                let over = windows.ledger.is_empty();
+                if !over {
+                    next = next.min(at.saturating_add(AGAIN));
+                }
                 over
             });
             let over: Vec<_> = over.collect();
             for (key, slot) in over {
-                bytes += shard.release(slot, key.len(), fixed);
+                bytes += shard.release(slot, key.len(), fixed) as isize;
             }
         }
-        (bytes, next)
+        (bytes.max(0) as usize, next)
     }
 
     /// Removes everything; how many rows there were.
@@ -176,10 +247,14 @@ pub(crate) struct ShardRows<'a> {
 
 impl ShardRows<'_> {
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        self.shard.index.iter().map(|(key, slot)| Row {
-            key,
-            fixed: self.shard.fixed(*slot, self.fixed),
-            text: self.shard.text(*slot),
+        self.entries().map(|(row, _)| row)
+    }
+
+    /// Rows and their windows.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Row<'_>, Option<&KeyWindows>)> {
+        self.shard.index.iter().map(|(key, slot)| {
+            let fixed = self.shard.fixed(*slot, self.fixed);
+            (Row { key, fixed, text: self.shard.text(*slot) }, self.shard.windows(*slot))
         })
     }
 }
@@ -205,6 +280,15 @@ impl Shard {
         self.texts.get(slot as usize).map_or("", |text| text)
     }
 
+    #[inline]
+    fn windows(&self, slot: u32) -> Option<&KeyWindows> {
+        self.windows.get(slot as usize)?.as_deref()
+    }
+
+    fn windows_mut(&mut self, slot: u32) -> Option<&mut KeyWindows> {
+        self.windows.get_mut(slot as usize)?.as_deref_mut()
+    }
+
     fn set_text(&mut self, slot: u32, text: &str) {
         match self.texts.get_mut(slot as usize) {
             Some(known) => *known = text.into(),
@@ -216,7 +300,7 @@ impl Shard {
         }
     }
 
-    fn add(&mut self, hash: u64, hasher: &RandomState, row: &Row<'_>, fixed: usize) {
+    fn add(&mut self, hash: u64, hasher: &RandomState, row: &Row<'_>, fixed: usize) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.rows += 1;
             if self.rows as usize > self.chunks.len() * CHUNK {
@@ -227,11 +311,13 @@ impl Shard {
         self.fixed_mut(slot, fixed).copy_from_slice(row.fixed);
         self.set_text(slot, row.text);
         self.index.insert_unique(hash, (row.key.into(), slot), |known| hasher.hash_one(&known.0[..]));
+        slot
     }
 
     /// Gives a slot back; what lay there is overwritten, because it may have been removed so that nobody finds it.
     fn release(&mut self, slot: u32, key: usize, fixed: usize) -> usize {
-        let bytes = cost(key, fixed, self.text(slot).len());
+        let windows = self.windows.get_mut(slot as usize).and_then(Option::take);
+        let bytes = cost(key, fixed, self.text(slot).len()) + windows.map_or(0, |windows| windows.bytes);
         self.fixed_mut(slot, fixed).fill(0);
         self.set_text(slot, "");
         self.free.push(slot);
@@ -245,6 +331,8 @@ impl Shard {
             + self.chunks.len() * CHUNK * fixed
             + self.texts.capacity() * size_of::<Box<str>>()
             + self.texts.iter().map(|text| text.len()).sum::<usize>()
+            + self.windows.capacity() * size_of::<Option<Box<KeyWindows>>>()
+            + self.windows.iter().flatten().map(|windows| windows.bytes).sum::<usize>()
     }
 }
 

@@ -9,13 +9,22 @@ use super::{
     files::Files,
     frames::{Frames, Next, put_frame},
     log::{SNAPSHOT, put_header},
-    shards::Shards,
+    shards::{ShardRows, Shards},
     writer::Writer,
 };
-use crate::online::{bytes::Cursor, row::Row};
+use crate::{
+    Ledger,
+    online::{bytes::Cursor, row::Row},
+};
 
+/// Rows; in a set with windows each has its ledger behind it.
 const ROWS: u8 = 1;
 const END: u8 = 2;
+/// The beginning of what the next frame goes on with.
+const PART: u8 = 3;
+
+/// Bytes of the largest frame that is written. A ledger may have more.
+const MOST: usize = 64 << 20;
 
 /// Bytes of rows in one frame, about.
 const BLOCK: usize = 1 << 20;
@@ -43,27 +52,58 @@ pub(crate) fn write(files: &Arc<dyn Files>, name: &str, head: &[u8], shards: &Sh
     };
     put(head)?;
     for shard in shards.each_shard() {
-        let mut blocks = vec![vec![ROWS]];
-        for row in shard.rows() {
-            rows += 1;
-            match blocks.last_mut() {
-                Some(block) if block.len() < BLOCK => row.encode(block),
-                _ => {
-                    let mut block = vec![ROWS];
-                    row.encode(&mut block);
-                    blocks.push(block);
-                }
-            }
-        }
+        let (blocks, there) = blocks(&shard, shards);
+        rows += there;
         // Writing waits for the disk; the shard must not.
         drop(shard);
-        blocks.iter().filter(|block| block.len() > 1).try_for_each(|block| put(block))?;
+        for block in blocks.iter().filter(|block| block.len() > 1) {
+            let mut rest = &block[1..];
+            while let Some((part, more)) = rest.split_at_checked(MOST) {
+                put(&[&[PART], part].concat())?;
+                rest = more;
+            }
+            if rest.len() + 1 == block.len() { put(block)? } else { put(&[&[ROWS], rest].concat())? }
+        }
     }
     let mut end = vec![END];
     end.extend_from_slice(&rows.to_le_bytes());
     put(&end)?;
     file.sync()?;
     Ok(bytes)
+}
+
+/// The rows of a shard as the payloads of frames, and how many there are.
+fn blocks(shard: &ShardRows<'_>, shards: &Shards) -> (Vec<Vec<u8>>, u64) {
+    let (mut blocks, mut rows) = (Vec::new(), 0);
+    let mut block = vec![ROWS];
+    for (row, windows) in shard.entries() {
+        rows += 1;
+        if block.len() >= BLOCK {
+            blocks.push(std::mem::replace(&mut block, vec![ROWS]));
+        }
+        row.encode(&mut block);
+        if let (Some(of), Some(windows)) = (shards.windows(), windows) {
+            let ledger = windows.ledger.encode(of);
+            block.extend_from_slice(&(ledger.len() as u64).to_le_bytes());
+            block.extend_from_slice(&ledger);
+        }
+    }
+    blocks.push(block);
+    (blocks, rows)
+}
+
+/// Puts the next row of a block where it belongs; `None` if it is none.
+fn restore(from: &mut Cursor<'_>, shards: &Shards) -> Option<()> {
+    let row = Row::decode(from, shards.fixed())?;
+    let ledger = match shards.windows() {
+        Some(of) => {
+            let len = usize::try_from(from.u64()?).ok()?;
+            Some(Ledger::decode(of, from.take(len)?).ok()?)
+        }
+        None => None,
+    };
+    shards.restore(&row, ledger);
+    Some(())
 }
 
 /// Why a snapshot cannot be read: what is wrong with it, and the byte.
@@ -74,7 +114,7 @@ pub(crate) fn read_rows<R: io::Read>(
     frames: &mut Frames<R>,
     shards: &Shards,
 ) -> io::Result<Result<u64, Broken>> {
-    let (mut rows, mut number) = (0_u64, 1);
+    let (mut rows, mut number, mut parts) = (0_u64, 1, Vec::new());
     loop {
         let at = frames.at;
         let frame = match frames.next()? {
@@ -88,16 +128,23 @@ pub(crate) fn read_rows<R: io::Read>(
         number += 1;
         let mut from = Cursor(&frame.payload);
         match from.u8() {
+            Some(PART) => parts.extend_from_slice(from.0),
             Some(ROWS) => {
+                let mut whole = std::mem::take(&mut parts);
+                if !whole.is_empty() {
+                    whole.extend_from_slice(from.0);
+                    from = Cursor(&whole);
+                }
                 while !from.0.is_empty() {
-                    let Some(row) = Row::decode(&mut from, shards.fixed()) else {
+                    if restore(&mut from, shards).is_none() {
                         return Ok(Err(("a row that is none".to_owned(), at)));
-                    };
-                    shards.put(&row);
+                    }
                     rows += 1;
                 }
             }
-            Some(END) if from.u64() == Some(rows) && matches!(frames.next()?, Next::End) => {
+            Some(END)
+                if parts.is_empty() && from.u64() == Some(rows) && matches!(frames.next()?, Next::End) =>
+            {
                 return Ok(Ok(rows));
             }
             _ => return Ok(Err(("its end does not fit its rows".to_owned(), at))),

@@ -1,18 +1,26 @@
 //! What decides which rows are taken. There is one per set, and it sees one write after another.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use super::{
+    key_windows::{Event, KeyWindows},
+    reading::Counters,
     record::{Record, put_rows},
     shards::{Put, Shards},
 };
-use crate::online::{
-    Outcome, WriteError, Written,
-    bytes::Cursor,
-    expiry::Expiry,
-    incoming::Incoming,
-    repeats::{MAX_PARTITIONS, Repeats},
-    row::Row,
+use crate::{
+    Aggregates, Prepared,
+    online::{
+        Outcome, WriteError, Written,
+        bytes::Cursor,
+        expiry::Expiry,
+        incoming::Incoming,
+        repeats::{MAX_PARTITIONS, Repeats},
+        row::Row,
+    },
 };
 
 /// The state behind the rows, and how many bytes they take.
@@ -29,6 +37,9 @@ pub(crate) struct Writer {
     expiry: Expiry,
     /// When the first row's time is over, at the earliest.
     next_end: i64,
+    /// Windows of keys that are gone may have had events before it, so events before it are too late for new keys.
+    floor: i64,
+    counters: Arc<Counters>,
 }
 
 /// What will become of a write.
@@ -49,7 +60,13 @@ pub(crate) struct Admitted {
 }
 
 impl Writer {
-    pub(crate) fn new(shards: Arc<Shards>, expiry: Expiry, limit: u64, max_ids: usize) -> Self {
+    pub(crate) fn new(
+        shards: Arc<Shards>,
+        expiry: Expiry,
+        limit: u64,
+        max_ids: usize,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
             shards,
             repeats: Repeats::new(max_ids),
@@ -59,6 +76,8 @@ impl Writer {
             limit,
             expiry,
             next_end: i64::MIN,
+            floor: i64::MIN,
+            counters,
         }
     }
 
@@ -127,10 +146,15 @@ impl Writer {
         if self.limit == u64::MAX {
             return 0;
         }
-        let rows = fates.iter().enumerate().filter(|(_, fate)| fate.is_none());
+        let (rows, windows) =
+            (fates.iter().enumerate().filter(|(_, fate)| fate.is_none()), self.shards.windows());
         let growth = rows.map(|(row, _)| {
             let row = incoming.row(row);
-            self.shards.cost_of(&row).saturating_sub(self.shards.cost(row.key).unwrap_or(0))
+            let known = self.shards.cost(row.key);
+            // Room for events is made for twice as many as there are.
+            let event = windows
+                .map_or(0, |of| 2 * of.event_bytes() + if known.is_none() { KeyWindows::LEAST } else { 0 });
+            event + self.shards.cost_of(&row).saturating_sub(known.unwrap_or(0))
         });
         growth.sum()
     }
@@ -139,17 +163,24 @@ impl Writer {
     pub(crate) fn apply(&mut self, admitted: Admitted) -> Written {
         let Admitted { incoming, fates } = admitted;
         self.reserved = self.reserved.saturating_sub(fates.reserved);
+        let events = incoming.events.as_ref();
         let fates = fates.rows.into_iter().enumerate();
-        Written {
-            rows: fates.map(|(row, fate)| fate.unwrap_or_else(|| self.put(&incoming.row(row)))).collect(),
-        }
+        let put = |(row, fate): (usize, Option<Outcome>)| {
+            fate.unwrap_or_else(|| self.put(&incoming.row(row), events.map(|events| (events, row))))
+        };
+        let rows: Vec<_> = fates.map(put).collect();
+        let too_late = rows.iter().filter(|row| **row == Outcome::TooLate).count();
+        self.counters.too_late.fetch_add(too_late as u64, Relaxed);
+        Written { rows }
     }
 
-    fn put(&mut self, row: &Row<'_>) -> Outcome {
+    fn put(&mut self, row: &Row<'_>, event: Option<(&Prepared, usize)>) -> Outcome {
         let head = row.head();
         self.sequence = self.sequence.max(head.seen);
-        match self.shards.put(row) {
+        let event = event.map(|(events, row)| Event { events, row, floor: self.floor });
+        match self.shards.put(row, event) {
             Put::Older => Outcome::Older,
+            Put::TooLate => Outcome::TooLate,
             Put::Taken(grown) => {
                 self.bytes = self.bytes.saturating_add_signed(grown);
                 self.next_end = self.next_end.min(self.expiry.end(&head));
@@ -161,14 +192,14 @@ impl Writer {
     /// Does what a record of the log says, again: a function of the state and the record.
     pub(crate) fn replay(&mut self, record: &Record<'_>) {
         match record {
-            Record::Rows { mark, ids, rows } => {
+            Record::Rows { mark, ids, rows, events } => {
                 mark.iter().for_each(|&(source, partition, offset)| {
                     self.repeats.raise(source, partition, offset);
                 });
                 ids.iter().for_each(|id| self.repeats.remember(id));
-                rows.iter().for_each(|row| {
-                    self.put(row);
-                });
+                for (number, row) in rows.iter().enumerate() {
+                    self.put(row, events.as_ref().map(|events| (events, number)));
+                }
             }
             Record::Evict { at, ttl } => {
                 self.evict_by(&self.expiry.with_ttl(*ttl), *at);
@@ -196,6 +227,9 @@ impl Writer {
         let (bytes, next) = self.shards.evict(expiry, at);
         self.bytes = self.bytes.saturating_sub(bytes);
         self.next_end = next;
+        if let Some(of) = self.shards.windows() {
+            self.floor = self.floor.max(of.horizon(at));
+        }
     }
 
     /// Removes keys; how many had a row.
@@ -211,27 +245,33 @@ impl Writer {
     /// Removes everything but the count of rows; how many there were.
     pub(crate) fn purge(&mut self) -> u64 {
         self.repeats.clear();
-        self.bytes = 0;
+        (self.bytes, self.floor) = (0, i64::MIN);
         self.shards.clear()
     }
 
     /// Writes what is to be kept beside the rows.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.sequence.to_le_bytes());
+        if self.shards.windows().is_some() {
+            out.extend_from_slice(&self.floor.to_le_bytes());
+        }
         self.repeats.encode(out);
     }
 
     /// Takes over what was encoded; `None` if it was not.
     pub(crate) fn decode(&mut self, from: &mut Cursor<'_>) -> Option<()> {
         self.sequence = from.u64()?;
+        if self.shards.windows().is_some() {
+            self.floor = from.i64()?;
+        }
         self.repeats.decode(from)
     }
 
     /// Takes over rows that were put without it.
     pub(crate) fn count_rows(&mut self) {
         for shard in self.shards.each_shard() {
-            for row in shard.rows() {
-                self.bytes += self.shards.cost_of(&row);
+            for (row, windows) in shard.entries() {
+                self.bytes += self.shards.cost_of(&row) + windows.map_or(0, |windows| windows.bytes);
                 self.sequence = self.sequence.max(row.head().seen);
             }
         }
@@ -240,13 +280,13 @@ impl Writer {
 
 impl Admitted {
     /// Adds the write to a frame of the log, unless it changes nothing.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, windows: Option<&Aggregates>, out: &mut Vec<u8>) {
         let rows: Vec<_> = self.rows().collect();
         if rows.is_empty() && !self.fates.raises {
             return;
         }
         let ids: Vec<_> = self.ids().collect();
-        put_rows(out, self.mark(), &ids, rows.into_iter().map(|row| self.incoming.row(row)));
+        put_rows(out, self.mark(), &ids, (&self.incoming, &rows), windows);
     }
 
     /// The greatest position of the write, refused rows included: they are not sent again.

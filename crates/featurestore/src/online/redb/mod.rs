@@ -83,6 +83,9 @@ impl RedbTable {
     /// When the file cannot be read or written or is in use, is damaged, or was written for another definition of the set.
     pub fn open(path: &Path, set: FeatureSet, options: RedbOptions) -> Result<Self, OpenError> {
         let RedbOptions { ttl, clock, cache_bytes, max_ids } = options;
+        if set.windows().is_some() {
+            return Err(OpenError::Windows { set: set.name().to_owned() });
+        }
         let packer = Packer::new(set);
         let definition = definition(&packer.set);
         let io = |source: std::io::Error| OpenError::Io { path: path.to_owned(), source };

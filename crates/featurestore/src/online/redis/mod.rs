@@ -86,6 +86,12 @@ pub enum RedisError {
         /// How the definitions differ.
         difference: String,
     },
+    /// The set has windows, which are kept by the process that reads them.
+    #[error("feature set `{set}` has windows, which Redis does not keep; use the in-process store")]
+    Windows {
+        /// The set.
+        set: String,
+    },
     /// The server holds what no table of this version writes.
     #[error("{0}")]
     Damaged(String),
@@ -122,6 +128,9 @@ impl RedisTable {
         options: RedisOptions,
     ) -> Result<Self, RedisError> {
         let RedisOptions { ttl, clock, prefix, wait, max_ids } = options;
+        if set.windows().is_some() {
+            return Err(RedisError::Windows { set: set.name().to_owned() });
+        }
         let packer = Packer::new(set);
         let set = packer.set.name().to_owned();
         let names = (0..BUCKETS).map(|bucket| {
