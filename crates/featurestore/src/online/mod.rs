@@ -14,6 +14,9 @@ pub(crate) mod redb;
 pub(crate) mod redis;
 mod repeats;
 mod row;
+pub(crate) mod set;
+pub(crate) mod spec;
+mod stores;
 mod tally;
 mod worker;
 
@@ -24,7 +27,12 @@ use arrow::array::RecordBatch;
 pub use self::{
     changes::{Changes, Positions},
     expiry::Clock,
+    set::{Times, WritableSet},
+    spec::{DurabilitySpec, LocalSpec, OnlineSpec, WhenFullSpec},
+    stores::Stores,
 };
+#[cfg(feature = "redb")]
+pub use self::spec::RedbSpec;
 use crate::{LookupError, OnlineTable, RowProblem};
 
 /// A feature set that takes rows while it is read.
