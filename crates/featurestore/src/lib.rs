@@ -28,6 +28,7 @@ mod enrich;
 mod fit;
 mod gather;
 mod index;
+mod ingest;
 mod inside;
 mod key;
 mod layout;
@@ -46,6 +47,7 @@ mod window;
 pub use cell::Cell;
 pub use enrich::{Enrich, Policy, kinds};
 pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
+pub use ingest::Ingest;
 pub use inside::inside;
 pub use load::{LoadError, LoadOptions};
 #[cfg(feature = "redb")]
