@@ -28,37 +28,49 @@ mod enrich;
 mod fit;
 mod gather;
 mod index;
+mod ingest;
+mod inside;
 mod key;
 mod layout;
 pub mod load;
 pub mod offline;
 mod online;
 mod set;
+mod sets;
 mod spec;
 mod statistics;
 mod store;
 mod table;
 mod version;
+mod wait;
 mod window;
 
 pub use cell::Cell;
 pub use enrich::{Enrich, Policy, kinds};
 pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
+pub use ingest::Ingest;
+pub use inside::inside;
 pub use load::{LoadError, LoadOptions};
-#[cfg(feature = "redb")]
-pub use online::redb::{RedbOptions, RedbTable};
 #[cfg(feature = "redis")]
 pub use online::redis::{RedisError, RedisOptions, RedisServer, RedisTable};
 pub use online::{
-    Answer, Changes, Clock, Counts, Outcome, Positions, Receipt, WritableTable, WriteError, Written,
+    Answer, Changes, Clock, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Outcome, Positions, Receipt,
+    Stores, Times, WhenFullSpec, WritableSet, WritableTable, WriteError, Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
+#[cfg(feature = "redb")]
+pub use online::{
+    RedbSpec,
+    redb::{RedbOptions, RedbTable},
+};
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
+pub use sets::{FeatureSets, StoredSet};
 pub use spec::{FeatureSetSpec, TypeName};
 pub use statistics::Statistics;
 pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
 pub use version::Version;
+pub use wait::wait;
 pub use window::{
     Added, AggregateError, AggregateSpec, Aggregates, Compile, DecodeError, Function, Ledger, Predicate,
     PrepareError, Prepared, Readings, TooEarly, Values, WindowLength,

@@ -1,6 +1,6 @@
 //! Feature sets as a project file names them.
 
-use std::{borrow::Cow, fmt, path::Path};
+use std::{borrow::Cow, fmt, path::Path, sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, TimeUnit};
 use indexmap::IndexMap;
@@ -8,7 +8,10 @@ use millstream_graph::suggest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{LoadError, LoadOptions, MemoryTable, load};
+use crate::{
+    DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, StoredSet, Stores, WindowLength,
+    load::{self, Defined},
+};
 
 /// One entry of `feature_sets:` in a project file.
 ///
@@ -17,18 +20,38 @@ use crate::{LoadError, LoadOptions, MemoryTable, load};
 ///   cards:
 ///     keys: [card_id]
 ///     source: data/cards.parquet
+///   visits:
+///     keys: [card_id]
+///     types: { card_id: int64 }
+///     timestamp: at
+///     features: { count: int64 }
+///     online: { local: { path: state/visits } }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSetSpec {
     /// The columns by which rows are found.
     pub keys: Vec<String>,
-    /// The file the rows come from, inside the project's folder: `.parquet`, `.csv` (with a header) or `.jsonl`.
-    pub source: String,
+    /// The file the rows come from, inside the project's folder: `.parquet`, `.csv` (with a header) or `.jsonl`. A set with
+    /// `online` takes them when it is opened, and needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The event timestamp: of several rows with the same keys the latest counts, and of equally late ones the last in
     /// the file. Without it every key may stand in the file only once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<String>,
+    /// The column that says when a row became known: of equally late rows the one with the latest counts. For sets with `online`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The column that says until when a row may be used, inclusive. For sets with `online`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_to: Option<String>,
+    /// For how long after its event a row may be used, such as `30d`; for ever by default. For sets with `online`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<WindowLength>,
+    /// Where the rows lie while they change. Without it the set is its file, and takes no rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineSpec>,
     /// The features and their types. By default: every other column of the file, typed as found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<std::collections::BTreeMap<String, TypeName>>")]
@@ -52,6 +75,36 @@ impl FeatureSetSpec {
     /// When the file lies outside `root`, cannot be read, or does not hold what the definition says.
     pub fn load(&self, name: &str, root: &Path, options: &LoadOptions) -> Result<MemoryTable, LoadError> {
         load::spec(name, self, root, options)
+    }
+
+    /// The set under the name `name`: loaded from its file, or opened among `stores`, with the rows of its file.
+    ///
+    /// # Errors
+    /// As [`FeatureSetSpec::load`], and when its store cannot be opened or written.
+    pub fn open(
+        &self,
+        name: &str,
+        root: &Path,
+        stores: &Stores,
+        options: &LoadOptions,
+    ) -> Result<StoredSet, LoadError> {
+        let Some(online) = &self.online else {
+            return Ok(StoredSet::Loaded(Arc::new(self.load(name, root, options)?)));
+        };
+        let Defined { set, source, times } = load::define(name, self, root, options)?;
+        let needs_time = || DefinitionError {
+            set: name.to_owned(),
+            problems: vec![
+                "a set with `online` names a `timestamp`: the latest row of a key counts".to_owned(),
+            ],
+        };
+        let times = times.ok_or_else(needs_time)?;
+        let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
+        let set = stores.open(root, set, times, ttl, online)?;
+        if let Some(source) = source {
+            set.fill(&source)?;
+        }
+        Ok(StoredSet::Writable(set))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use arrow::{array::RecordBatch, datatypes::DataType};
 use indexmap::IndexMap;
 
-use crate::{FeatureSet, Found, MemoryTable, Selection, Statistics};
+use crate::{FeatureSet, Found, MemoryTable, Selection, Statistics, WritableSet};
 
 /// Feature sets by name, wherever their rows lie.
 pub trait OnlineStore: Send + Sync + 'static {
@@ -14,6 +14,11 @@ pub trait OnlineStore: Send + Sync + 'static {
 
     /// The set named `set`.
     fn table(&self, set: &str) -> Option<Arc<dyn OnlineTable>>;
+
+    /// The set named `set`, if it takes rows; none does by default.
+    fn writable(&self, _set: &str) -> Option<Arc<WritableSet>> {
+        None
+    }
 }
 
 /// The rows of one feature set, read by key.

@@ -205,6 +205,17 @@ pub enum RowProblem {
     },
 }
 
+impl RowProblem {
+    /// The column at fault, or what else it is.
+    pub fn column(&self) -> &str {
+        match self {
+            Self::NullKey { key } | Self::Duplicate { key } => key,
+            Self::NullTime { column } | Self::Value { column, .. } => column,
+            Self::TooLong { what, .. } => what,
+        }
+    }
+}
+
 impl TableBuilder {
     /// A table without rows.
     pub fn new(set: FeatureSet) -> Self {

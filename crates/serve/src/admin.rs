@@ -1,5 +1,7 @@
 //! The admin routes: reload the project, and see what is served. They listen apart from the graphs, and ask for a token.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::{Request, State},
@@ -13,6 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
+    features,
     reload::{Outcome, Reload, Reloader},
     service::json_answer,
 };
@@ -69,12 +72,15 @@ impl std::fmt::Debug for AdminToken {
     }
 }
 
-/// The admin routes: `POST /admin/reload` and `GET /admin/status`, for callers with the token.
+/// The admin routes, for callers with the token: `POST /admin/reload`, `GET /admin/status`, and `DELETE /v1/features/{set}`, which
+/// erases keys.
 pub fn admin_router(reloader: Reloader, token: AdminToken) -> Router {
+    let features = features::admin_routes().with_state(Arc::clone(reloader.shared()));
     Router::new()
         .route("/admin/reload", post(reload))
         .route("/admin/status", get(status))
         .with_state(reloader)
+        .merge(features)
         .layer(middleware::from_fn_with_state(token, authorized))
 }
 

@@ -4,7 +4,9 @@ use millstream_graph::{Phase, Plan, spec::type_text};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    service::{ARROW_STREAM, GraphService},
+    features::FeatureService,
+    service::ARROW_STREAM,
+    snapshot::Snapshot,
     wire::{UnknownFields, schema},
 };
 
@@ -36,7 +38,7 @@ pub(crate) fn graph(plan: &Plan) -> Value {
 }
 
 /// The OpenAPI document of a server, made from the graphs' own schemas.
-pub(crate) fn openapi(name: &str, graphs: &[(String, GraphService)]) -> Value {
+pub(crate) fn openapi(served: &Snapshot) -> Value {
     let mut paths = Map::new();
     let text = |description: &str| json!({ "200": { "description": description } });
     for (path, id, description) in [
@@ -44,12 +46,13 @@ pub(crate) fn openapi(name: &str, graphs: &[(String, GraphService)]) -> Value {
         ("/readyz", "ready", "Requests are taken; 503 while stopping."),
         ("/metrics", "metrics", "Prometheus metrics."),
         ("/v1/graphs", "listGraphs", "The graphs that are served."),
+        ("/v1/features", "listFeatureSets", "The feature sets, and which of them take rows."),
     ] {
         paths.insert(path.into(), json!({ "get": { "operationId": id, "responses": text(description) } }));
     }
     let mut schemas = Map::new();
     schemas.insert("Error".into(), error_schema());
-    for (graph, service) in graphs {
+    for (graph, service) in &served.graphs {
         let plan = service.engine().plan();
         schemas
             .insert(format!("{graph}.Request"), schema::request(plan.input_schema(), UnknownFields::Refuse));
@@ -64,12 +67,69 @@ pub(crate) fn openapi(name: &str, graphs: &[(String, GraphService)]) -> Value {
             paths.insert(format!("/v1/graphs/{graph}/{what}"), get);
         }
     }
+    for set in &served.features {
+        feature_paths(set, &mut paths, &mut schemas);
+    }
     json!({
         "openapi": "3.1.0",
-        "info": { "title": name, "version": env!("CARGO_PKG_VERSION") },
+        "info": { "title": served.project, "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
         "components": { "schemas": schemas },
     })
+}
+
+/// What a feature set takes and gives.
+fn feature_paths(set: &FeatureService, paths: &mut Map<String, Value>, schemas: &mut Map<String, Value>) {
+    let name = set.name();
+    let body = |kind: &str| {
+        let one = json!({ "$ref": format!("#/components/schemas/features.{name}.{kind}") });
+        json!({ "application/json": { "schema": { "anyOf": [one, { "type": "array", "items": one }] } } })
+    };
+    let error = |description: &str| {
+        let schema = json!({ "$ref": "#/components/schemas/Error" });
+        json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+    };
+    let get = json!({
+        "operationId": format!("describe_features_{name}"),
+        "responses": { "200": { "description": "The set's keys and features, and the columns of a row." } },
+    });
+    let mut path = json!({ "get": get });
+    if let Some(rows) = set.row_schema() {
+        schemas.insert(format!("features.{name}.Row"), schema::request(rows, UnknownFields::Refuse));
+        let mut content = body("Row");
+        content[ARROW_STREAM] = json!({});
+        let query = |name: &str, schema: Value, description: &str| json!({ "name": name, "in": "query", "schema": schema, "description": description });
+        path["post"] = json!({
+            "operationId": format!("write_features_{name}"),
+            "parameters": [
+                query("source", json!({ "type": "string" }), "Where the rows come from."),
+                query("partition", json!({ "type": "integer", "minimum": 0 }), "Which part of the source; 0 by default."),
+                query("offset", json!({ "type": "integer", "minimum": 0 }), "Where the first row stands in it; the others follow."),
+            ],
+            "requestBody": { "required": true, "content": content },
+            "responses": {
+                "200": { "description": "How many rows were taken, older, repeated and refused, and why." },
+                "400": error("The body is no rows of the set; nothing was taken."),
+                "413": error("The body is too large."),
+                "429": error("Too many bodies are under way."),
+                "503": error("The set's store does not answer."),
+                "507": error("The set has no room."),
+            },
+        });
+    }
+    paths.insert(format!("/v1/features/{name}"), path);
+    schemas.insert(format!("features.{name}.Key"), schema::request(set.key_schema(), UnknownFields::Refuse));
+    schemas.insert(format!("features.{name}.Features"), schema::reply(set.reply_schema()));
+    let post = json!({
+        "operationId": format!("read_features_{name}"),
+        "requestBody": { "required": true, "content": body("Key") },
+        "responses": {
+            "200": { "description": "Each key with its features, null where there are none.", "content": body("Features") },
+            "400": error("The body is no keys of the set."),
+            "503": error("The set's store does not answer."),
+        },
+    });
+    paths.insert(format!("/v1/features/{name}/read"), json!({ "post": post }));
 }
 
 fn graph_path(graph: &str) -> Value {

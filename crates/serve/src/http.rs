@@ -22,7 +22,7 @@ use http::{
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use millstream_graph::suggest;
-use millstream_runtime::{Limits, Metrics};
+use millstream_runtime::{Budget, Limits, Metrics};
 use prometheus::{Encoder, TextEncoder};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -31,6 +31,7 @@ use tower::ServiceExt;
 use crate::{
     connections::{ConnectionLimits, Connections},
     describe,
+    features::{self, FeatureRows},
     observe::{Observe, ObserveError, Observer},
     project::{Project, ProjectError},
     refusals::{Refusals, Refused},
@@ -87,6 +88,14 @@ pub enum ServeError {
         /// Which columns.
         source: millstream_graph::SchemaError,
     },
+    /// A feature set has columns that JSON cannot carry.
+    #[error("feature set `{set}`: {source}")]
+    Features {
+        /// The set.
+        set: String,
+        /// Which columns.
+        source: millstream_graph::SchemaError,
+    },
 }
 
 impl Server {
@@ -111,9 +120,18 @@ impl Server {
         let metrics = Metrics::new()?;
         let refusals = Refusals::new(metrics.registry())?;
         let sink_rows = SinkRows::new(metrics.registry())?;
-        let terms = Terms { limits: limits.clone(), decode, body: connections.body, metrics, sink_rows };
+        let feature_rows = FeatureRows::new(metrics.registry())?;
+        let terms = Terms {
+            limits: limits.clone(),
+            decode,
+            body: connections.body,
+            metrics,
+            sink_rows,
+            feature_rows,
+            feature_bytes: Budget::new(limits.bytes),
+        };
         let first = Snapshot::new(project, &terms)?;
-        let shared = Arc::new(Shared::new(first, terms, refusals));
+        let shared = Arc::new(Shared::new(first, Arc::clone(project.stores()), terms, refusals));
         Ok(Self { shared, connections, admin: None, observer: Arc::default(), exporter: None })
     }
 
@@ -149,6 +167,7 @@ impl Server {
             .route("/v1/graphs", get(list))
             .route("/v1/graphs/{graph}", axum::routing::any(graph))
             .merge(stats::routes())
+            .merge(features::routes())
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
             .with_state(Arc::clone(&self.shared))
@@ -308,7 +327,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn openapi(State(shared): State<Arc<Shared>>) -> Response {
     let served = shared.live.load_full();
-    json_answer(StatusCode::OK, &describe::openapi(&served.project, &served.graphs)).into_response()
+    json_answer(StatusCode::OK, &describe::openapi(&served)).into_response()
 }
 
 async fn list(State(shared): State<Arc<Shared>>) -> Response {

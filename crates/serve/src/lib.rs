@@ -10,6 +10,7 @@ pub mod cli;
 mod connections;
 mod deadline;
 mod describe;
+mod features;
 mod http;
 pub mod load;
 mod observe;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    path::{Component, Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -49,23 +49,9 @@ impl Outside {
         Ok(client)
     }
 
-    /// Where a path of the project lies. What counts is where it lies after all symbolic links are followed; the part of
-    /// it that is not there yet cannot be one.
+    /// Where a path of the project lies: inside its folder.
     pub(crate) fn inside(&self, path: &str) -> Result<PathBuf, SchemaError> {
-        let relative = Path::new(path);
-        let outside = || SchemaError::new(format!("`{path}` leaves the project's folder"));
-        if path.is_empty() || !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(outside());
-        }
-        let unreadable = |error| SchemaError::new(format!("`{path}`: {error}"));
-        let root = if self.root.as_os_str().is_empty() { Path::new(".") } else { &self.root };
-        let root = root.canonicalize().map_err(unreadable)?;
-        let full = root.join(relative);
-        let there = full.ancestors().find(|part| part.symlink_metadata().is_ok()).unwrap_or(&root);
-        if !there.canonicalize().map_err(unreadable)?.starts_with(&root) {
-            return Err(outside());
-        }
-        Ok(full)
+        millstream_featurestore::inside(&self.root, path).map_err(SchemaError::new)
     }
 }
 

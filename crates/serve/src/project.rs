@@ -9,7 +9,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use millstream_featurestore::{FeatureSetSpec, LoadOptions, MemoryStore};
+use millstream_featurestore::{FeatureSetSpec, FeatureSets, LoadOptions, Stores};
 use millstream_graph::{
     CompileErrors, Graph, Plan,
     spec::{self, Document, GraphSpec, Kinds, SpecErrors},
@@ -43,12 +43,16 @@ pub struct Project {
     description: Option<String>,
     graphs: IndexMap<String, ProjectGraph>,
     models: Arc<ModelSet>,
-    store: Arc<MemoryStore>,
+    store: Arc<FeatureSets>,
+    stores: Arc<Stores>,
     files: Files,
     stamps: Stamps,
     version: String,
     outside: Arc<Outside>,
 }
+
+/// Feature sets as a project file defines them.
+pub(crate) type Definitions = IndexMap<String, FeatureSetSpec>;
 
 /// A graph of a project.
 pub struct ProjectGraph {
@@ -138,6 +142,14 @@ impl Project {
     /// # Errors
     /// Every mistake at once, each with its line and column.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ProjectError> {
+        Self::load_among(path, &Stores::new())
+    }
+
+    /// The same, with the sets that take rows among `stores`: those that are open stay as they are.
+    ///
+    /// # Errors
+    /// As [`Project::load`].
+    pub fn load_among(path: impl AsRef<Path>, stores: &Arc<Stores>) -> Result<Self, ProjectError> {
         let (file, root) = place(path.as_ref());
         let unreadable = |source| ProjectError::Unreadable { file: file.clone(), source };
         let named = |text: &str| Files::named(&root, &file, text);
@@ -146,7 +158,7 @@ impl Project {
         let text = read_bounded(&file).map_err(unreadable)?;
         let files = named(&text);
         let stamps = files.stamps();
-        let mut project = Self::read(&text, &root, files.clone())
+        let mut project = Self::read(&text, &root, files.clone(), stores)
             .map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })?;
         project.version = project.files.version().map_err(unreadable)?;
         // Files that only the models tell of have been read already: their stamps are of afterwards.
@@ -164,7 +176,7 @@ impl Project {
     /// Every mistake at once, each with its line and column.
     pub fn from_text(text: &str, folder: impl AsRef<Path>) -> Result<Self, SpecErrors> {
         let root = folder.as_ref();
-        Self::read(text, root, Files::named(root, &root.join(PROJECT_FILE), text))
+        Self::read(text, root, Files::named(root, &root.join(PROJECT_FILE), text), &Stores::new())
     }
 
     /// The files that the project at `path` is made of, as far as its file tells.
@@ -174,11 +186,11 @@ impl Project {
         Files::named(&root, &file, &text)
     }
 
-    fn read(text: &str, root: &Path, files: Files) -> Result<Self, SpecErrors> {
+    fn read(text: &str, root: &Path, files: Files, stores: &Arc<Stores>) -> Result<Self, SpecErrors> {
         let document = Document::read(text)?;
         let keys: ProjectKeys = document.typed(&[])?;
         let mut errors = SpecErrors::default();
-        let store = Arc::new(load_sets(&document, keys.feature_sets.keys(), root, &mut errors));
+        let store = Arc::new(load_sets(&document, keys.feature_sets.keys(), root, stores, &mut errors));
         let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
         let outside = Outside::new(root);
         let kinds = kinds(&models, &store, &outside);
@@ -208,6 +220,7 @@ impl Project {
             graphs: graphs.collect(),
             models,
             store,
+            stores: Arc::clone(stores),
             outside,
             files,
             stamps: Stamps::new(),
@@ -245,9 +258,41 @@ impl Project {
         &self.models
     }
 
-    /// Its feature sets, loaded.
-    pub fn features(&self) -> &Arc<MemoryStore> {
+    /// Its feature sets, loaded or open.
+    pub fn features(&self) -> &Arc<FeatureSets> {
         &self.store
+    }
+
+    /// Where its sets that take rows are open.
+    pub fn stores(&self) -> &Arc<Stores> {
+        &self.stores
+    }
+
+    /// The feature sets of the project at `path` alone, as its file defines them, for those that `wanted` names.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as feature sets go.
+    pub(crate) fn feature_sets(
+        path: &Path,
+        stores: &Stores,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(FeatureSets, Definitions), ProjectError> {
+        let (file, root) = place(path);
+        let unreadable = |source| ProjectError::Unreadable { file: file.clone(), source };
+        let text = read_bounded(&file).map_err(unreadable)?;
+        let read = || {
+            let document = Document::read(&text)?;
+            let keys: ProjectKeys = document.typed(&[])?;
+            let mut errors = SpecErrors::default();
+            let names = keys.feature_sets.keys().filter(|name| wanted(name));
+            let sets = load_sets(&document, names, &root, stores, &mut errors);
+            errors.check()?;
+            let definitions = keys.feature_sets.keys();
+            let definitions = definitions
+                .map(|name| Ok((name.clone(), document.typed::<FeatureSetSpec>(&["feature_sets", name])?)));
+            Ok((sets, definitions.collect::<Result<_, SpecErrors>>()?))
+        };
+        read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
     }
 
     /// What its steps that reach beyond the process share.
@@ -310,7 +355,7 @@ impl Project {
 }
 
 /// Every kind of step that a project file may name.
-pub fn kinds(models: &Arc<ModelSet>, store: &Arc<MemoryStore>, outside: &Arc<Outside>) -> Kinds {
+pub fn kinds(models: &Arc<ModelSet>, store: &Arc<FeatureSets>, outside: &Arc<Outside>) -> Kinds {
     Kinds::default()
         .with(spec::kinds())
         .with(millstream_transform::kinds())
@@ -357,14 +402,15 @@ fn load_sets<'n>(
     document: &Document,
     names: impl Iterator<Item = &'n String>,
     root: &Path,
+    stores: &Stores,
     errors: &mut SpecErrors,
-) -> MemoryStore {
-    let mut store = MemoryStore::new();
+) -> FeatureSets {
+    let mut store = FeatureSets::new();
     for name in names {
         let path = ["feature_sets", name];
         match document.typed::<FeatureSetSpec>(&path) {
-            Ok(set) => match set.load(name, root, &LoadOptions::default()) {
-                Ok(table) => drop(store.insert(table)),
+            Ok(set) => match set.open(name, root, stores, &LoadOptions::default()) {
+                Ok(set) => store.insert(set),
                 Err(error) => {
                     errors.push(document.place(&path), format!("feature set `{name}`: {}", chain(&error)))
                 }

@@ -215,7 +215,7 @@ fn build(path: &Path, shared: &Shared) -> Result<Option<Snapshot>, Vec<String>> 
     let mut tries = 0;
     let project = loop {
         tries += 1;
-        match Project::load(path) {
+        match Project::load_among(path, &shared.stores) {
             Err(ProjectError::Changing { .. }) if tries < TRIES => {}
             Err(error) => return Err(error.mistakes()),
             Ok(project) => break project,

@@ -159,7 +159,7 @@ impl GraphService {
             }
         }
         match ran {
-            Err(error) => self.refused(&error),
+            Err(error) => undecoded(&error),
             Ok(Ran { result: Ok(reply), form, arrow, .. }) => {
                 self.replied(&reply, form, asked.wants_arrow(arrow))
             }
@@ -242,28 +242,6 @@ impl GraphService {
             if let Ok(steps) = HeaderValue::from_str(&steps.join(", ")) {
                 answer.headers_mut().insert("x-millstream-degraded", steps);
             }
-        }
-        answer
-    }
-
-    fn refused(&self, error: &DecodeError) -> Answer {
-        let status = match error.code {
-            DecodeCode::TooLarge | DecodeCode::TooManyRows => StatusCode::PAYLOAD_TOO_LARGE,
-            DecodeCode::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            DecodeCode::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            DecodeCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        let message = json!({
-            "error": error.to_string(),
-            "code": error.code.name(),
-            "field": error.field,
-            "row": error.row,
-        });
-        let mut answer = json_answer(status, &message);
-        answer.extensions_mut().insert(Refused(error.code.name()));
-        if error.code == DecodeCode::UnknownEncoding {
-            answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(body::ENCODINGS));
         }
         answer
     }
@@ -351,6 +329,29 @@ fn written<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Bytes
     let reply = Bytes::copy_from_slice(&buffer);
     BUFFER.set(buffer);
     Ok(reply)
+}
+
+/// What a body that cannot be read is answered with.
+pub(crate) fn undecoded(error: &DecodeError) -> Answer {
+    let status = match error.code {
+        DecodeCode::TooLarge | DecodeCode::TooManyRows => StatusCode::PAYLOAD_TOO_LARGE,
+        DecodeCode::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        DecodeCode::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        DecodeCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let message = json!({
+        "error": error.to_string(),
+        "code": error.code.name(),
+        "field": error.field,
+        "row": error.row,
+    });
+    let mut answer = json_answer(status, &message);
+    answer.extensions_mut().insert(Refused(error.code.name()));
+    if error.code == DecodeCode::UnknownEncoding {
+        answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(body::ENCODINGS));
+    }
+    answer
 }
 
 /// What a failed run is answered with. What went wrong inside is for the log; the caller learns what it can act on.

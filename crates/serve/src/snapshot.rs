@@ -14,8 +14,9 @@ use std::{
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
+use millstream_featurestore::Stores;
 use millstream_graph::ErrorKind;
-use millstream_runtime::{Engine, Limits, Metrics};
+use millstream_runtime::{Budget, Engine, Limits, Metrics};
 use serde_json::json;
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -24,6 +25,7 @@ use tokio::{
 
 use crate::{
     body::BodyLimits,
+    features::{self, FeatureRows, FeatureService},
     http::ServeError,
     project::{Files, Project, Stamps},
     refusals::Refusals,
@@ -46,6 +48,7 @@ pub(crate) struct Snapshot {
     pub(crate) mark: HeaderValue,
     pub(crate) since: DateTime<Utc>,
     pub(crate) graphs: Vec<(String, GraphService)>,
+    pub(crate) features: Vec<Arc<FeatureService>>,
     pub(crate) files: Files,
     /// Those files as they were when they were read.
     pub(crate) stamps: Stamps,
@@ -64,6 +67,9 @@ pub(crate) struct Terms {
     /// One registry for all versions: a graph that stays goes on counting where it was.
     pub(crate) metrics: Metrics,
     pub(crate) sink_rows: SinkRows,
+    pub(crate) feature_rows: FeatureRows,
+    /// Bytes of bodies with rows and keys of feature sets under way.
+    pub(crate) feature_bytes: Arc<Budget>,
 }
 
 impl Snapshot {
@@ -78,6 +84,8 @@ impl Snapshot {
                 .body_limits(terms.body);
             graphs.push((name.to_owned(), service));
         }
+        let features = features::services(project.features(), terms.decode, &terms.feature_rows)
+            .map_err(|(set, source)| ServeError::Features { set, source })?;
         let (alive, gone) = oneshot::channel();
         let version = project.version().to_owned();
         Ok(Self {
@@ -86,6 +94,7 @@ impl Snapshot {
             version,
             since: Utc::now(),
             graphs,
+            features,
             files: project.files().clone(),
             stamps: project.stamps().clone(),
             cut: Arc::new(Semaphore::new(0)),
@@ -127,6 +136,8 @@ fn cut_off() -> Answer {
 /// What the parts of a server share.
 pub(crate) struct Shared {
     pub(crate) live: ArcSwap<Snapshot>,
+    /// The open stores of feature sets, which all versions share.
+    pub(crate) stores: Arc<Stores>,
     pub(crate) terms: Terms,
     pub(crate) refusals: Refusals,
     pub(crate) watched: Watched,
@@ -136,9 +147,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(first: Snapshot, terms: Terms, refusals: Refusals) -> Self {
+    pub(crate) fn new(first: Snapshot, stores: Arc<Stores>, terms: Terms, refusals: Refusals) -> Self {
         Self {
             live: ArcSwap::from_pointee(first),
+            stores,
             terms,
             refusals,
             watched: Watched::default(),

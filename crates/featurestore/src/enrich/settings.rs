@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::{By, Enrich, Policies, Policy};
 use crate::OnlineStore;
 
-/// The kinds of step that read from `store`: `enrich`.
+/// The kinds of step that read from `store` and write into it: `enrich`, `ingest`.
 ///
 /// ```yaml
 /// enrich:
@@ -21,10 +21,11 @@ use crate::OnlineStore;
 ///   nulls: mean
 /// ```
 pub fn kinds(store: Arc<dyn OnlineStore>) -> Vec<StepKind> {
+    let ingest = crate::ingest::kind(Arc::clone(&store));
     let enrich = move |settings: EnrichSettings| {
         Ok(Arc::new(Enrich::from_settings(Arc::clone(&store), settings)) as Arc<dyn Step>)
     };
-    vec![StepKind::new("enrich", enrich)]
+    vec![StepKind::new("enrich", enrich), ingest]
 }
 
 /// Adds stored features to each row, found by the keys that the row carries.

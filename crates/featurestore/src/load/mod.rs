@@ -25,14 +25,17 @@ mod text;
 
 use std::{collections::HashSet, path::Path};
 
-use arrow::{array::RecordBatch, datatypes::DataType};
+use arrow::{
+    array::RecordBatch,
+    datatypes::{DataType, TimeUnit},
+};
 use millstream_graph::suggest;
 
 use crate::{
-    AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, RowProblem,
-    TableBuilder, cell::held_as, set::Column,
+    AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, OpenError,
+    RowProblem, TableBuilder, Times, WriteError, cell::held_as, online::set::is_time, set::Column,
 };
-use source::Source;
+pub(crate) use source::Source;
 
 /// Bounds on loading a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +115,18 @@ pub enum LoadError {
     /// The keys could not be read.
     #[error(transparent)]
     Lookup(LookupError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The store does not take the file's rows.
+    #[error("`{file}`: its rows are not taken")]
+    Write {
+        /// The path as given.
+        file: String,
+        /// Why.
+        #[source]
+        source: WriteError,
+    },
 }
 
 /// A place in a file.
@@ -164,37 +179,53 @@ pub(crate) fn spec(
     root: &Path,
     options: &LoadOptions,
 ) -> Result<MemoryTable, LoadError> {
-    let source = Source::open(root, &spec.source)?;
-    let named: HashSet<&str> = spec.keys.iter().chain(&spec.timestamp).map(String::as_str).collect();
-    let typed = spec.features.is_some() && named.iter().all(|name| spec.types.contains_key(*name));
-    let found = if typed { Vec::new() } else { source.columns(options)? };
-
-    let mut problems = Vec::new();
-    let mut type_of = |column: &str| {
-        let declared = spec.types.get(column).map(|name| name.data_type());
-        let as_found =
-            || found.iter().find(|(found, _)| found == column).map(|(_, data_type)| data_type.clone());
-        match declared.map(Some).or_else(as_found) {
-            Some(Some(data_type)) => held_as(&data_type),
-            Some(None) => {
-                problems.push(format!(
-                    "column `{column}` has no value that tells its type; name it under `types`"
-                ));
-                DataType::Null
-            }
-            None => {
-                let names = found.iter().map(|(name, _)| name.as_str());
-                problems.push(suggest::unknown("column", column, names));
-                DataType::Null
-            }
+    let Defined { set, source, .. } = define(name, spec, root, options)?;
+    match source {
+        Some(source) => table(set, &source, options),
+        None => {
+            let problem = "neither a `source` to load nor an `online` store that takes rows; name one";
+            Err(DefinitionError { set: name.to_owned(), problems: vec![problem.to_owned()] }.into())
         }
+    }
+}
+
+/// A definition that is complete.
+pub(crate) struct Defined {
+    pub(crate) set: FeatureSet,
+    pub(crate) source: Option<Source>,
+    /// Where there is an event time.
+    pub(crate) times: Option<Times>,
+}
+
+/// Completes a definition by what is found in its file, if it has one.
+pub(crate) fn define(
+    name: &str,
+    spec: &FeatureSetSpec,
+    root: &Path,
+    options: &LoadOptions,
+) -> Result<Defined, LoadError> {
+    let source = spec.source.as_ref().map(|file| Source::open(root, file)).transpose()?;
+    let times = || spec.timestamp.iter().chain(&spec.created).chain(&spec.valid_to).map(String::as_str);
+    let named: HashSet<&str> = spec.keys.iter().map(String::as_str).chain(times()).collect();
+    let typed = spec.features.is_some() && named.iter().all(|name| spec.types.contains_key(*name));
+    let found = match &source {
+        Some(source) if !typed => source.columns(options)?,
+        _ => Vec::new(),
     };
+    let mut types = Types { spec, found: &found, sourced: source.is_some(), problems: misplaced(spec) };
     let mut set = FeatureSet::builder(name).tags(spec.tags.iter().cloned());
     for key in &spec.keys {
-        set = set.key(key, type_of(key));
+        set = set.key(key, types.of(key));
     }
-    if let Some(timestamp) = &spec.timestamp {
-        set = set.timestamp(timestamp, type_of(timestamp));
+    let mut time = |name: &String| Column { name: name.clone(), data_type: types.of_time(name) };
+    let event = spec.timestamp.as_ref().map(&mut time);
+    let (created, valid_to) = (spec.created.as_ref().map(&mut time), spec.valid_to.as_ref().map(&mut time));
+    if let Some(event) = &event {
+        set = set.timestamp(&event.name, event.data_type.clone());
+    }
+    for column in created.iter().chain(&valid_to).filter(|column| !is_time(&column.data_type)) {
+        let Column { name, data_type } = column;
+        types.problems.push(format!("column `{name}` is {data_type}, which is no time"));
     }
     match &spec.features {
         Some(features) => {
@@ -204,23 +235,102 @@ pub(crate) fn spec(
         }
         None => {
             for (feature, _) in found.iter().filter(|(column, _)| !named.contains(column.as_str())) {
-                set = set.feature(feature, type_of(feature));
+                set = set.feature(feature, types.of(feature));
             }
         }
     }
     if let Some(text) = &spec.description {
         set = set.description(text);
     }
-    if !found.is_empty() {
-        for column in spec.types.keys().filter(|column| found.iter().all(|(found, _)| found != *column)) {
-            problems.push(suggest::unknown("column", column, found.iter().map(|(name, _)| name.as_str())));
+    types.check(name, source.as_ref())?;
+    let times = event.map(|event| Times { event, created, valid_to });
+    Ok(Defined { set: set.build()?, source, times })
+}
+
+/// What a set that does not change cannot have.
+fn misplaced(spec: &FeatureSetSpec) -> Vec<String> {
+    let given = [
+        ("created", spec.created.is_some()),
+        ("valid_to", spec.valid_to.is_some()),
+        ("ttl", spec.ttl.is_some()),
+    ];
+    let given = given.iter().filter(|(_, given)| *given && spec.online.is_none());
+    given.map(|(name, _)| format!("`{name}` is for sets with `online`")).collect()
+}
+
+/// The types of columns: as declared, else as found in the file.
+struct Types<'a> {
+    spec: &'a FeatureSetSpec,
+    found: &'a source::Columns,
+    sourced: bool,
+    problems: Vec<String>,
+}
+
+impl Types<'_> {
+    /// Null where it cannot be told, which is a problem.
+    fn of(&mut self, column: &str) -> DataType {
+        let declared = self.spec.types.get(column).map(|name| name.data_type());
+        let as_found =
+            || self.found.iter().find(|(found, _)| found == column).map(|(_, found)| found.clone());
+        match declared.map(Some).or_else(as_found) {
+            Some(Some(data_type)) => held_as(&data_type),
+            Some(None) => {
+                self.problems.push(format!(
+                    "column `{column}` has no value that tells its type; name it under `types`"
+                ));
+                DataType::Null
+            }
+            None if self.sourced => {
+                self.problems.push(suggest::unknown("column", column, self.names()));
+                DataType::Null
+            }
+            None => {
+                self.problems.push(format!("column `{column}` has no type; name it under `types`"));
+                DataType::Null
+            }
         }
     }
-    if !problems.is_empty() {
-        problems.dedup();
-        return Err(LoadError::Columns { file: source.name().to_owned(), problems });
+
+    /// Where nothing tells it, a time is a timestamp.
+    fn of_time(&mut self, column: &str) -> DataType {
+        if !self.sourced && !self.spec.types.contains_key(column) {
+            return DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        }
+        self.of(column)
     }
-    table(set.build()?, &source, options)
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.found.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Every problem at once.
+    fn check(mut self, set: &str, source: Option<&Source>) -> Result<(), LoadError> {
+        let spec = self.spec;
+        let extra = spec.created.iter().chain(&spec.valid_to);
+        let known = || spec.keys.iter().chain(&spec.timestamp).chain(extra.clone()).map(String::as_str);
+        let names: Vec<&str> = if source.is_none() {
+            known().collect()
+        } else {
+            self.found.iter().map(|(name, _)| name.as_str()).collect()
+        };
+        if !names.is_empty() {
+            for column in spec.types.keys().filter(|column| !names.contains(&column.as_str())) {
+                self.problems.push(suggest::unknown("column", column, names.iter().copied()));
+            }
+        }
+        if source.is_none() && spec.features.is_none() {
+            self.problems
+                .push("without a `source`, `features` names the features and their types".to_owned());
+        }
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        self.problems.dedup();
+        Err(match source {
+            Some(source) => LoadError::Columns { file: source.name().to_owned(), problems: self.problems },
+            None => DefinitionError { set: set.to_owned(), problems: self.problems }.into(),
+        })
+    }
 }
 
 fn table(set: FeatureSet, source: &Source, options: &LoadOptions) -> Result<MemoryTable, LoadError> {

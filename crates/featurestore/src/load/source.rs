@@ -2,19 +2,20 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use arrow::datatypes::DataType;
 use millstream_graph::suggest;
+use sha2::{Digest, Sha256};
 
 use super::{At, LoadError, LoadOptions, Place, Sink, columnar, lines, separated};
 use crate::set::Column;
 
 /// A readable file inside the project's folder.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     name: String,
     path: PathBuf,
     format: Format,
@@ -54,11 +55,11 @@ impl Source {
     }
 
     /// The path as given.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn place(&self, at: At) -> Place {
+    pub(crate) fn place(&self, at: At) -> Place {
         Place { file: self.name.clone(), at }
     }
 
@@ -68,6 +69,19 @@ impl Source {
 
     pub(super) fn file(&self) -> Result<File, LoadError> {
         File::open(&self.path).map_err(|source| LoadError::Open { file: self.name.clone(), source })
+    }
+
+    /// What tells its content from any other, in hexadecimal digits.
+    pub(crate) fn digest(&self) -> Result<String, LoadError> {
+        let failed = |source| LoadError::Open { file: self.name.clone(), source };
+        let (mut file, mut digest) = (self.file()?, Sha256::new());
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match file.read(&mut buffer).map_err(failed)? {
+                0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+                read => digest.update(&buffer[..read]),
+            }
+        }
     }
 
     /// The columns of the file, typed as found.
@@ -80,7 +94,7 @@ impl Source {
     }
 
     /// Reads the wanted columns, batch by batch.
-    pub(super) fn read(&self, wanted: &[Column], sink: &mut Sink<'_>) -> Result<(), LoadError> {
+    pub(crate) fn read(&self, wanted: &[Column], sink: &mut Sink<'_>) -> Result<(), LoadError> {
         match self.format {
             Format::Parquet => columnar::read(self, wanted, sink),
             Format::Csv => separated::read(self, wanted, sink),

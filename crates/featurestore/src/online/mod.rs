@@ -14,6 +14,9 @@ pub(crate) mod redb;
 pub(crate) mod redis;
 mod repeats;
 mod row;
+pub(crate) mod set;
+pub(crate) mod spec;
+mod stores;
 mod tally;
 mod worker;
 
@@ -21,9 +24,14 @@ use std::{future::Future, pin::Pin};
 
 use arrow::array::RecordBatch;
 
+#[cfg(feature = "redb")]
+pub use self::spec::RedbSpec;
 pub use self::{
     changes::{Changes, Positions},
     expiry::Clock,
+    set::{Times, WritableSet},
+    spec::{DurabilitySpec, LocalSpec, OnlineSpec, WhenFullSpec},
+    stores::Stores,
 };
 use crate::{LookupError, OnlineTable, RowProblem};
 

@@ -178,7 +178,7 @@ impl FromStr for WindowLength {
         match micros.filter(|micros| (1..=LONGEST).contains(micros)) {
             Some(micros) => Ok(Self { text: text.to_owned(), micros }),
             None => Err(format!(
-                "`{text}` is no length of a window; write a whole number and one of ms, s, m, h, d, w, up to ten years, such as `24h`"
+                "`{text}` is no length of time; write a whole number and one of ms, s, m, h, d, w, up to ten years, such as `24h`"
             )),
         }
     }
@@ -263,7 +263,7 @@ mod tests {
         check(
             json!({"column": "a", "functions": ["sum"], "windows": ["1 hour"]}),
             expect![
-                "`1 hour` is no length of a window; write a whole number and one of ms, s, m, h, d, w, up to ten years, such as `24h`"
+                "`1 hour` is no length of time; write a whole number and one of ms, s, m, h, d, w, up to ten years, such as `24h`"
             ],
         );
         check(

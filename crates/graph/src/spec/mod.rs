@@ -21,6 +21,7 @@ mod document;
 mod graph_spec;
 mod kind;
 mod schema;
+mod size;
 mod step_spec;
 mod types;
 
@@ -28,5 +29,6 @@ pub use document::{Document, MAX_BYTES, Place, SpecError, SpecErrors};
 pub use graph_spec::{GraphSpec, NotWritable, kinds};
 pub use kind::{Kinds, LayerKind, SettingsError, StepKind};
 pub use schema::graph_schema;
+pub use size::Size;
 pub use step_spec::{PolicySpec, StepSpec};
 pub use types::{JSON_COLUMN, column, type_text};

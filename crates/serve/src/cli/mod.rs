@@ -8,10 +8,17 @@ mod output;
 mod serve;
 mod top;
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use millstream_featurestore::OnlineTable;
+use millstream_featurestore::{StoredSet, Stores};
 use millstream_runtime::Limits;
 use serde_json::json;
 
@@ -55,6 +62,9 @@ struct ServeArgs {
     /// The project's folder or file.
     #[arg(default_value = ".")]
     project: PathBuf,
+    /// The folder for what feature sets keep; the project's by default.
+    #[arg(long, env = "MILLSTREAM_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
     /// Where to listen.
     #[arg(long, env = "MILLSTREAM_BIND", default_value = "127.0.0.1:8080")]
     bind: SocketAddr,
@@ -150,7 +160,7 @@ pub fn main() -> ExitCode {
 fn serve(args: &ServeArgs) -> Result<(), Failure> {
     args.observe.log();
     let token = args.reload.token()?;
-    let project = Project::load(&args.project)?;
+    let project = Project::load_among(&args.project, &stores(args.state.as_deref())?)?;
     let limits = Limits {
         runs: args.max_runs,
         adaptive: !args.fixed_runs,
@@ -208,7 +218,8 @@ impl ServeArgs {
 }
 
 fn validate(args: &ProjectArgs) -> Result<(), Failure> {
-    let project = Project::load(&args.project)?;
+    // Beside a server that has the stores open.
+    let project = Project::load_among(&args.project, &Stores::aside())?;
     if args.output == Listing::Json {
         let graphs = project.graph_names().map(|name| {
             let plan = project.plan(name)?;
@@ -216,8 +227,8 @@ fn validate(args: &ProjectArgs) -> Result<(), Failure> {
         });
         let sets = project
             .features()
-            .tables()
-            .map(|table| json!({ "name": table.set().name(), "rows": table.len() }));
+            .iter()
+            .map(|set| json!({ "name": set.set().name(), "rows": rows_of(set), "takes_rows": set.writable().is_some() }));
         let models = project
             .models()
             .iter()
@@ -231,8 +242,9 @@ fn validate(args: &ProjectArgs) -> Result<(), Failure> {
         return print(&serde_json::to_string_pretty(&listing)?);
     }
     let mut text = format!("project `{}` is valid", project.name());
-    for table in project.features().tables() {
-        text += &format!("\n  feature set {}: {} rows", table.set().name(), table.len());
+    for set in project.features().iter() {
+        let holds = rows_of(set).map_or("takes rows".to_owned(), |rows| format!("{rows} rows"));
+        text += &format!("\n  feature set {}: {holds}", set.set().name());
     }
     for (_, model) in project.models().iter() {
         text += &format!("\n  model {}", model.info());
@@ -243,8 +255,17 @@ fn validate(args: &ProjectArgs) -> Result<(), Failure> {
     print(&text)
 }
 
+/// The rows of a set that does not change.
+fn rows_of(set: &StoredSet) -> Option<usize> {
+    match set {
+        StoredSet::Loaded(table) => Some(table.len()),
+        _ => None,
+    }
+}
+
 fn explain(args: &ExplainArgs) -> Result<(), Failure> {
-    let project = Project::load(&args.project)?;
+    // Beside a server that has the stores open.
+    let project = Project::load_among(&args.project, &Stores::aside())?;
     let graph = graph_name(&project, args.graph.as_deref())?;
     let plan = project.plan(graph)?;
     match (args.mermaid, args.svg, args.output) {
@@ -264,6 +285,13 @@ fn graph_name<'p>(project: &'p Project, named: Option<&'p str>) -> Result<&'p st
         _ => Err(format!("name one of the graphs: {}", project.graph_names().collect::<Vec<_>>().join(", "))
             .into()),
     }
+}
+
+/// Where the stores of feature sets lie.
+fn stores(state: Option<&Path>) -> Result<Arc<Stores>, Failure> {
+    let Some(state) = state else { return Ok(Stores::new()) };
+    std::fs::create_dir_all(state).map_err(|error| format!("{} cannot be made: {error}", state.display()))?;
+    Ok(Stores::in_folder(state))
 }
 
 /// Prints data. A reader that has gone away, as `head` does, is no failure.

@@ -4,6 +4,7 @@
 #[path = "../../../../tests/client/mod.rs"]
 mod client;
 mod encodings;
+mod features;
 mod floods;
 mod http2;
 mod keep_alive;
@@ -13,7 +14,7 @@ mod slow;
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
@@ -24,7 +25,6 @@ use millstream_runtime::Limits;
 use millstream_serve::{
     AdminToken, ConnectionLimits, DecodeLimits, Ending, Project, Reload, Reloader, Server, admin_router,
 };
-use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot};
 
 /// Far more than anything here takes; what hangs fails.
@@ -72,7 +72,7 @@ struct Serving {
     address: SocketAddr,
     admin: SocketAddr,
     reloader: Reloader,
-    folder: TempDir,
+    folder: PathBuf,
     runtime: Arc<Runtime>,
     stop: Option<oneshot::Sender<Ending>>,
 }
@@ -88,8 +88,12 @@ impl Serving {
 
     /// One call of the admin routes, with the token.
     fn admin(&self, method: &str, path: &str) -> Answer {
+        self.admin_with(method, path, b"")
+    }
+
+    fn admin_with(&self, method: &str, path: &str, body: &[u8]) -> Answer {
         let authorization = format!("Bearer {}", token());
-        Client::connect(self.admin).send(method, path, &[("authorization", &authorization)], b"")
+        Client::connect(self.admin).send(method, path, &[("authorization", &authorization)], body)
     }
 
     /// A sample of the metrics, 0 where there is none.
@@ -116,13 +120,18 @@ impl Serving {
 fn served(limits: ConnectionLimits, grace: Duration, body: impl FnOnce(&mut Serving)) {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), 1);
+    served_project(folder.path(), limits, grace, body);
+}
+
+/// Serves the project in `folder` while `body` runs, then stops the server and waits for its end.
+fn served_project(folder: &Path, limits: ConnectionLimits, grace: Duration, body: impl FnOnce(&mut Serving)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let runtime = Arc::new(runtime);
-    let project = Project::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let project = Project::load(folder).unwrap_or_else(|error| panic!("{error}"));
     let server =
         Server::with_connections(&project, &Limits::default(), DecodeLimits::default(), limits).unwrap();
     drop(project);
-    let reloader = Reloader::new(&server, folder.path(), grace).unwrap();
+    let reloader = Reloader::new(&server, folder, grace).unwrap();
     let listen = || runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
     let (listener, admin) = (listen(), listen());
     let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
@@ -133,7 +142,7 @@ fn served(limits: ConnectionLimits, grace: Duration, body: impl FnOnce(&mut Serv
         address,
         admin: admin_address,
         reloader,
-        folder,
+        folder: folder.to_owned(),
         runtime: Arc::clone(&runtime),
         stop: Some(stop),
     };

@@ -33,7 +33,7 @@ fn seen(client: &mut Client) -> (i64, i64, String) {
 fn no_request_fails_or_sees_two_versions_while_the_project_is_swapped() {
     serves(|serving| {
         let (done, asked) = (AtomicBool::new(false), AtomicU64::new(0));
-        let folder = serving.folder.path().to_owned();
+        let folder = serving.folder.clone();
         let serving = &*serving;
         // The version that every value has, written down before it is served.
         let versions = std::sync::Mutex::new(vec![Project::load(&folder).unwrap().version().to_owned()]);
@@ -96,7 +96,7 @@ fn a_request_keeps_the_version_it_began_with() {
         // The head is enough to begin: the body comes after the swap.
         client.write(ask("content-length: 7\r\nexpect: 100-continue\r\n").as_bytes());
         client.read_continue();
-        write(serving.folder.path(), 2);
+        write(&serving.folder, 2);
         let second = serving.reload().version.clone();
         assert_ne!(first, second);
         assert_eq!(seen(&mut serving.client()), (2, 2, second));
@@ -114,7 +114,7 @@ fn a_request_that_outstays_its_version_is_cut_off() {
         let mut client = serving.client();
         client.write(ask("content-length: 7\r\nexpect: 100-continue\r\n").as_bytes());
         client.read_continue();
-        write(serving.folder.path(), 2);
+        write(&serving.folder, 2);
         assert_eq!(serving.reload().outcome, Outcome::Swapped);
         let answer = client.read();
         assert_eq!((answer.status, &answer.json()["code"]), (503, &Value::from("unavailable")));
@@ -124,11 +124,11 @@ fn a_request_that_outstays_its_version_is_cut_off() {
 #[test]
 fn a_project_with_mistakes_is_not_served_and_the_old_one_is() {
     serves(|serving| {
-        let file = serving.folder.path().join("millstream.yaml");
+        let file = serving.folder.join("millstream.yaml");
         let text = std::fs::read_to_string(&file).unwrap();
         replace(&file, &text.replace("[k, fact,", "[k, fcat,"));
         let answer = serving.admin("POST", "/admin/reload");
-        let mistakes = Project::load(serving.folder.path()).err().unwrap().mistakes();
+        let mistakes = Project::load(&serving.folder).err().unwrap().mistakes();
         assert!(mistakes[0].ends_with("in `fcat`: no column `fcat`; did you mean `fact`?"), "{mistakes:?}");
         let body = answer.json();
         assert_eq!(
@@ -153,7 +153,7 @@ fn a_project_with_mistakes_is_not_served_and_the_old_one_is() {
 #[test]
 fn reloads_that_come_together_take_turns() {
     serves(|serving| {
-        write(serving.folder.path(), 2);
+        write(&serving.folder, 2);
         let serving = &*serving;
         let outcomes: Vec<Value> = thread::scope(|scope| {
             let call = || serving.admin("POST", "/admin/reload").json()["outcome"].clone();
@@ -169,7 +169,7 @@ fn reloads_that_come_together_take_turns() {
 #[test]
 fn graphs_come_and_go_with_the_project() {
     serves(|serving| {
-        write_graphs(serving.folder.path(), 2, &["tell", "more"]);
+        write_graphs(&serving.folder, 2, &["tell", "more"]);
         let version = serving.reload().version.clone();
         let mut client = serving.client();
         let list = client.get("/v1/graphs").json();
@@ -210,7 +210,7 @@ fn admin_routes_are_for_those_who_have_the_token() {
 fn files_that_are_replaced_or_written_to_are_noticed() {
     serves(|serving| {
         let runtime = std::sync::Arc::clone(&serving.runtime);
-        let folder = serving.folder.path().to_owned();
+        let folder = serving.folder.clone();
         let mut last = serving.reloader.last();
         let watched = runtime.block_on(async {
             let changes = async {

@@ -1,0 +1,219 @@
+//! A feature set that takes rows: its store, and which columns of a row are times.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType},
+};
+use millstream_graph::suggest;
+
+use super::{Answer, Changes, Outcome, WritableTable, WriteError, Written};
+use crate::{FeatureSet, LoadError, Positions, load::Source, set::Column, wait};
+
+/// The columns of a row that are times: timestamps, dates, or whole numbers of microseconds since 1970 UTC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// When it happened.
+    pub event: Column,
+    /// When it became known.
+    pub created: Option<Column>,
+    /// Until when it may be used, inclusive.
+    pub valid_to: Option<Column>,
+}
+
+/// A feature set that takes rows while it is read, from wherever they come: bodies, files, steps of a graph.
+pub struct WritableSet {
+    table: Arc<dyn WritableTable>,
+    times: Times,
+    schema: SchemaRef,
+    counter: OnceLock<Counter>,
+}
+
+type Counter = Box<dyn Fn(&'static str, u64) + Send + Sync>;
+
+impl WritableSet {
+    /// A set whose rows lie in `table` and have these times.
+    pub fn new(table: Arc<dyn WritableTable>, times: Times) -> Self {
+        let mut fields: Vec<Field> = Vec::new();
+        let set = Arc::clone(table.set());
+        let extra = times.created.iter().chain(&times.valid_to);
+        for column in set.keys().iter().chain(set.features()).chain([&times.event]).chain(extra) {
+            if fields.iter().all(|field| *field.name() != column.name) {
+                // What must not be null is refused row by row.
+                fields.push(Field::new(&column.name, column.data_type.clone(), true));
+            }
+        }
+        Self { table, times, schema: Arc::new(Schema::new(fields)), counter: OnceLock::new() }
+    }
+
+    /// What the rows are.
+    pub fn set(&self) -> &Arc<FeatureSet> {
+        self.table.set()
+    }
+
+    /// The store.
+    pub fn table(&self) -> &Arc<dyn WritableTable> {
+        &self.table
+    }
+
+    /// The columns that are times.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// The columns of a row that is written: keys, features and times.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Tells `count` from now on what becomes of rows: an outcome's [name](Outcome::name) and how many. The first that is given
+    /// stays.
+    pub fn count_into(&self, count: impl Fn(&'static str, u64) + Send + Sync + 'static) {
+        let _ = self.counter.set(Box::new(count));
+    }
+
+    /// A write of rows that have the set's columns by name. `created` and `valid_to` may be left out.
+    ///
+    /// # Errors
+    /// When the event time is missing, or a time is of a type that is none.
+    pub fn changes(&self, rows: RecordBatch) -> Result<Changes, WriteError> {
+        let mut problems = Vec::new();
+        let schema = rows.schema();
+        let mut time = |column: &Column, needed: bool| {
+            let Some(found) = rows.column_by_name(&column.name) else {
+                if needed {
+                    let names = schema.fields().iter().map(|field| field.name().as_str());
+                    problems.push(suggest::unknown("column", &column.name, names));
+                }
+                return None;
+            };
+            let micros = micros(found);
+            if micros.is_none() {
+                problems.push(format!("column `{}` is {}; {TIME}", column.name, found.data_type()));
+            }
+            micros
+        };
+        let event = time(&self.times.event, true);
+        let created = self.times.created.as_ref().and_then(|column| time(column, false));
+        let valid_to = self.times.valid_to.as_ref().and_then(|column| time(column, false));
+        let Some(event) = event.filter(|_| problems.is_empty()) else {
+            return Err(WriteError::Columns { problems });
+        };
+        let mut changes = Changes::new(rows, event);
+        (changes.created, changes.valid_to) = (created, valid_to);
+        Ok(changes)
+    }
+
+    /// Takes rows, as [`WritableTable::write`].
+    pub fn write(&self, changes: Changes) -> Answer<'_, Written> {
+        match self.table.write(changes) {
+            Answer::Ready(written) => Answer::Ready(written.inspect(|written| self.count(written))),
+            Answer::Waits(written) => {
+                Answer::Waits(Box::pin(async { written.await.inspect(|written| self.count(written)) }))
+            }
+        }
+    }
+
+    fn count(&self, written: &Written) {
+        let Some(count) = self.counter.get() else { return };
+        for (name, rows) in written.counts() {
+            count(name, rows);
+        }
+    }
+
+    /// Takes the rows of a file that have not been taken before. A file is known by its content, a row by its number.
+    pub(crate) fn fill(&self, source: &Source) -> Result<(), LoadError> {
+        let name = format!("file:{}", source.digest()?);
+        let wanted: Vec<Column> = self.schema.fields().iter().map(|field| column(field)).collect();
+        let failed = |error| LoadError::Write { file: source.name().to_owned(), source: error };
+        let mut first = 0;
+        source.read(&wanted, &mut |batch, place| {
+            let next = first + batch.num_rows() as u64;
+            let at = Positions::new(&name, 0, (first..next).collect());
+            let changes = self.changes(batch.clone()).map_err(failed)?.at(at);
+            let written = wait::wait(self.write(changes).get()).map_err(failed)?;
+            first = next;
+            match written.refused().next() {
+                None => Ok(()),
+                Some((row, problem)) => {
+                    Err(LoadError::Row { place: source.place(place(row)), problem: problem.clone() })
+                }
+            }
+        })
+    }
+}
+
+impl fmt::Debug for WritableSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WritableSet").field("set", &self.set().name()).finish_non_exhaustive()
+    }
+}
+
+const TIME: &str = "a time is a timestamp, a date or a whole number of microseconds";
+
+fn column(field: &Field) -> Column {
+    Column { name: field.name().clone(), data_type: field.data_type().clone() }
+}
+
+/// Whether a column of this type can be a time.
+pub(crate) fn is_time(data_type: &DataType) -> bool {
+    data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32)
+}
+
+/// Microseconds since 1970. A time that is too far away for them is the farthest there is, which every store refuses.
+fn micros(column: &ArrayRef) -> Option<Int64Array> {
+    let micros = match column.data_type() {
+        data_type if data_type.is_integer() => {
+            cast(column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone()
+        }
+        DataType::Timestamp(..) | DataType::Date32 => {
+            let micros = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None)).ok()?;
+            micros.as_primitive::<TimestampMicrosecondType>().reinterpret_cast::<Int64Type>()
+        }
+        _ => return None,
+    };
+    if micros.null_count() == column.null_count() {
+        return Some(micros);
+    }
+    let rows = 0..column.len();
+    let value =
+        |row| column.is_valid(row).then(|| if micros.is_valid(row) { micros.value(row) } else { i64::MAX });
+    Some(rows.map(value).collect())
+}
+
+impl Outcome {
+    /// One word, as metrics and answers have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Older => "older",
+            Self::Repeated => "repeated",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+impl Written {
+    /// How many rows came to each outcome, by its [name](Outcome::name).
+    pub fn counts(&self) -> [(&'static str, u64); 4] {
+        let mut counts = ["taken", "older", "repeated", "refused"].map(|name| (name, 0));
+        for outcome in &self.rows {
+            let name = outcome.name();
+            counts.iter_mut().filter(|(known, _)| *known == name).for_each(|(_, count)| *count += 1);
+        }
+        counts
+    }
+
+    /// The rows that were refused, and why.
+    pub fn refused(&self) -> impl Iterator<Item = (usize, &crate::RowProblem)> {
+        self.rows.iter().enumerate().filter_map(|(row, outcome)| match outcome {
+            Outcome::Refused(problem) => Some((row, problem)),
+            _ => None,
+        })
+    }
+}

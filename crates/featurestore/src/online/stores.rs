@@ -1,0 +1,160 @@
+//! The open stores of a project, which outlive its versions.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+#[cfg(feature = "redb")]
+use super::redb::{RedbOptions, RedbTable};
+use super::{
+    WritableSet, WritableTable,
+    local::{LocalOptions, LocalTable},
+    set::Times,
+    spec::OnlineSpec,
+};
+use crate::{DefinitionError, FeatureSet, LoadError, set::Column};
+
+/// Where the sets of a project that take rows are opened. A project that is read anew goes on with the stores that are open: a
+/// store has one writer.
+#[derive(Default)]
+pub struct Stores {
+    /// The folder for state, where it is not the project's.
+    state: Option<PathBuf>,
+    /// Whether nothing is opened: every set begins empty, in memory.
+    aside: bool,
+    open: Mutex<HashMap<String, Open>>,
+}
+
+struct Open {
+    set: Weak<WritableSet>,
+    terms: Terms,
+}
+
+/// What an open store cannot change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Terms {
+    name: String,
+    keys: Vec<Column>,
+    features: Vec<Column>,
+    times: Times,
+    ttl: Option<Duration>,
+    online: OnlineSpec,
+}
+
+impl Stores {
+    /// Stores in the project's folder.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Stores in another folder, which is there. Paths of definitions stay inside it.
+    pub fn in_folder(state: impl Into<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { state: Some(state.into()), ..Self::default() })
+    }
+
+    /// Opens nothing: sets that take rows are empty and in memory, but for the rows of their files. For checking a project while
+    /// another process serves it.
+    pub fn aside() -> Arc<Self> {
+        Arc::new(Self { aside: true, ..Self::default() })
+    }
+
+    /// The store of a set, opened if it is not open.
+    pub(crate) fn open(
+        &self,
+        root: &Path,
+        set: FeatureSet,
+        times: Times,
+        ttl: Option<Duration>,
+        online: &OnlineSpec,
+    ) -> Result<Arc<WritableSet>, LoadError> {
+        let path = match online.path() {
+            Some(path) => Some(self.inside(root, path, &set)?),
+            None => None,
+        };
+        let place = match &path {
+            Some(path) => path.display().to_string(),
+            None => format!("memory of {}", set.name()),
+        };
+        let terms = Terms {
+            name: set.name().to_owned(),
+            keys: set.keys().to_vec(),
+            features: set.features().to_vec(),
+            times,
+            ttl,
+            online: online.clone(),
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, known| known.set.strong_count() > 0);
+        if let Some((known, found)) = open.get(&place).and_then(|known| Some((known, known.set.upgrade()?))) {
+            return if known.terms == terms { Ok(found) } else { Err(in_use(&terms, &known.terms)) };
+        }
+        let table = self.table(&terms, path.as_deref(), set)?;
+        let set = Arc::new(WritableSet::new(table, terms.times.clone()));
+        open.insert(place, Open { set: Arc::downgrade(&set), terms });
+        Ok(set)
+    }
+
+    fn inside(&self, root: &Path, path: &str, set: &FeatureSet) -> Result<PathBuf, LoadError> {
+        let root = self.state.as_deref().unwrap_or(root);
+        let wrong = |problem: String| -> LoadError {
+            DefinitionError { set: set.name().to_owned(), problems: vec![format!("`online`: {problem}")] }
+                .into()
+        };
+        let path = crate::inside(root, path).map_err(wrong)?;
+        if let Some(parent) = path.parent().filter(|_| !self.aside) {
+            std::fs::create_dir_all(parent)
+                .map_err(|error| wrong(format!("{} cannot be made: {error}", parent.display())))?;
+        }
+        Ok(path)
+    }
+
+    fn table(
+        &self,
+        terms: &Terms,
+        path: Option<&Path>,
+        set: FeatureSet,
+    ) -> Result<Arc<dyn WritableTable>, LoadError> {
+        let ttl = terms.ttl;
+        let (Some(path), false) = (path, self.aside) else {
+            return Ok(Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() })));
+        };
+        Ok(match &terms.online {
+            OnlineSpec::Memory => {
+                Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() }))
+            }
+            OnlineSpec::Local(local) => Arc::new(LocalTable::open(path, set, local.options(ttl))?),
+            #[cfg(feature = "redb")]
+            OnlineSpec::Redb(redb) => {
+                let mut options = RedbOptions { ttl, ..RedbOptions::default() };
+                if let Some(cache) = redb.cache {
+                    options.cache_bytes = cache.0;
+                }
+                Arc::new(RedbTable::open(path, set, options)?)
+            }
+        })
+    }
+}
+
+fn in_use(terms: &Terms, open: &Terms) -> LoadError {
+    let problem = if terms.name == open.name {
+        "its store is open, and goes on as it was opened; end the process and start it anew to change `keys`, `features`, \
+         types, times, `ttl` or `online`"
+            .to_owned()
+    } else {
+        format!("feature set `{}` has the same store; name another path", open.name)
+    };
+    DefinitionError { set: terms.name.clone(), problems: vec![problem] }.into()
+}
+
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stores")
+            .field("state", &self.state)
+            .field("aside", &self.aside)
+            .finish_non_exhaustive()
+    }
+}

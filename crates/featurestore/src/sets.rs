@@ -1,0 +1,84 @@
+//! The feature sets of a project, whether they change or not.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::{FeatureSet, MemoryTable, OnlineStore, OnlineTable, WritableSet};
+
+/// Feature sets by name: some loaded once, some that take rows while they are read.
+#[derive(Debug, Default)]
+pub struct FeatureSets {
+    sets: IndexMap<String, StoredSet>,
+}
+
+/// A feature set of a [`FeatureSets`].
+#[derive(Clone, Debug)]
+pub enum StoredSet {
+    /// It was loaded from a file, and does not change.
+    Loaded(Arc<MemoryTable>),
+    /// It takes rows.
+    Writable(Arc<WritableSet>),
+}
+
+impl FeatureSets {
+    /// No sets.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a set under its own name; one of the same name is replaced.
+    pub fn insert(&mut self, set: StoredSet) {
+        self.sets.insert(set.set().name().to_owned(), set);
+    }
+
+    /// The sets, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &StoredSet> {
+        self.sets.values()
+    }
+
+    /// The set named so.
+    pub fn get(&self, set: &str) -> Option<&StoredSet> {
+        self.sets.get(set)
+    }
+}
+
+impl StoredSet {
+    /// What its rows are.
+    pub fn set(&self) -> &Arc<FeatureSet> {
+        match self {
+            Self::Loaded(table) => table.set(),
+            Self::Writable(set) => set.set(),
+        }
+    }
+
+    /// Its rows, to be read.
+    pub fn table(&self) -> Arc<dyn OnlineTable> {
+        match self {
+            Self::Loaded(table) => Arc::clone(table) as _,
+            Self::Writable(set) => Arc::clone(set.table()) as _,
+        }
+    }
+
+    /// The set, if it takes rows.
+    pub fn writable(&self) -> Option<&Arc<WritableSet>> {
+        match self {
+            Self::Loaded(_) => None,
+            Self::Writable(set) => Some(set),
+        }
+    }
+}
+
+impl OnlineStore for FeatureSets {
+    fn names(&self) -> Vec<String> {
+        self.sets.keys().cloned().collect()
+    }
+
+    fn table(&self, set: &str) -> Option<Arc<dyn OnlineTable>> {
+        Some(self.get(set)?.table())
+    }
+
+    fn writable(&self, set: &str) -> Option<Arc<WritableSet>> {
+        self.get(set)?.writable().cloned()
+    }
+}

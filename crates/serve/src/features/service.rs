@@ -1,0 +1,265 @@
+//! One feature set over HTTP: bodies into writes and lookups, and what they come to.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::Full;
+use millstream_featurestore::{
+    Changes, Gap, LookupError, Pick, Positions, Read, Receipt, Selection, StoredSet, WritableSet, WriteError,
+    Written,
+};
+use millstream_graph::{SchemaError, spec::type_text};
+use serde_json::{Value, json};
+
+use crate::{
+    http::refused,
+    project::chain,
+    service::{Answer, JSON, json_answer, undecoded},
+    wire::{
+        DecodeError, DecodeLimits, Form, ipc,
+        json::{Decoder, Encoder},
+    },
+};
+
+/// How an Arrow IPC stream begins, and no JSON text can.
+const ARROW_START: [u8; 4] = [0xff; 4];
+/// The field that tells events apart, unless the set has a column of that name.
+const EVENT_ID: &str = "event_id";
+/// Refused rows that an answer tells of; the rest is counted.
+const TOLD: usize = 100;
+
+/// A feature set, ready to be served.
+pub(crate) struct FeatureService {
+    set: StoredSet,
+    rows: Option<Bodies>,
+    keys: Bodies,
+    selection: Selection,
+    encoder: Encoder,
+    reply: SchemaRef,
+}
+
+/// What reads bodies of one schema.
+struct Bodies {
+    json: Decoder,
+    arrow: ipc::Decoder,
+}
+
+impl Bodies {
+    fn new(schema: Schema, limits: DecodeLimits) -> Result<Self, SchemaError> {
+        let schema = Arc::new(schema);
+        Ok(Self {
+            json: Decoder::new(Arc::clone(&schema), limits)?,
+            arrow: ipc::Decoder::new(schema, limits)?,
+        })
+    }
+
+    fn read(&self, body: Bytes) -> Result<(RecordBatch, Form), DecodeError> {
+        if body.starts_with(&ARROW_START) {
+            return Ok((self.arrow.decode(body)?, Form::Array));
+        }
+        let decoded = self.json.decode(&body)?;
+        Ok((decoded.batch, decoded.form))
+    }
+}
+
+impl FeatureService {
+    pub(crate) fn new(set: &StoredSet, limits: DecodeLimits) -> Result<Self, SchemaError> {
+        let of = set.set();
+        let field = |column: &millstream_featurestore::Column| {
+            Field::new(&column.name, column.data_type.clone(), true)
+        };
+        let keys: Vec<Field> = of.keys().iter().map(field).collect();
+        let all = keys.iter().cloned().chain(of.features().iter().map(field));
+        let reply = Arc::new(Schema::new(all.collect::<Vec<_>>()));
+        let picks = (0..of.features().len())
+            .map(|feature| Pick { feature, missing: Gap::Null, null: Gap::Null })
+            .collect();
+        let places: Vec<usize> = (0..keys.len()).collect();
+        let selection =
+            Selection::new(of, &places, picks).map_err(|error| SchemaError::new(error.to_string()))?;
+        let rows = match set.writable() {
+            Some(set) => Some(Bodies::new(with_ids(set.schema()), limits)?),
+            None => None,
+        };
+        Ok(Self {
+            set: set.clone(),
+            rows,
+            keys: Bodies::new(Schema::new(keys), limits)?,
+            selection,
+            encoder: Encoder::new(Arc::clone(&reply))?,
+            reply,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.set.set().name()
+    }
+
+    /// The columns of a row that is written, if the set takes rows.
+    pub(crate) fn row_schema(&self) -> Option<&SchemaRef> {
+        self.rows.as_ref().map(|rows| rows.json.schema())
+    }
+
+    pub(crate) fn key_schema(&self) -> &SchemaRef {
+        self.keys.json.schema()
+    }
+
+    /// The columns of a row that is read.
+    pub(crate) fn reply_schema(&self) -> &SchemaRef {
+        &self.reply
+    }
+
+    pub(crate) fn description(&self) -> Value {
+        let columns = |schema: &SchemaRef| -> Value {
+            let column = |field: &Arc<Field>| json!({ "name": field.name(), "type": type_text(field) });
+            schema.fields().iter().map(column).collect()
+        };
+        let set = self.set.set();
+        json!({
+            "name": set.name(),
+            "description": set.description(),
+            "tags": set.tags(),
+            "keys": columns(self.key_schema()),
+            "features": columns(&Arc::new(Schema::new(self.reply.fields()[set.keys().len()..].to_vec()))),
+            "takes_rows": self.rows.is_some(),
+            "row": self.row_schema().map(columns),
+        })
+    }
+
+    /// Writes the rows of a body; `from` is where the first of them stands in its source.
+    pub(crate) async fn write(&self, body: Bytes, from: Option<From>) -> Result<Answer, Answer> {
+        let (Some(rows), Some(set)) = (&self.rows, self.set.writable()) else {
+            return Err(self.takes_none());
+        };
+        let (batch, _) = rows.read(body).map_err(|error| undecoded(&error))?;
+        let changes = changes(set, batch, from).map_err(|error| unwritten(self.name(), &error))?;
+        let written = set.write(changes).get().await;
+        written.map(|written| told(&written)).map_err(|error| unwritten(self.name(), &error))
+    }
+
+    /// Reads the features of the keys of a body.
+    pub(crate) async fn read(&self, body: Bytes) -> Result<Answer, Answer> {
+        let (keys, form) = self.keys.read(body).map_err(|error| undecoded(&error))?;
+        let table = self.set.table();
+        let found = match table.read(&keys, &self.selection) {
+            Read::Ready(found) => found,
+            Read::Waits(found) => found.await,
+        };
+        let found = found.map_err(|error| unread(self.name(), &error))?;
+        let columns: Vec<ArrayRef> = keys.columns().iter().cloned().chain(found.columns).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(keys.num_rows()));
+        let mut body = Vec::new();
+        let written = RecordBatch::try_new_with_options(Arc::clone(&self.reply), columns, &options)
+            .map_err(|error| error.to_string())
+            .and_then(|batch| {
+                self.encoder.encode(&batch, form, &mut body).map_err(|error| error.to_string())
+            });
+        if let Err(error) = written {
+            tracing::error!(set = self.name(), error, "features cannot be written");
+            let message = "the features cannot be written";
+            return Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", message));
+        }
+        let mut answer = Answer::new(Full::new(Bytes::from(body)));
+        answer.headers_mut().insert(http::header::CONTENT_TYPE, JSON);
+        Ok(answer)
+    }
+
+    /// Erases the keys of a body.
+    pub(crate) async fn erase(&self, body: Bytes) -> Result<Answer, Answer> {
+        let Some(set) = self.set.writable() else { return Err(self.takes_none()) };
+        let (keys, _) = self.keys.read(body).map_err(|error| undecoded(&error))?;
+        let receipt = set.table().erase(keys).get().await.map_err(|error| unwritten(self.name(), &error))?;
+        Ok(json_answer(StatusCode::OK, &receipt_text(&receipt)))
+    }
+
+    fn takes_none(&self) -> Answer {
+        let message =
+            format!("feature set `{}` is its file and takes no rows; give it `online`", self.name());
+        refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message)
+    }
+}
+
+/// Where the first row of a body stands in its source; the others follow.
+pub(crate) struct From {
+    pub(crate) source: String,
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+}
+
+fn with_ids(schema: &SchemaRef) -> Schema {
+    let mut fields = schema.fields().to_vec();
+    if schema.index_of(EVENT_ID).is_err() {
+        fields.push(Arc::new(Field::new(EVENT_ID, DataType::Utf8, true)));
+    }
+    Schema::new(fields)
+}
+
+fn changes(set: &WritableSet, batch: RecordBatch, from: Option<From>) -> Result<Changes, WriteError> {
+    let ids = match set.schema().index_of(EVENT_ID) {
+        Ok(_) => None,
+        Err(_) => batch.column_by_name(EVENT_ID).and_then(|ids| ids.as_string_opt::<i32>()).cloned(),
+    };
+    let rows = batch.num_rows() as u64;
+    let mut changes = set.changes(batch)?;
+    if let Some(ids) = ids.filter(|ids| arrow::array::Array::null_count(ids) < arrow::array::Array::len(ids))
+    {
+        changes = changes.ids(ids.iter().map(|id| id.map(str::to_owned)));
+    }
+    if let Some(From { source, partition, offset }) = from {
+        let offsets = (0..rows).map(|row| offset.saturating_add(row)).collect();
+        changes = changes.at(Positions::new(source, partition, offsets));
+    }
+    Ok(changes)
+}
+
+/// What became of each row, counted; refused ones with their reason.
+fn told(written: &Written) -> Answer {
+    let counts = written.counts().into_iter();
+    let mut body: Value = counts.map(|(name, rows)| (name.to_owned(), Value::from(rows))).collect();
+    let problem = |(row, problem): (usize, &millstream_featurestore::RowProblem)| json!({ "row": row, "field": problem.column(), "error": problem.to_string() });
+    body["problems"] = written.refused().take(TOLD).map(problem).collect();
+    json_answer(StatusCode::OK, &body)
+}
+
+/// A receipt as answers and the command line have it.
+pub(crate) fn receipt_text(receipt: &Receipt) -> Value {
+    json!({
+        "removed": receipt.removed,
+        "unknown": receipt.unknown,
+        "files_deleted": receipt.files_deleted,
+        "files_written": receipt.files_written,
+        "beyond": receipt.beyond,
+    })
+}
+
+fn unread(set: &str, error: &LookupError) -> Answer {
+    match error {
+        LookupError::Unavailable(_) => unavailable(set, error),
+        other => refused(StatusCode::BAD_REQUEST, "wrong_type", &other.to_string()),
+    }
+}
+
+fn unwritten(set: &str, error: &WriteError) -> Answer {
+    match error {
+        WriteError::Columns { .. } | WriteError::Lookup(_) => {
+            refused(StatusCode::BAD_REQUEST, "wrong_type", &error.to_string())
+        }
+        WriteError::TooLarge { .. } => {
+            refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error.to_string())
+        }
+        WriteError::Full { .. } => refused(StatusCode::INSUFFICIENT_STORAGE, "full", &error.to_string()),
+        other => unavailable(set, other),
+    }
+}
+
+/// What went wrong in a store is for the log.
+fn unavailable(set: &str, error: &dyn std::error::Error) -> Answer {
+    tracing::error!(set, error = chain(error), "a feature set does not answer");
+    let message = format!("feature set `{set}` takes no rows or gives none at present; the log says why");
+    refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &message)
+}
