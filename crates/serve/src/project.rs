@@ -412,7 +412,10 @@ fn load_sets<'n>(
             Ok(set) => match set.open(name, root, stores, &LoadOptions::default()) {
                 Ok(set) => store.insert(set),
                 Err(error) => {
-                    errors.push(document.place(&path), format!("feature set `{name}`: {}", chain(&error)))
+                    // A definition's own mistakes name the set already.
+                    let (text, named) = (chain(&error), format!("feature set `{name}`: "));
+                    let text = text.strip_prefix(&named).unwrap_or(&text);
+                    errors.push(document.place(&path), format!("{named}{text}"));
                 }
             },
             Err(problems) => errors.extend(problems),

@@ -33,7 +33,7 @@ pub(super) type Columns = Vec<(String, Option<DataType>)>;
 
 impl Source {
     /// Finds the file. What counts is where it lies after all symbolic links are followed.
-    pub(super) fn open(root: &Path, file: &str) -> Result<Self, LoadError> {
+    pub(crate) fn open(root: &Path, file: &str) -> Result<Self, LoadError> {
         let name = file.to_owned();
         let open = |source| LoadError::Open { file: file.to_owned(), source };
         let root = root.canonicalize().map_err(open)?;

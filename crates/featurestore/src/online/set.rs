@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::Path,
     sync::{Arc, OnceLock},
 };
 
@@ -13,7 +14,12 @@ use arrow::{
 use millstream_graph::suggest;
 
 use super::{Answer, Changes, Outcome, WritableTable, WriteError, Written};
-use crate::{FeatureSet, LoadError, Positions, load::Source, set::Column, wait};
+use crate::{
+    FeatureSet, LoadError, Positions,
+    load::{At, Source},
+    set::Column,
+    wait,
+};
 
 /// The columns of a row that are times: timestamps, dates, or whole numbers of microseconds since 1970 UTC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,8 +132,29 @@ impl WritableSet {
         }
     }
 
-    /// Takes the rows of a file that have not been taken before. A file is known by its content, a row by its number.
+    /// Takes the rows of a file in the folder `root` that have not been taken before, and tells `told` what became of each part of
+    /// it. A file is known by its content, a row by its number.
+    ///
+    /// # Errors
+    /// When the file cannot be read or lacks columns, or the store does not take it.
+    pub fn ingest(&self, root: &Path, file: &str, told: &mut dyn FnMut(&Written)) -> Result<(), LoadError> {
+        self.take(&Source::open(root, file)?, &mut |written, _| {
+            told(written);
+            Ok(())
+        })
+    }
+
+    /// The same, for a file of which no row may be refused.
     pub(crate) fn fill(&self, source: &Source) -> Result<(), LoadError> {
+        self.take(source, &mut |written, place| match written.refused().next() {
+            None => Ok(()),
+            Some((row, problem)) => {
+                Err(LoadError::Row { place: source.place(place(row)), problem: problem.clone() })
+            }
+        })
+    }
+
+    fn take(&self, source: &Source, told: &mut Told<'_>) -> Result<(), LoadError> {
         let name = format!("file:{}", source.digest()?);
         let wanted: Vec<Column> = self.schema.fields().iter().map(|field| column(field)).collect();
         let failed = |error| LoadError::Write { file: source.name().to_owned(), source: error };
@@ -135,18 +162,15 @@ impl WritableSet {
         source.read(&wanted, &mut |batch, place| {
             let next = first + batch.num_rows() as u64;
             let at = Positions::new(&name, 0, (first..next).collect());
-            let changes = self.changes(batch.clone()).map_err(failed)?.at(at);
-            let written = wait::wait(self.write(changes).get()).map_err(failed)?;
             first = next;
-            match written.refused().next() {
-                None => Ok(()),
-                Some((row, problem)) => {
-                    Err(LoadError::Row { place: source.place(place(row)), problem: problem.clone() })
-                }
-            }
+            let changes = self.changes(batch.clone()).map_err(failed)?.at(at);
+            told(&wait::wait(self.write(changes).get()).map_err(failed)?, place)
         })
     }
 }
+
+/// Hears what became of rows, and where each of them stands in its file.
+type Told<'a> = dyn FnMut(&Written, &dyn Fn(usize) -> At) -> Result<(), LoadError> + 'a;
 
 impl fmt::Debug for WritableSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

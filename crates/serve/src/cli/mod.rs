@@ -2,6 +2,7 @@
 
 mod batch;
 mod bench;
+mod features;
 mod input;
 mod observe;
 mod output;
@@ -44,6 +45,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Run a graph over the rows of a file.
     Run(batch::RunArgs),
+    /// List, read and write the feature sets of a project that nobody serves.
+    Features(features::FeaturesArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
     Bench(bench::BenchArgs),
     /// Show how the graphs of a server do, second by second.
@@ -139,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate(&args),
         Command::Explain(args) => explain(&args),
         Command::Run(args) => batch::run(&args),
+        Command::Features(args) => features::features(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),

@@ -142,25 +142,26 @@ impl FeatureService {
         written.map(|written| told(&written)).map_err(|error| unwritten(self.name(), &error))
     }
 
+    /// Keys with their features, which are null where there are none.
+    pub(crate) async fn lookup(&self, keys: &RecordBatch) -> Result<RecordBatch, LookupError> {
+        let table = self.set.table();
+        let found = match table.read(keys, &self.selection) {
+            Read::Ready(found) => found?,
+            Read::Waits(found) => found.await?,
+        };
+        let columns: Vec<ArrayRef> = keys.columns().iter().cloned().chain(found.columns).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(keys.num_rows()));
+        RecordBatch::try_new_with_options(Arc::clone(&self.reply), columns, &options)
+            .map_err(|error| LookupError::Unavailable(Box::new(error)))
+    }
+
     /// Reads the features of the keys of a body.
     pub(crate) async fn read(&self, body: Bytes) -> Result<Answer, Answer> {
         let (keys, form) = self.keys.read(body).map_err(|error| undecoded(&error))?;
-        let table = self.set.table();
-        let found = match table.read(&keys, &self.selection) {
-            Read::Ready(found) => found,
-            Read::Waits(found) => found.await,
-        };
-        let found = found.map_err(|error| unread(self.name(), &error))?;
-        let columns: Vec<ArrayRef> = keys.columns().iter().cloned().chain(found.columns).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(keys.num_rows()));
+        let found = self.lookup(&keys).await.map_err(|error| unread(self.name(), &error))?;
         let mut body = Vec::new();
-        let written = RecordBatch::try_new_with_options(Arc::clone(&self.reply), columns, &options)
-            .map_err(|error| error.to_string())
-            .and_then(|batch| {
-                self.encoder.encode(&batch, form, &mut body).map_err(|error| error.to_string())
-            });
-        if let Err(error) = written {
-            tracing::error!(set = self.name(), error, "features cannot be written");
+        if let Err(error) = self.encoder.encode(&found, form, &mut body) {
+            tracing::error!(set = self.name(), %error, "features cannot be written");
             let message = "the features cannot be written";
             return Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", message));
         }

@@ -145,7 +145,7 @@ fn a_body_that_is_no_rows_is_refused_whole() {
             ("/v1/features/cards?offste=1", "{}", 400, "malformed", "did you mean `offset`?"),
             ("/v1/features/card", "{}", 404, "unknown_feature_set", "did you mean `cards`?"),
             ("/v1/features/fixed", "{}", 405, "method_not_allowed", "give it `online`"),
-            ("/v1/features/cards/read", r#"{"card":1}"#, 400, "unknown_field", "did you mean `card_id`?"),
+            ("/v1/features/cards/read", r#"{"card":1}"#, 400, "unknown_field", "there is `card_id`"),
         ] {
             let answer = post(serving, path, body);
             let told = answer.json();

@@ -39,7 +39,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process, or another store of this one, has the folder.
-    #[error("{} is in use: a store's files have one writer", path.display())]
+    #[error("{} is in use, by a server that runs or another process; a store has one writer", path.display())]
     InUse {
         /// The folder.
         path: PathBuf,
