@@ -211,6 +211,7 @@ impl RowProblem {
         match self {
             Self::NullKey { key } | Self::Duplicate { key } => key,
             Self::NullTime { column } | Self::Value { column, .. } => column,
+            Self::Filter { .. } => "where",
             Self::TooLong { what, .. } => what,
         }
     }

@@ -217,6 +217,7 @@ impl Outcome {
             Self::Taken => "taken",
             Self::Older => "older",
             Self::Repeated => "repeated",
+            Self::TooLate => "too_late",
             Self::Refused(_) => "refused",
         }
     }
@@ -224,8 +225,8 @@ impl Outcome {
 
 impl Written {
     /// How many rows came to each outcome, by its [name](Outcome::name).
-    pub fn counts(&self) -> [(&'static str, u64); 4] {
-        let mut counts = ["taken", "older", "repeated", "refused"].map(|name| (name, 0));
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        let mut counts = ["taken", "older", "repeated", "too_late", "refused"].map(|name| (name, 0));
         for outcome in &self.rows {
             let name = outcome.name();
             counts.iter_mut().filter(|(known, _)| *known == name).for_each(|(_, count)| *count += 1);
