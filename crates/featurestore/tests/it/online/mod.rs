@@ -6,6 +6,7 @@ mod model;
 mod readers;
 mod redb;
 mod redis;
+mod windows;
 
 use std::{any::Any, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -111,6 +112,7 @@ fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Taken => "taken".into(),
         Outcome::Older => "older".into(),
+        Outcome::TooLate => "too late".into(),
         Outcome::Repeated => "repeated".into(),
         Outcome::Refused(problem) => format!("refused({problem})"),
         other => format!("{other:?}"),
