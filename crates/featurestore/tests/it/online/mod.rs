@@ -8,6 +8,7 @@ mod readers;
 mod redb;
 #[cfg(feature = "redis")]
 mod redis;
+mod windows;
 
 use std::{any::Any, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -116,6 +117,7 @@ fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Taken => "taken".into(),
         Outcome::Older => "older".into(),
+        Outcome::TooLate => "too late".into(),
         Outcome::Repeated => "repeated".into(),
         Outcome::Refused(problem) => format!("refused({problem})"),
         other => format!("{other:?}"),

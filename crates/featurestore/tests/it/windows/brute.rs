@@ -8,7 +8,7 @@ use super::*;
 /// Amounts are whole numbers of this, and small enough for 128-bit sums of squares.
 const UNIT: f64 = 1.0 / 1024.0;
 
-fn specs() -> Value {
+pub(crate) fn specs() -> Value {
     let every = json!([
         "count", "sum", "sqr", "min", "max", "avg", "stdvar", "stddev", "first", "last", "distinct", "p50",
         "p99.9"
@@ -49,7 +49,7 @@ fn start(spec: &Value, window: &str, at: i64) -> i64 {
 }
 
 /// Every feature of every spec, by its definition.
-fn brute(specs: &Value, events: &[Event], at: i64) -> Vec<Feature> {
+pub(crate) fn brute(specs: &Value, events: &[Event], at: i64) -> Vec<Feature> {
     let mut features = Vec::new();
     let mut sorted: Vec<&Event> = events.iter().collect();
     sorted.sort_by_key(|event| event.version);
@@ -140,7 +140,7 @@ fn eight_digits(value: f64) -> f64 {
 }
 
 /// Equal to the bit; variances, which the oracle rounds twice, to the last digits.
-fn check(of: &Aggregates, found: &[Feature], expected: &[Feature]) {
+pub(crate) fn check(of: &Aggregates, found: &[Feature], expected: &[Feature]) {
     for (column, (found, expected)) in of.columns().iter().zip(found.iter().zip(expected)) {
         match (found, expected) {
             (Feature::Float(found), Feature::Float(expected)) if column.name.contains("_std") => {
@@ -167,7 +167,7 @@ fn step() -> impl Strategy<Value = i64> {
 }
 
 /// Events in order of time.
-fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
+pub(crate) fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
     use proptest::option::weighted;
     let amount =
         weighted(0.9, prop_oneof![-1_000_000_i64..1_000_000, Just(7)].prop_map(|units| units as f64 * UNIT));
@@ -186,7 +186,7 @@ fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
 }
 
 /// The order of arrival: mostly as it happened, some of it late.
-fn late(events: &[Event], delays: &[i64]) -> Vec<Event> {
+pub(crate) fn late(events: &[Event], delays: &[i64]) -> Vec<Event> {
     let mut order: Vec<(i64, usize)> =
         events.iter().enumerate().map(|(at, event)| (event.at() + delays[at % delays.len()], at)).collect();
     order.sort_unstable();

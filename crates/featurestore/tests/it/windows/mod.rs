@@ -1,6 +1,6 @@
 //! Windows: against a plain loop over all events, against other engines, and where other engines go wrong.
 
-mod brute;
+pub(crate) mod brute;
 mod defects;
 mod definitions;
 mod oracles;
@@ -16,35 +16,35 @@ use arrow::{
 use millstream_featurestore::{Added, AggregateError, Aggregates, Ledger, Predicate, Version};
 use serde_json::Value;
 
-const SECOND: i64 = 1_000_000;
-const MINUTE: i64 = 60 * SECOND;
-const HOUR: i64 = 60 * MINUTE;
+pub(crate) const SECOND: i64 = 1_000_000;
+pub(crate) const MINUTE: i64 = 60 * SECOND;
+pub(crate) const HOUR: i64 = 60 * MINUTE;
 
 /// One event of one key.
 #[derive(Clone, Debug, Default)]
-struct Event {
-    version: Version,
-    amount: Option<f64>,
-    units: Option<i64>,
-    tier: Option<String>,
+pub(crate) struct Event {
+    pub(crate) version: Version,
+    pub(crate) amount: Option<f64>,
+    pub(crate) units: Option<i64>,
+    pub(crate) tier: Option<String>,
 }
 
 impl Event {
-    fn at(&self) -> i64 {
+    pub(crate) fn at(&self) -> i64 {
         self.version.event
     }
 }
 
 /// A value of a feature, floats by their bits.
 #[derive(Clone, Debug, PartialEq)]
-enum Feature {
+pub(crate) enum Feature {
     Null,
     Whole(i64),
     Float(f64),
     Text(String),
 }
 
-fn batch(events: &[Event]) -> RecordBatch {
+pub(crate) fn batch(events: &[Event]) -> RecordBatch {
     let amount: ArrayRef = Arc::new(events.iter().map(|event| event.amount).collect::<Float64Array>());
     let units: ArrayRef = Arc::new(events.iter().map(|event| event.units).collect::<Int64Array>());
     let tier: ArrayRef = Arc::new(events.iter().map(|event| event.tier.as_deref()).collect::<StringArray>());
@@ -61,7 +61,7 @@ fn schema() -> Schema {
 }
 
 /// Knows the expressions `units > N`, as a compiler of expressions would.
-fn compile(text: &str) -> Result<Arc<dyn Predicate>, String> {
+pub(crate) fn compile(text: &str) -> Result<Arc<dyn Predicate>, String> {
     let bound: i64 =
         text.strip_prefix("units > ").and_then(|bound| bound.parse().ok()).ok_or("no such expression")?;
     let keep = move |events: &RecordBatch| -> Result<BooleanArray, Box<dyn std::error::Error + Send + Sync>> {
@@ -71,13 +71,13 @@ fn compile(text: &str) -> Result<Arc<dyn Predicate>, String> {
     Ok(Arc::new(keep))
 }
 
-fn aggregates(specs: &Value, lateness: i64) -> Result<Aggregates, AggregateError> {
+pub(crate) fn aggregates(specs: &Value, lateness: i64) -> Result<Aggregates, AggregateError> {
     let specs: Vec<_> = serde_json::from_value(specs.clone()).expect("specs");
     Aggregates::new(&specs, &schema(), Duration::from_micros(lateness as u64), &compile)
 }
 
 /// Adds events in the given order, in batches of at most `size`; answers which were too late.
-fn add(of: &Aggregates, ledger: &mut Ledger, events: &[Event], size: usize) -> Vec<Added> {
+pub(crate) fn add(of: &Aggregates, ledger: &mut Ledger, events: &[Event], size: usize) -> Vec<Added> {
     let mut added = Vec::new();
     for chunk in events.chunks(size.max(1)) {
         let prepared = of.prepare(&batch(chunk)).expect("the declared columns");
@@ -89,12 +89,12 @@ fn add(of: &Aggregates, ledger: &mut Ledger, events: &[Event], size: usize) -> V
 }
 
 /// All features of a ledger at a time.
-fn read(of: &Aggregates, ledger: &Ledger, at: i64) -> Vec<Feature> {
+pub(crate) fn read(of: &Aggregates, ledger: &Ledger, at: i64) -> Vec<Feature> {
     let readings = of.read([(ledger, at)]).expect("not too early");
     readings.arrays.iter().map(|array| feature(array.as_ref())).collect()
 }
 
-fn feature(array: &dyn Array) -> Feature {
+pub(crate) fn feature(array: &dyn Array) -> Feature {
     match array.data_type() {
         _ if array.is_null(0) => Feature::Null,
         DataType::Float64 => Feature::Float(array.as_primitive::<Float64Type>().value(0)),
@@ -104,7 +104,7 @@ fn feature(array: &dyn Array) -> Feature {
 }
 
 /// Features whose floats are compared by their bits.
-fn bits(features: &[Feature]) -> Vec<Feature> {
+pub(crate) fn bits(features: &[Feature]) -> Vec<Feature> {
     let of = |feature: &Feature| match feature {
         Feature::Float(value) => Feature::Text(format!("{:x}", value.to_bits())),
         other => other.clone(),
