@@ -626,7 +626,8 @@ fn what_was_pushed_is_there_after_the_server_was_killed() {
     for round in 1..=3 {
         let mut serving = Serving::start(&folder);
         let mut client = Client::connect(serving.address);
-        let mut score = || client.send("POST", "/v1/graphs/score", &[], br#"{"card_id":7}"#).json()["count"].clone();
+        let mut score =
+            || client.send("POST", "/v1/graphs/score", &[], br#"{"card_id":7}"#).json()["count"].clone();
         assert_eq!(score(), round - 1);
         let row = format!(r#"{{"card_id":7,"count":{round},"at":{round}}}"#);
         let answer = Client::connect(serving.address).send("POST", "/v1/features/cards", &[], row.as_bytes());
@@ -641,11 +642,14 @@ fn what_was_pushed_is_there_after_the_server_was_killed() {
 fn feature_sets_are_listed_read_and_written_from_the_command_line() {
     let folder = project(TAKES_ROWS);
     let root = folder.path().to_str().unwrap();
-    let of = |arguments: &[&str]| [&["features", "--project", root], arguments].concat();
-    let told = |arguments: &[&str]| printed(&of(arguments));
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
     assert_eq!(told(&["list"]), "cards  local state/cards\n");
     assert!(told(&["show", "cards"]).contains("row       at: timestamp?"));
-    fs::write(path(&folder, "rows.csv"), "card_id,count,at\n7,1,2026-01-01T00:00:00Z\n8,2,2026-01-01T00:00:00Z\n").unwrap();
+    fs::write(
+        path(&folder, "rows.csv"),
+        "card_id,count,at\n7,1,2026-01-01T00:00:00Z\n8,2,2026-01-01T00:00:00Z\n",
+    )
+    .unwrap();
     let file = path(&folder, "rows.csv");
     let counts = |arguments: &[&str]| serde_json::from_str::<Value>(&told(arguments)).unwrap();
     assert_eq!(counts(&["--json", "ingest", "cards", &file])["taken"], 2);
@@ -662,7 +666,7 @@ fn feature_sets_are_listed_read_and_written_from_the_command_line() {
         (&["purge", "cards"], "say --yes"),
         (&["ingest", "cards", "nowhere.csv"], "`nowhere.csv` cannot be read"),
     ] {
-        let complaint = complaint(&of(arguments));
+        let complaint = complaint(&[&["features", "--project", root], arguments].concat());
         assert!(complaint.contains(sentence), "{complaint}");
     }
 }

@@ -50,14 +50,17 @@ pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
 pub use ingest::Ingest;
 pub use inside::inside;
 pub use load::{LoadError, LoadOptions};
-#[cfg(feature = "redb")]
-pub use online::{RedbSpec, redb::{RedbOptions, RedbTable}};
 #[cfg(feature = "redis")]
 pub use online::redis::{RedisError, RedisOptions, RedisServer, RedisTable};
 pub use online::{
-    Answer, Changes, Clock, DurabilitySpec, LocalSpec, OnlineSpec, Outcome, Positions, Receipt, Stores, Times,
-    WhenFullSpec, WritableSet, WritableTable, WriteError, Written,
+    Answer, Changes, Clock, DurabilitySpec, LocalSpec, OnlineSpec, Outcome, Positions, Receipt, Stores,
+    Times, WhenFullSpec, WritableSet, WritableTable, WriteError, Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
+};
+#[cfg(feature = "redb")]
+pub use online::{
+    RedbSpec,
+    redb::{RedbOptions, RedbTable},
 };
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
 pub use sets::{FeatureSets, StoredSet};

@@ -94,7 +94,9 @@ impl FeatureSetSpec {
         let Defined { set, source, times } = load::define(name, self, root, options)?;
         let needs_time = || DefinitionError {
             set: name.to_owned(),
-            problems: vec!["a set with `online` names a `timestamp`: the latest row of a key counts".to_owned()],
+            problems: vec![
+                "a set with `online` names a `timestamp`: the latest row of a key counts".to_owned(),
+            ],
         };
         let times = times.ok_or_else(needs_time)?;
         let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));

@@ -98,9 +98,7 @@ fn feature_paths(set: &FeatureService, paths: &mut Map<String, Value>, schemas: 
         schemas.insert(format!("features.{name}.Row"), schema::request(rows, UnknownFields::Refuse));
         let mut content = body("Row");
         content[ARROW_STREAM] = json!({});
-        let query = |name: &str, schema: Value, description: &str| {
-            json!({ "name": name, "in": "query", "schema": schema, "description": description })
-        };
+        let query = |name: &str, schema: Value, description: &str| json!({ "name": name, "in": "query", "schema": schema, "description": description });
         path["post"] = json!({
             "operationId": format!("write_features_{name}"),
             "parameters": [

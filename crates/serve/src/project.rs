@@ -288,9 +288,8 @@ impl Project {
             let sets = load_sets(&document, names, &root, stores, &mut errors);
             errors.check()?;
             let definitions = keys.feature_sets.keys();
-            let definitions = definitions.map(|name| {
-                Ok((name.clone(), document.typed::<FeatureSetSpec>(&["feature_sets", name])?))
-            });
+            let definitions = definitions
+                .map(|name| Ok((name.clone(), document.typed::<FeatureSetSpec>(&["feature_sets", name])?)));
             Ok((sets, definitions.collect::<Result<_, SpecErrors>>()?))
         };
         read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })

@@ -10,11 +10,13 @@ use arrow::{
 };
 use indexmap::IndexMap;
 use millstream_graph::{
-    Effect, ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult,
-    Work, suggest,
+    Effect, ErrorKind, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError,
+    StepResult, Work, suggest,
 };
 
-use crate::{Answer, OnlineStore, WritableSet, WriteError, Written, fit::fit_rows, online::set::is_time, set::Column};
+use crate::{
+    Answer, OnlineStore, WritableSet, WriteError, Written, fit::fit_rows, online::set::is_time, set::Column,
+};
 pub(crate) use settings::kind;
 
 /// Writes each row into a feature set that takes rows, and passes it on as it came.
@@ -115,7 +117,12 @@ impl Ingest {
     }
 
     /// Where a column of the set stands in the rows; nowhere, if it may be left out and is.
-    fn place(&self, set: &WritableSet, field: &Field, schema: &SchemaRef) -> Result<Option<usize>, SchemaError> {
+    fn place(
+        &self,
+        set: &WritableSet,
+        field: &Field,
+        schema: &SchemaRef,
+    ) -> Result<Option<usize>, SchemaError> {
         let (name, times) = (field.name(), set.times());
         let is_event = times.event.name == *name;
         let given = self.event.as_ref().filter(|_| is_event).or_else(|| self.columns.get(name));
@@ -133,7 +140,8 @@ impl Ingest {
             Some(column) => fits(column).map_err(SchemaError::new)?,
             None if is_time(data_type) => {}
             None => {
-                let problem = format!("column `{}` is {data_type}, which is no time", schema.field(place).name());
+                let problem =
+                    format!("column `{}` is {data_type}, which is no time", schema.field(place).name());
                 return Err(SchemaError::new(problem));
             }
         }
@@ -173,7 +181,9 @@ impl Step for Ingest {
         match changes.map(|changes| bound.set.write(changes)) {
             Err(error) => Work::Done(Err(error)),
             Ok(Answer::Ready(written)) => Work::Done(bound.answer(rows, written)),
-            Ok(Answer::Waits(written)) => Work::Io(Box::pin(async move { bound.answer(rows, written.await) })),
+            Ok(Answer::Waits(written)) => {
+                Work::Io(Box::pin(async move { bound.answer(rows, written.await) }))
+            }
         }
     }
 }

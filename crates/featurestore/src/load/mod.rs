@@ -32,8 +32,8 @@ use arrow::{
 use millstream_graph::suggest;
 
 use crate::{
-    AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, OpenError, RowProblem,
-    TableBuilder, Times, WriteError, cell::held_as, online::set::is_time, set::Column,
+    AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, OpenError,
+    RowProblem, TableBuilder, Times, WriteError, cell::held_as, online::set::is_time, set::Column,
 };
 pub(crate) use source::Source;
 
@@ -270,7 +270,8 @@ impl Types<'_> {
     /// Null where it cannot be told, which is a problem.
     fn of(&mut self, column: &str) -> DataType {
         let declared = self.spec.types.get(column).map(|name| name.data_type());
-        let as_found = || self.found.iter().find(|(found, _)| found == column).map(|(_, found)| found.clone());
+        let as_found =
+            || self.found.iter().find(|(found, _)| found == column).map(|(_, found)| found.clone());
         match declared.map(Some).or_else(as_found) {
             Some(Some(data_type)) => held_as(&data_type),
             Some(None) => {
@@ -318,7 +319,8 @@ impl Types<'_> {
             }
         }
         if source.is_none() && spec.features.is_none() {
-            self.problems.push("without a `source`, `features` names the features and their types".to_owned());
+            self.problems
+                .push("without a `source`, `features` names the features and their types".to_owned());
         }
         if self.problems.is_empty() {
             return Ok(());

@@ -24,6 +24,8 @@ use std::{future::Future, pin::Pin};
 
 use arrow::array::RecordBatch;
 
+#[cfg(feature = "redb")]
+pub use self::spec::RedbSpec;
 pub use self::{
     changes::{Changes, Positions},
     expiry::Clock,
@@ -31,8 +33,6 @@ pub use self::{
     spec::{DurabilitySpec, LocalSpec, OnlineSpec, WhenFullSpec},
     stores::Stores,
 };
-#[cfg(feature = "redb")]
-pub use self::spec::RedbSpec;
 use crate::{LookupError, OnlineTable, RowProblem};
 
 /// A feature set that takes rows while it is read.

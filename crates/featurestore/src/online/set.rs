@@ -14,7 +14,12 @@ use arrow::{
 use millstream_graph::suggest;
 
 use super::{Answer, Changes, Outcome, WritableTable, WriteError, Written};
-use crate::{FeatureSet, LoadError, Positions, load::{At, Source}, set::Column, wait};
+use crate::{
+    FeatureSet, LoadError, Positions,
+    load::{At, Source},
+    set::Column,
+    wait,
+};
 
 /// The columns of a row that are times: timestamps, dates, or whole numbers of microseconds since 1970 UTC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,12 +137,7 @@ impl WritableSet {
     ///
     /// # Errors
     /// When the file cannot be read or lacks columns, or the store does not take it.
-    pub fn ingest(
-        &self,
-        root: &Path,
-        file: &str,
-        told: &mut dyn FnMut(&Written),
-    ) -> Result<(), LoadError> {
+    pub fn ingest(&self, root: &Path, file: &str, told: &mut dyn FnMut(&Written)) -> Result<(), LoadError> {
         self.take(&Source::open(root, file)?, &mut |written, _| {
             told(written);
             Ok(())
@@ -205,7 +205,8 @@ fn micros(column: &ArrayRef) -> Option<Int64Array> {
         return Some(micros);
     }
     let rows = 0..column.len();
-    let value = |row| column.is_valid(row).then(|| if micros.is_valid(row) { micros.value(row) } else { i64::MAX });
+    let value =
+        |row| column.is_valid(row).then(|| if micros.is_valid(row) { micros.value(row) } else { i64::MAX });
     Some(rows.map(value).collect())
 }
 

@@ -101,7 +101,8 @@ impl Stores {
     fn inside(&self, root: &Path, path: &str, set: &FeatureSet) -> Result<PathBuf, LoadError> {
         let root = self.state.as_deref().unwrap_or(root);
         let wrong = |problem: String| -> LoadError {
-            DefinitionError { set: set.name().to_owned(), problems: vec![format!("`online`: {problem}")] }.into()
+            DefinitionError { set: set.name().to_owned(), problems: vec![format!("`online`: {problem}")] }
+                .into()
         };
         let path = crate::inside(root, path).map_err(wrong)?;
         if let Some(parent) = path.parent().filter(|_| !self.aside) {
@@ -122,7 +123,9 @@ impl Stores {
             return Ok(Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() })));
         };
         Ok(match &terms.online {
-            OnlineSpec::Memory => Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() })),
+            OnlineSpec::Memory => {
+                Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() }))
+            }
             OnlineSpec::Local(local) => Arc::new(LocalTable::open(path, set, local.options(ttl))?),
             #[cfg(feature = "redb")]
             OnlineSpec::Redb(redb) => {
@@ -149,6 +152,9 @@ fn in_use(terms: &Terms, open: &Terms) -> LoadError {
 
 impl fmt::Debug for Stores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stores").field("state", &self.state).field("aside", &self.aside).finish_non_exhaustive()
+        f.debug_struct("Stores")
+            .field("state", &self.state)
+            .field("aside", &self.aside)
+            .finish_non_exhaustive()
     }
 }

@@ -81,7 +81,9 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
         Command::Ingest { set, file } => ingest(args, set, file),
         Command::Purge { set, yes } => {
             if !yes {
-                return Err(format!("this removes all rows of feature set `{set}`; say --yes to do it").into());
+                return Err(
+                    format!("this removes all rows of feature set `{set}`; say --yes to do it").into()
+                );
             }
             receipt(args, &wait(writable(args, set)?.table().purge().get())?)
         }
@@ -230,7 +232,9 @@ fn key_columns(set: &FeatureSet, given: &[String]) -> Result<RecordBatch, Failur
     let mut values: Vec<Option<&str>> = vec![None; set.keys().len()];
     for pair in given {
         match pair.split_once('=') {
-            None => problems.push(format!("`{pair}` is no key and value, such as `{}=7`", set.keys()[0].name)),
+            None => {
+                problems.push(format!("`{pair}` is no key and value, such as `{}=7`", set.keys()[0].name))
+            }
             Some((name, value)) => match names().position(|key| key == name) {
                 Some(key) => values[key] = Some(value),
                 None => problems.push(suggest::unknown("key", name, names())),

@@ -44,7 +44,11 @@ async fn list(State(shared): State<Arc<Shared>>) -> Response {
     json_answer(StatusCode::OK, &json!({ "feature_sets": sets })).into_response()
 }
 
-async fn set(State(shared): State<Arc<Shared>>, Path(name): Path<String>, request: Request<Body>) -> Response {
+async fn set(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Response {
     answer(&shared, &name, async |set: &FeatureService| match *request.method() {
         Method::GET | Method::HEAD => Ok(json_answer(StatusCode::OK, &set.description())),
         Method::POST => {
@@ -56,7 +60,11 @@ async fn set(State(shared): State<Arc<Shared>>, Path(name): Path<String>, reques
     .await
 }
 
-async fn read(State(shared): State<Arc<Shared>>, Path(name): Path<String>, request: Request<Body>) -> Response {
+async fn read(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Response {
     answer(&shared, &name, async |set: &FeatureService| match *request.method() {
         Method::POST => set.read(body(&shared, request).await?).await,
         _ => Err(wrong_method("reading features takes POST", "POST")),
@@ -64,7 +72,11 @@ async fn read(State(shared): State<Arc<Shared>>, Path(name): Path<String>, reque
     .await
 }
 
-async fn erase(State(shared): State<Arc<Shared>>, Path(name): Path<String>, request: Request<Body>) -> Response {
+async fn erase(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Response {
     answer(&shared, &name, async |set: &FeatureService| match *request.method() {
         Method::DELETE => set.erase(body(&shared, request).await?).await,
         _ => Err(wrong_method("the admin listener takes DELETE of a feature set", "DELETE")),
@@ -114,8 +126,13 @@ async fn body(shared: &Shared, request: Request<Body>) -> Result<bytes::Bytes, A
 fn from(query: &str) -> Result<Option<From>, Answer> {
     let (mut source, mut partition, mut offset) = (None, None, None);
     let mut problems = Vec::new();
-    for (name, value) in query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, ""))) {
-        let number = || value.parse::<u64>().map_err(|_| format!("`{name}` is a whole number, not `{value}`"));
+    for (name, value) in query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    {
+        let number =
+            || value.parse::<u64>().map_err(|_| format!("`{name}` is a whole number, not `{value}`"));
         match name {
             "source" => match percent_encoding::percent_decode_str(value).decode_utf8() {
                 Ok(name) if !name.is_empty() => source = Some(name.into_owned()),
@@ -129,11 +146,17 @@ fn from(query: &str) -> Result<Option<From>, Answer> {
                 Ok(number) => offset = Some(number),
                 Err(problem) => problems.push(problem),
             },
-            unknown => problems.push(suggest::unknown("parameter", unknown, ["source", "partition", "offset"].into_iter())),
+            unknown => problems.push(suggest::unknown(
+                "parameter",
+                unknown,
+                ["source", "partition", "offset"].into_iter(),
+            )),
         }
     }
     let from = match (source, partition, offset) {
-        (Some(source), partition, Some(offset)) => Some(From { source, partition: partition.unwrap_or(0), offset }),
+        (Some(source), partition, Some(offset)) => {
+            Some(From { source, partition: partition.unwrap_or(0), offset })
+        }
         (None, None, None) => None,
         _ => {
             problems.push("`source` and `offset` come together, `partition` with them".to_owned());

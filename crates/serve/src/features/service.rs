@@ -52,7 +52,10 @@ struct Bodies {
 impl Bodies {
     fn new(schema: Schema, limits: DecodeLimits) -> Result<Self, SchemaError> {
         let schema = Arc::new(schema);
-        Ok(Self { json: Decoder::new(Arc::clone(&schema), limits)?, arrow: ipc::Decoder::new(schema, limits)? })
+        Ok(Self {
+            json: Decoder::new(Arc::clone(&schema), limits)?,
+            arrow: ipc::Decoder::new(schema, limits)?,
+        })
     }
 
     fn read(&self, body: Bytes) -> Result<(RecordBatch, Form), DecodeError> {
@@ -176,7 +179,8 @@ impl FeatureService {
     }
 
     fn takes_none(&self) -> Answer {
-        let message = format!("feature set `{}` is its file and takes no rows; give it `online`", self.name());
+        let message =
+            format!("feature set `{}` is its file and takes no rows; give it `online`", self.name());
         refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message)
     }
 }
@@ -203,7 +207,8 @@ fn changes(set: &WritableSet, batch: RecordBatch, from: Option<From>) -> Result<
     };
     let rows = batch.num_rows() as u64;
     let mut changes = set.changes(batch)?;
-    if let Some(ids) = ids.filter(|ids| arrow::array::Array::null_count(ids) < arrow::array::Array::len(ids)) {
+    if let Some(ids) = ids.filter(|ids| arrow::array::Array::null_count(ids) < arrow::array::Array::len(ids))
+    {
         changes = changes.ids(ids.iter().map(|id| id.map(str::to_owned)));
     }
     if let Some(From { source, partition, offset }) = from {
@@ -217,9 +222,7 @@ fn changes(set: &WritableSet, batch: RecordBatch, from: Option<From>) -> Result<
 fn told(written: &Written) -> Answer {
     let counts = written.counts().into_iter();
     let mut body: Value = counts.map(|(name, rows)| (name.to_owned(), Value::from(rows))).collect();
-    let problem = |(row, problem): (usize, &millstream_featurestore::RowProblem)| {
-        json!({ "row": row, "field": problem.column(), "error": problem.to_string() })
-    };
+    let problem = |(row, problem): (usize, &millstream_featurestore::RowProblem)| json!({ "row": row, "field": problem.column(), "error": problem.to_string() });
     body["problems"] = written.refused().take(TOLD).map(problem).collect();
     json_answer(StatusCode::OK, &body)
 }
@@ -247,7 +250,9 @@ fn unwritten(set: &str, error: &WriteError) -> Answer {
         WriteError::Columns { .. } | WriteError::Lookup(_) => {
             refused(StatusCode::BAD_REQUEST, "wrong_type", &error.to_string())
         }
-        WriteError::TooLarge { .. } => refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error.to_string()),
+        WriteError::TooLarge { .. } => {
+            refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &error.to_string())
+        }
         WriteError::Full { .. } => refused(StatusCode::INSUFFICIENT_STORAGE, "full", &error.to_string()),
         other => unavailable(set, other),
     }

@@ -89,7 +89,8 @@ fn rows_that_were_pushed_are_what_graphs_read() {
             { "card_id": 9, "count": null, "tier": null },
         ]);
         assert_eq!(read.json(), expected);
-        let metric = |outcome| format!("millstream_feature_rows_total{{outcome=\"{outcome}\",set=\"cards\"}}");
+        let metric =
+            |outcome| format!("millstream_feature_rows_total{{outcome=\"{outcome}\",set=\"cards\"}}");
         assert_eq!(serving.metric(&metric("taken")), 3);
         assert_eq!(serving.metric(&metric("older")), 1);
     });
@@ -131,7 +132,13 @@ fn a_body_that_is_no_rows_is_refused_whole() {
     let folder = tempfile::tempdir().unwrap();
     serves(folder.path(), |serving| {
         for (path, body, status, code, sentence) in [
-            (CARDS, r#"{"card_id":1,"cuont":1}"#, 400, "unknown_field", "no field `cuont`; did you mean `count`?"),
+            (
+                CARDS,
+                r#"{"card_id":1,"cuont":1}"#,
+                400,
+                "unknown_field",
+                "no field `cuont`; did you mean `count`?",
+            ),
             (CARDS, r#"{"card_id":"1","at":1}"#, 400, "wrong_type", "field `card_id`"),
             (CARDS, "", 400, "truncated", "empty"),
             ("/v1/features/cards?source=a", "{}", 400, "malformed", "`source` and `offset` come together"),
@@ -157,7 +164,11 @@ fn an_arrow_stream_is_taken_as_json_is() {
         let batch = rows! { card_id: [1_i64, 2], count: [3_i64, 4], tier: ["a", "b"] };
         let at = arrow::array::TimestampMicrosecondArray::from(vec![1, 2]).with_timezone("UTC");
         let mut fields = batch.schema().fields().to_vec();
-        fields.push(Arc::new(arrow::datatypes::Field::new("at", arrow::array::Array::data_type(&at).clone(), true)));
+        fields.push(Arc::new(arrow::datatypes::Field::new(
+            "at",
+            arrow::array::Array::data_type(&at).clone(),
+            true,
+        )));
         let columns = batch.columns().iter().cloned().chain([Arc::new(at) as _]).collect();
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
         let mut body = Vec::new();
@@ -181,7 +192,10 @@ fn a_graph_writes_rows_and_reads_them_in_the_same_run() {
         assert_eq!(late.json()["stored"], 9, "an older row changes nothing");
         let refused = post(serving, "/v1/graphs/note", r#"{"id":1,"count":8}"#);
         let error = refused.json()["error"].as_str().unwrap().to_owned();
-        assert!(refused.status == 400 && error.contains("refuses the row: timestamp `at` is null"), "{error}");
+        assert!(
+            refused.status == 400 && error.contains("refuses the row: timestamp `at` is null"),
+            "{error}"
+        );
     });
 }
 
@@ -196,7 +210,10 @@ fn a_reload_goes_on_with_the_store_that_is_open() {
         assert_eq!(answer.json()["count"], 5);
         check_written(serving, CARDS, r#"{"card_id":1,"count":6,"at":2}"#, [1, 0, 0, 0]);
         // What an open store cannot change is said, and nothing is replaced.
-        replace(&folder.path().join("millstream.yaml"), &PROJECT.replace("count: int64, tier: string }", "count: int64 }"));
+        replace(
+            &folder.path().join("millstream.yaml"),
+            &PROJECT.replace("count: int64, tier: string }", "count: int64 }"),
+        );
         let Outcome::Failed(mistakes) = &serving.reload().outcome else { panic!("it was reloaded") };
         assert!(mistakes[0].contains("feature set `cards`: its store is open"), "{mistakes:?}");
     });
@@ -230,11 +247,17 @@ fn sets_describe_themselves() {
     let folder = tempfile::tempdir().unwrap();
     serves(folder.path(), |serving| {
         let list = serving.client().get("/v1/features").json();
-        assert_eq!(list["feature_sets"][1], json!({ "name": "fixed", "url": "/v1/features/fixed", "takes_rows": false }));
+        assert_eq!(
+            list["feature_sets"][1],
+            json!({ "name": "fixed", "url": "/v1/features/fixed", "takes_rows": false })
+        );
         let set = serving.client().get(CARDS).json();
         assert_eq!(set["row"][3], json!({ "name": "at", "type": "timestamp?" }));
         let openapi = serving.client().get("/openapi.json").json();
-        assert!(openapi["paths"][CARDS]["post"].is_object() && openapi["paths"]["/v1/features/fixed"]["post"].is_null());
+        assert!(
+            openapi["paths"][CARDS]["post"].is_object()
+                && openapi["paths"]["/v1/features/fixed"]["post"].is_null()
+        );
         assert!(openapi["components"]["schemas"]["features.cards.Row"]["properties"]["event_id"].is_object());
     });
 }
@@ -242,9 +265,12 @@ fn sets_describe_themselves() {
 #[test]
 fn a_file_fills_the_set_once() {
     let folder = tempfile::tempdir().unwrap();
-    let project = PROJECT.replace("    timestamp: at\n", "    source: cards.csv\n    timestamp: at\n").replace("    created: known\n", "");
+    let project = PROJECT
+        .replace("    timestamp: at\n", "    source: cards.csv\n    timestamp: at\n")
+        .replace("    created: known\n", "");
     fs::write(folder.path().join("fixed.csv"), "k,v\n1,2\n").unwrap();
-    fs::write(folder.path().join("cards.csv"), "card_id,count,tier,at\n1,3,gold,2026-01-01T00:00:00Z\n").unwrap();
+    fs::write(folder.path().join("cards.csv"), "card_id,count,tier,at\n1,3,gold,2026-01-01T00:00:00Z\n")
+        .unwrap();
     fs::write(folder.path().join("millstream.yaml"), project).unwrap();
     let newer = r#"{"card_id":1,"count":4,"at":"2026-01-02T00:00:00Z"}"#;
     served_in(folder.path(), |serving| {

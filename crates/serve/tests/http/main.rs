@@ -124,12 +124,7 @@ fn served(limits: ConnectionLimits, grace: Duration, body: impl FnOnce(&mut Serv
 }
 
 /// Serves the project in `folder` while `body` runs, then stops the server and waits for its end.
-fn served_project(
-    folder: &Path,
-    limits: ConnectionLimits,
-    grace: Duration,
-    body: impl FnOnce(&mut Serving),
-) {
+fn served_project(folder: &Path, limits: ConnectionLimits, grace: Duration, body: impl FnOnce(&mut Serving)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let runtime = Arc::new(runtime);
     let project = Project::load(folder).unwrap_or_else(|error| panic!("{error}"));
