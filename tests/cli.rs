@@ -642,8 +642,7 @@ fn what_was_pushed_is_there_after_the_server_was_killed() {
 fn feature_sets_are_listed_read_and_written_from_the_command_line() {
     let folder = project(TAKES_ROWS);
     let root = folder.path().to_str().unwrap();
-    let of = |arguments: &[&str]| [&["features", "--project", root], arguments].concat();
-    let told = |arguments: &[&str]| printed(&of(arguments));
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
     assert_eq!(told(&["list"]), "cards  local state/cards\n");
     assert!(told(&["show", "cards"]).contains("row       at: timestamp?"));
     fs::write(
@@ -667,7 +666,7 @@ fn feature_sets_are_listed_read_and_written_from_the_command_line() {
         (&["purge", "cards"], "say --yes"),
         (&["ingest", "cards", "nowhere.csv"], "`nowhere.csv` cannot be read"),
     ] {
-        let complaint = complaint(&of(arguments));
+        let complaint = complaint(&[&["features", "--project", root], arguments].concat());
         assert!(complaint.contains(sentence), "{complaint}");
     }
 }

@@ -27,7 +27,8 @@ fn parse(text: &str) -> Result<u64, String> {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0 as u64;
-        let (name, scale) = UNITS.iter().rev().find(|(_, scale)| bytes.is_multiple_of(*scale)).unwrap_or(&UNITS[0]);
+        let (name, scale) =
+            UNITS.iter().rev().find(|(_, scale)| bytes.is_multiple_of(*scale)).unwrap_or(&UNITS[0]);
         write!(f, "{}{name}", bytes / scale)
     }
 }
