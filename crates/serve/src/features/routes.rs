@@ -52,7 +52,7 @@ async fn set(
     answer(&shared, &name, async |set: &FeatureService| match *request.method() {
         Method::GET | Method::HEAD => Ok(json_answer(StatusCode::OK, &set.description())),
         Method::POST => {
-            let from = from(request.uri().query().unwrap_or_default())?;
+            let from = from(request.uri().query().unwrap_or_default()).map_err(|error| undecoded(&error))?;
             set.write(body(&shared, request).await?, from).await
         }
         _ => Err(wrong_method("a feature set takes GET and POST", "GET, HEAD, POST")),
@@ -123,7 +123,7 @@ async fn body(shared: &Shared, request: Request<Body>) -> Result<bytes::Bytes, A
 }
 
 /// `source`, `partition` and `offset` of a query.
-fn from(query: &str) -> Result<Option<From>, Answer> {
+fn from(query: &str) -> Result<Option<From>, DecodeError> {
     let (mut source, mut partition, mut offset) = (None, None, None);
     let mut problems = Vec::new();
     for (name, value) in query
@@ -146,11 +146,9 @@ fn from(query: &str) -> Result<Option<From>, Answer> {
                 Ok(number) => offset = Some(number),
                 Err(problem) => problems.push(problem),
             },
-            unknown => problems.push(suggest::unknown(
-                "parameter",
-                unknown,
-                ["source", "partition", "offset"].into_iter(),
-            )),
+            unknown => {
+                problems.push(suggest::unknown("parameter", unknown, ["source", "partition", "offset"]))
+            }
         }
     }
     let from = match (source, partition, offset) {
@@ -166,5 +164,5 @@ fn from(query: &str) -> Result<Option<From>, Answer> {
     if problems.is_empty() {
         return Ok(from);
     }
-    Err(undecoded(&DecodeError::new(DecodeCode::Malformed, problems.join("; "))))
+    Err(DecodeError::new(DecodeCode::Malformed, problems.join("; ")))
 }
