@@ -207,7 +207,7 @@ pub fn project(data: &[u8]) {
 
 /// The graphs of a project as a file, where they need nothing else of it.
 fn written(project: &Project) -> Option<String> {
-    if project.features().tables().next().is_some() {
+    if project.features().iter().next().is_some() {
         return None;
     }
     let specs = project.graph_names().map(|name| {
