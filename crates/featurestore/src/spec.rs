@@ -220,7 +220,7 @@ mod tests {
         check(
             json!({"keys": ["a"], "source": "x.csv", "sources": 1}),
             expect![
-                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `features`, `types`, `description`, `tags`"
+                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `description`, `tags`"
             ],
         );
         check(
