@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed")]
 #![allow(clippy::needless_pass_by_value, reason = "reads better in the tables")]
+#![allow(clippy::print_stdout, reason = "says on what a test fails, and what is skipped")]
 
 mod distinct;
 mod enrich;

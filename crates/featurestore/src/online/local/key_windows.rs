@@ -57,7 +57,8 @@ impl KeyWindows {
     }
 
     fn count(&mut self) -> isize {
-        let before = std::mem::replace(&mut self.bytes, size_of_val(&self.added) * 2 + self.ledger.bytes());
+        let around = Self::LEAST - size_of::<Ledger>();
+        let before = std::mem::replace(&mut self.bytes, around + self.ledger.bytes());
         self.added = 0;
         self.bytes as isize - before as isize
     }

@@ -24,7 +24,7 @@ const END: u8 = 2;
 const PART: u8 = 3;
 
 /// Bytes of the largest frame that is written. A ledger may have more.
-const MOST: usize = 64 << 20;
+const MOST: usize = 4 << 20;
 
 /// Bytes of rows in one frame, about.
 const BLOCK: usize = 1 << 20;

@@ -333,6 +333,28 @@ fn memory_is_bounded_with_the_events_and_a_key_goes_when_nothing_is_left_of_it()
 }
 
 #[test]
+fn a_key_with_more_events_than_a_frame_holds_comes_back_from_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = LocalOptions { durability: Durability::System, ..LocalOptions::default() };
+        LocalTable::open(dir.path(), sums().build().unwrap(), options).unwrap()
+    };
+    let table = Arc::new(open());
+    let store = Subject::over(Arc::clone(&table) as _, ());
+    let events = vec![(1, 3, 10); 100_000];
+    for _ in 0..4 {
+        store.write(sum(&events));
+    }
+    store.write(sum(&[(2, 5, 10)]));
+    store.get(table.snapshot()).unwrap();
+    drop((store, table));
+    let table = open();
+    assert_eq!((table.recovery().snapshot_rows, table.recovery().log_rows), (2, 0));
+    let store = Subject::new(table, ());
+    assert_eq!(store.read_at(&ids(&[1, 2]), Some(11 * SECOND)), "tag 3 1200000 400000 | tag 5 5 1");
+}
+
+#[test]
 fn stores_that_keep_no_windows_say_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("set.redb");
