@@ -224,6 +224,17 @@ mod tests {
             ],
         );
         check(
+            json!({"keys": ["a"], "timestamp": "at", "created": "known", "valid_to": "until", "ttl": "30d",
+                   "online": {"local": {"path": "state/a", "durability": "interval", "max_bytes": "1024 MiB"}}}),
+            expect![[
+                r#"{"keys":["a"],"timestamp":"at","created":"known","valid_to":"until","ttl":"30d","online":{"local":{"path":"state/a","durability":"interval","max_bytes":"1GiB","when_full":"refuse"}}}"#
+            ]],
+        );
+        check(
+            json!({"keys": ["a"], "online": {"local": {"path": "a", "durability": "never"}}}),
+            expect!["unknown variant `never`, expected one of `always`, `interval`, `os`"],
+        );
+        check(
             json!({"keys": ["a"], "source": "x.csv", "features": {"x": "flaot32"}}),
             expect!["no type `flaot32`; did you mean `float32`?"],
         );

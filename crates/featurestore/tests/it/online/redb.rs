@@ -33,7 +33,10 @@ fn a_file_that_is_opened_again_has_its_rows_positions_and_ids() {
     let store = Subject::new(open().unwrap(), ());
     assert_eq!(store.write(write()), "taken taken");
     let error = open().unwrap_err().to_string();
-    assert!(error.contains("is in use, by a server that runs or another process"), "{error}");
+    assert!(
+        error.ends_with("is in use, by a server that runs or another process; a store has one writer"),
+        "{error}"
+    );
     drop(store);
     let store = Subject::new(open().unwrap(), ());
     assert_eq!(store.read(&ids(&[1, 2, 3])), "1 | 2 | -");
