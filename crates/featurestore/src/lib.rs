@@ -55,7 +55,7 @@ pub use load::{LoadError, LoadOptions};
 pub use online::redis::{RedisError, RedisOptions, RedisServer, RedisTable};
 pub use online::{
     Answer, Changes, Clock, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Outcome, Positions, Receipt,
-    Stores, Times, WhenFullSpec, WritableSet, WritableTable, WriteError, Written,
+    Stores, TimeColumns, WritableSet, WritableTable, WriteError, Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
 #[cfg(feature = "redb")]

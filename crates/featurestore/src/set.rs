@@ -269,14 +269,18 @@ impl FeatureSet {
             }
         }
         if let Some(Column { name, data_type }) = &self.timestamp {
-            let time =
-                data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32);
+            let time = is_time(data_type);
             if !time {
                 problems.push(format!("timestamp `{name}` is {data_type}; {TIME_TYPES}"));
             }
         }
         problems
     }
+}
+
+/// Whether a column of this type can be a time.
+pub(crate) fn is_time(data_type: &DataType) -> bool {
+    data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32)
 }
 
 const KEY_TYPES: &str = "a key is an integer, a string, a truth value, a date or a timestamp";

@@ -1,18 +1,12 @@
 //! Reading a body: whole, in bounded time and memory, unpacked where it comes compressed.
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::{Pin, pin},
-    task::Poll,
-    time::Duration,
-};
+use std::{io, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use flate2::{Decompress, FlushDecompress, Status, bufread::MultiGzDecoder};
 use futures_util::FutureExt;
 use http::{HeaderMap, header::CONTENT_ENCODING};
-use http_body::{Body, Frame};
+use http_body::Body;
 use http_body_util::BodyExt;
 use millstream_runtime::Reserved;
 use tokio::time::Instant;
@@ -97,9 +91,22 @@ where
     // one of a byte would keep many alive.
     let (mut first, mut joined, mut empty) = (Bytes::new(), Vec::new(), 0);
     loop {
-        let frame = frame(&mut body, limits, first.len() + joined.len(), &mut start).await?;
+        // What went wrong with the connection concerns nobody here, and need not be `Send`.
+        let arrived = body.frame().map(|frame| frame.transpose().map_err(drop)).now_or_never();
+        let frame = match arrived {
+            Some(frame) => frame,
+            None => {
+                let start = *start.get_or_insert_with(Instant::now);
+                let earned = (first.len() + joined.len()) as u64 / limits.bytes_per_second.max(1);
+                let until = start + limits.patience + Duration::from_secs(earned);
+                let frame = body.frame().map(|frame| frame.transpose().map_err(drop));
+                // Boxed, because a timer is large and few bodies need one.
+                let waited = Box::pin(tokio::time::timeout_at(until, frame)).await;
+                waited.map_err(|_| DecodeError::new(DecodeCode::TooSlow, "body arrives too slowly"))?
+            }
+        };
         let cut = |()| DecodeError::new(DecodeCode::Truncated, "body did not arrive whole");
-        let Some(frame) = frame.transpose().map_err(cut)? else { break };
+        let Some(frame) = frame.map_err(cut)? else { break };
         // Trailers are not looked at.
         let Ok(mut data) = frame.into_data() else { continue };
         let length = bytes::Buf::remaining(&data);
@@ -134,40 +141,6 @@ where
         tokio::task::consume_budget().await;
     }
     Ok(if joined.is_empty() { first } else { Bytes::from(joined) })
-}
-
-/// The next frame, in the time that a body has which began to wait at `start` and of which `arrived` bytes are there.
-async fn frame<B>(
-    body: &mut Pin<&mut B>,
-    limits: BodyLimits,
-    arrived: usize,
-    start: &mut Option<Instant>,
-) -> Result<Option<Result<Frame<B::Data>, ()>>, DecodeError>
-where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
-{
-    // What went wrong with the connection concerns nobody here, and need not be `Send`.
-    let mut next = body.frame().map(|frame| frame.map(|frame| frame.map_err(drop)));
-    // The connection reads the body as soon as somebody asks for it, so asking twice spares most bodies a timer.
-    let mut asked = false;
-    let soon = poll_fn(|cx| match next.poll_unpin(cx) {
-        Poll::Ready(frame) => Poll::Ready(Some(frame)),
-        Poll::Pending if asked => Poll::Ready(None),
-        Poll::Pending => {
-            asked = true;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-    });
-    if let Some(frame) = soon.await {
-        return Ok(frame);
-    }
-    let start = *start.get_or_insert_with(Instant::now);
-    let earned = arrived as u64 / limits.bytes_per_second.max(1);
-    let until = start + limits.patience + Duration::from_secs(earned);
-    // Boxed, because a timer is large and few bodies need one.
-    let waited = Box::pin(tokio::time::timeout_at(until, next)).await;
-    waited.map_err(|_| DecodeError::new(DecodeCode::TooSlow, "body arrives too slowly"))
 }
 
 fn too_large(most: usize) -> DecodeError {

@@ -170,13 +170,13 @@ impl Project {
         Ok(project)
     }
 
-    /// Loads a project from the text of its file, for a folder.
+    /// Loads a project from the text of its file, for a folder, with the sets that take rows among `stores`.
     ///
     /// # Errors
     /// Every mistake at once, each with its line and column.
-    pub fn from_text(text: &str, folder: impl AsRef<Path>) -> Result<Self, SpecErrors> {
+    pub fn from_text(text: &str, folder: impl AsRef<Path>, stores: &Arc<Stores>) -> Result<Self, SpecErrors> {
         let root = folder.as_ref();
-        Self::read(text, root, Files::named(root, &root.join(PROJECT_FILE), text), &Stores::new())
+        Self::read(text, root, Files::named(root, &root.join(PROJECT_FILE), text), stores)
     }
 
     /// The files that the project at `path` is made of, as far as its file tells.

@@ -15,7 +15,9 @@ use millstream_graph::{
 };
 
 use crate::{
-    Answer, OnlineStore, WritableSet, WriteError, Written, fit::fit_rows, online::set::is_time, set::Column,
+    Answer, OnlineStore, WritableSet, WriteError, Written,
+    fit::fit_rows,
+    set::{Column, is_time},
 };
 pub(crate) use settings::kind;
 
@@ -28,7 +30,7 @@ pub(crate) use settings::kind;
 /// use std::sync::Arc;
 /// use arrow::datatypes::DataType;
 /// use millstream_featurestore::{
-///     FeatureSet, FeatureSets, Ingest, LocalOptions, LocalTable, StoredSet, Times, WritableSet,
+///     FeatureSet, FeatureSets, Ingest, LocalOptions, LocalTable, StoredSet, TimeColumns, WritableSet,
 /// };
 /// use millstream_graph::{Step, fields};
 ///
@@ -39,7 +41,7 @@ pub(crate) use settings::kind;
 ///     .build()?;
 /// let event = visits.timestamp().cloned().ok_or("no time")?;
 /// let table = LocalTable::in_memory(visits, LocalOptions::default());
-/// let set = WritableSet::new(Arc::new(table), Times { event, created: None, valid_to: None });
+/// let set = WritableSet::new(Arc::new(table), TimeColumns { event, created: None, valid_to: None });
 /// let mut sets = FeatureSets::new();
 /// sets.insert(StoredSet::Writable(Arc::new(set)));
 ///

@@ -33,7 +33,9 @@ use millstream_graph::suggest;
 
 use crate::{
     AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, OpenError,
-    RowProblem, TableBuilder, Times, WriteError, cell::held_as, online::set::is_time, set::Column,
+    RowProblem, TableBuilder, TimeColumns, WriteError,
+    cell::held_as,
+    set::{Column, is_time},
 };
 pub(crate) use source::Source;
 
@@ -194,7 +196,7 @@ pub(crate) struct Defined {
     pub(crate) set: FeatureSet,
     pub(crate) source: Option<Source>,
     /// Where there is an event time.
-    pub(crate) times: Option<Times>,
+    pub(crate) times: Option<TimeColumns>,
 }
 
 /// Completes a definition by what is found in its file, if it has one.
@@ -243,7 +245,7 @@ pub(crate) fn define(
         set = set.description(text);
     }
     types.check(name, source.as_ref())?;
-    let times = event.map(|event| Times { event, created, valid_to });
+    let times = event.map(|event| TimeColumns { event, created, valid_to });
     Ok(Defined { set: set.build()?, source, times })
 }
 

@@ -29,8 +29,8 @@ pub use self::spec::RedbSpec;
 pub use self::{
     changes::{Changes, Positions},
     expiry::Clock,
-    set::{Times, WritableSet},
-    spec::{DurabilitySpec, LocalSpec, OnlineSpec, WhenFullSpec},
+    set::{TimeColumns, WritableSet},
+    spec::{DurabilitySpec, LocalSpec, OnlineSpec},
     stores::Stores,
 };
 use crate::{LookupError, OnlineTable, RowProblem};

@@ -23,7 +23,7 @@ use crate::{
 
 /// The columns of a row that are times: timestamps, dates, or whole numbers of microseconds since 1970 UTC.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Times {
+pub struct TimeColumns {
     /// When it happened.
     pub event: Column,
     /// When it became known.
@@ -35,7 +35,7 @@ pub struct Times {
 /// A feature set that takes rows while it is read, from wherever they come: bodies, files, steps of a graph.
 pub struct WritableSet {
     table: Arc<dyn WritableTable>,
-    times: Times,
+    times: TimeColumns,
     schema: SchemaRef,
     counter: OnceLock<Counter>,
 }
@@ -44,7 +44,7 @@ type Counter = Box<dyn Fn(&'static str, u64) + Send + Sync>;
 
 impl WritableSet {
     /// A set whose rows lie in `table` and have these times.
-    pub fn new(table: Arc<dyn WritableTable>, times: Times) -> Self {
+    pub fn new(table: Arc<dyn WritableTable>, times: TimeColumns) -> Self {
         let mut fields: Vec<Field> = Vec::new();
         let set = Arc::clone(table.set());
         let extra = times.created.iter().chain(&times.valid_to);
@@ -68,7 +68,7 @@ impl WritableSet {
     }
 
     /// The columns that are times.
-    pub fn times(&self) -> &Times {
+    pub fn times(&self) -> &TimeColumns {
         &self.times
     }
 
@@ -182,11 +182,6 @@ const TIME: &str = "a time is a timestamp, a date or a whole number of microseco
 
 fn column(field: &Field) -> Column {
     Column { name: field.name().clone(), data_type: field.data_type().clone() }
-}
-
-/// Whether a column of this type can be a time.
-pub(crate) fn is_time(data_type: &DataType) -> bool {
-    data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32)
 }
 
 /// Microseconds since 1970. A time that is too far away for them is the farthest there is, which every store refuses.

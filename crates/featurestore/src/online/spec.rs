@@ -35,7 +35,7 @@ pub struct LocalSpec {
     pub max_bytes: Option<Size>,
     /// What happens when there is no room.
     #[serde(default)]
-    pub when_full: WhenFullSpec,
+    pub when_full: WhenFull,
 }
 
 /// A set in one file.
@@ -61,17 +61,6 @@ pub enum DurabilitySpec {
     Interval,
     /// When the operating system thinks fit.
     Os,
-}
-
-/// What happens to a write for which there is no room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenFullSpec {
-    /// It is refused.
-    #[default]
-    Refuse,
-    /// Rows whose time is over go first.
-    EvictExpired,
 }
 
 impl OnlineSpec {
@@ -101,10 +90,7 @@ impl LocalSpec {
         LocalOptions {
             ttl,
             max_bytes: self.max_bytes.map(|size| size.0 as u64),
-            when_full: match self.when_full {
-                WhenFullSpec::Refuse => WhenFull::Refuse,
-                WhenFullSpec::EvictExpired => WhenFull::EvictExpired,
-            },
+            when_full: self.when_full,
             durability: match self.durability {
                 DurabilitySpec::Always => Durability::Always,
                 DurabilitySpec::Interval => Durability::Every(Duration::from_millis(5)),

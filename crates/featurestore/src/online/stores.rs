@@ -13,7 +13,7 @@ use super::redb::{RedbOptions, RedbTable};
 use super::{
     WritableSet, WritableTable,
     local::{LocalOptions, LocalTable},
-    set::Times,
+    set::TimeColumns,
     spec::OnlineSpec,
 };
 use crate::{DefinitionError, FeatureSet, LoadError, set::Column};
@@ -40,7 +40,7 @@ struct Terms {
     name: String,
     keys: Vec<Column>,
     features: Vec<Column>,
-    times: Times,
+    times: TimeColumns,
     ttl: Option<Duration>,
     online: OnlineSpec,
 }
@@ -67,7 +67,7 @@ impl Stores {
         &self,
         root: &Path,
         set: FeatureSet,
-        times: Times,
+        times: TimeColumns,
         ttl: Option<Duration>,
         online: &OnlineSpec,
     ) -> Result<Arc<WritableSet>, LoadError> {

@@ -25,6 +25,8 @@ use std::{
 };
 
 use arrow::array::{ArrayRef, RecordBatch};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -121,12 +123,14 @@ impl Default for LocalOptions {
     }
 }
 
-/// What a [`LocalTable`] does when there is no room for a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happens to a write for which there is no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// It refuses the write.
+    /// It is refused.
+    #[default]
     Refuse,
-    /// It removes the rows whose time is over, then refuses the write if there still is no room.
+    /// Rows whose time is over go first.
     EvictExpired,
 }
 
