@@ -60,11 +60,32 @@ impl Core {
 
     /// The pool, when a job over `rows` of so many requests is worth a hop to it. A step whose cost is unknown is measured there first.
     pub(crate) fn pool_for(&self, cost: &Cost, rows: usize, requests: usize) -> Option<&Pool> {
-        let budget = INLINE_BUDGET * (requests as u64).clamp(1, BUDGETS);
-        self.pool.as_ref().filter(|_| cost.worth_a_hop(rows, budget))
+        self.pool.as_ref().filter(|_| cost.worth_a_hop(rows, inline_budget(requests)))
     }
 
     pub(crate) fn failed(&self, cx: &RunCx, id: StepId, source: StepError) -> RunError {
         RunError::Failed { run: cx.run(), step: Arc::clone(self.plan.steps()[id.index()].name()), source }
+    }
+}
+
+/// The nanoseconds that a job of a run for so many requests may be expected to take inline.
+fn inline_budget(requests: usize) -> u64 {
+    INLINE_BUDGET * (requests as u64).clamp(1, BUDGETS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_job_runs_inline_when_each_request_alone_would_have_held_the_thread_as_long() {
+        let dear = Cost::default();
+        dear.learn(4, Duration::from_micros(180));
+        let hops = |requests| dear.worth_a_hop(4, inline_budget(requests));
+        assert_eq!([1, 3, 4, 8].map(hops), [true, true, false, false]);
+        assert_eq!(inline_budget(0), inline_budget(1));
+        assert_eq!(inline_budget(64), inline_budget(8), "no run holds a thread for longer than that");
     }
 }

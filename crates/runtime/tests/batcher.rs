@@ -308,9 +308,11 @@ proptest! {
         computes: bool,
     ) {
         let model = Model { computes, ..Model::default() };
+        // Room for all of them: how many wait at once is a matter of timing, and a full queue refuses.
+        let rows = runs.iter().map(Vec::len).sum();
         let batched = engine_of(|graph| {
             let input = graph.input();
-            graph.step("model", &input, model.clone().batch(most).calls(calls))
+            graph.step("model", &input, model.clone().batch(most).calls(calls).queue_rows(rows))
         });
         let alone = engine_of(|graph| {
             let input = graph.input();

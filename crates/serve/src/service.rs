@@ -28,7 +28,7 @@ const PRIORITY: &str = "x-request-priority";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How an Arrow IPC stream begins, and no JSON text can.
-const ARROW_START: [u8; 4] = [0xff; 4];
+pub(crate) const ARROW_START: [u8; 4] = [0xff; 4];
 /// A body of more bytes has its run to itself: what it costs would hold up those that share it.
 const SHARED_BYTES: usize = 16 << 10;
 
@@ -316,7 +316,7 @@ impl<'h> Asked<'h> {
 const COPIED: usize = 16 << 10;
 
 /// What `write` writes. The buffer is the thread's, so that a reply costs one allocation, of its size.
-fn written<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Bytes, E> {
+pub(crate) fn written<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Bytes, E> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
@@ -401,5 +401,24 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move { Ok(service.answer(request).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_has_what_was_written_for_it_and_nothing_of_those_before() {
+        let say = |text: &'static str, times: usize| {
+            move |body: &mut Vec<u8>| {
+                body.extend_from_slice(text.repeat(times).as_bytes());
+                if text == "bad" { Err(()) } else { Ok(()) }
+            }
+        };
+        for (text, times) in [("abc", 2), ("x", COPIED + 1), ("bad", 3), ("d", 1), ("y", COPIED), ("", 0)] {
+            let expected = if text == "bad" { Err(()) } else { Ok(Bytes::from(text.repeat(times))) };
+            assert_eq!(written(say(text, times)), expected, "{text}");
+        }
     }
 }

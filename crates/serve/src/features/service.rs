@@ -19,15 +19,13 @@ use serde_json::{Value, json};
 use crate::{
     http::refused,
     project::chain,
-    service::{Answer, JSON, json_answer, undecoded},
+    service::{ARROW_START, Answer, JSON, json_answer, undecoded, written},
     wire::{
         DecodeError, DecodeLimits, Form, ipc,
         json::{Decoder, Encoder},
     },
 };
 
-/// How an Arrow IPC stream begins, and no JSON text can.
-const ARROW_START: [u8; 4] = [0xff; 4];
 /// The field that tells events apart, unless the set has a column of that name.
 const EVENT_ID: &str = "event_id";
 /// Refused rows that an answer tells of; the rest is counted.
@@ -159,13 +157,11 @@ impl FeatureService {
     pub(crate) async fn read(&self, body: Bytes) -> Result<Answer, Answer> {
         let (keys, form) = self.keys.read(body).map_err(|error| undecoded(&error))?;
         let found = self.lookup(&keys).await.map_err(|error| unread(self.name(), &error))?;
-        let mut body = Vec::new();
-        if let Err(error) = self.encoder.encode(&found, form, &mut body) {
+        let body = written(|body| self.encoder.encode(&found, form, body)).map_err(|error| {
             tracing::error!(set = self.name(), %error, "features cannot be written");
-            let message = "the features cannot be written";
-            return Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", message));
-        }
-        let mut answer = Answer::new(Full::new(Bytes::from(body)));
+            refused(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the features cannot be written")
+        })?;
+        let mut answer = Answer::new(Full::new(body));
         answer.headers_mut().insert(http::header::CONTENT_TYPE, JSON);
         Ok(answer)
     }

@@ -1,0 +1,108 @@
+//! `millstream features`, and sets that take rows while they are served.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{check_mistakes, client::Client, complaint, path, printed, project, serving::Serving};
+
+/// A set that takes rows, and a graph that reads it.
+const TAKES_ROWS: &str = "\
+name: takes
+feature_sets:
+  cards:
+    keys: [card_id]
+    types: { card_id: int64 }
+    features: { count: int64 }
+    timestamp: at
+    online: { local: { path: state/cards } }
+graphs:
+  score:
+    input: { card_id: int64 }
+    steps:
+      known: { enrich: { set: cards, missing: { default: 0 } } }
+    respond: known
+";
+
+#[test]
+fn what_was_pushed_is_there_after_the_server_was_killed() {
+    let folder = project(TAKES_ROWS);
+    for round in 1..=3 {
+        let mut serving = Serving::start(&folder);
+        let mut client = Client::connect(serving.address);
+        let mut score =
+            || client.send("POST", "/v1/graphs/score", &[], br#"{"card_id":7}"#).json()["count"].clone();
+        assert_eq!(score(), round - 1);
+        let row = format!(r#"{{"card_id":7,"count":{round},"at":{round}}}"#);
+        let answer = Client::connect(serving.address).send("POST", "/v1/features/cards", &[], row.as_bytes());
+        assert_eq!(answer.json()["taken"], 1, "{}", answer.text());
+        assert_eq!(score(), round);
+        serving.server.kill().unwrap();
+        serving.server.wait().unwrap();
+    }
+}
+
+#[test]
+fn feature_sets_are_listed_read_and_written_from_the_command_line() {
+    let folder = project(TAKES_ROWS);
+    let root = folder.path().to_str().unwrap();
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
+    assert_eq!(told(&["list"]), "cards  local state/cards\n");
+    assert!(told(&["show", "cards"]).contains("row       at: timestamp?"));
+    fs::write(
+        path(&folder, "rows.csv"),
+        "card_id,count,at\n7,1,2026-01-01T00:00:00Z\n8,2,2026-01-01T00:00:00Z\n",
+    )
+    .unwrap();
+    let file = path(&folder, "rows.csv");
+    let counts = |arguments: &[&str]| serde_json::from_str::<Value>(&told(arguments)).unwrap();
+    assert_eq!(counts(&["--json", "ingest", "cards", &file])["taken"], 2);
+    assert_eq!(counts(&["--json", "ingest", "cards", &file])["repeated"], 2);
+    assert_eq!(told(&["get", "cards", "card_id=7"]), "card_id  7\ncount  1\n");
+    assert_eq!(counts(&["--json", "get", "cards", "card_id=9"]), json!({ "card_id": 9, "count": null }));
+    assert!(told(&["erase", "cards", "card_id=7"]).starts_with("1 removed, 0 unknown\n"));
+    assert_eq!(told(&["get", "cards", "card_id=7"]), "card_id  7\ncount  null\n");
+    assert_eq!(counts(&["--json", "purge", "cards", "--yes"])["removed"], 1);
+    for (arguments, sentence) in [
+        (&["get", "card", "card_id=7"][..], "no feature set `card`"),
+        (&["get", "cards", "id=7"], "no value for key `card_id`"),
+        (&["get", "cards", "card_id=x"], "key `card_id`: `x` is no Int64"),
+        (&["purge", "cards"], "say --yes"),
+        (&["ingest", "cards", "nowhere.csv"], "`nowhere.csv` cannot be read"),
+    ] {
+        let complaint = complaint(&[&["features", "--project", root], arguments].concat());
+        assert!(complaint.contains(sentence), "{complaint}");
+    }
+}
+
+#[test]
+fn the_command_line_leaves_the_stores_of_a_running_server_alone() {
+    let folder = project(TAKES_ROWS);
+    let _serving = Serving::start(&folder);
+    let root = folder.path().to_str().unwrap();
+    let complaint = complaint(&["features", "--project", root, "get", "cards", "card_id=7"]);
+    assert!(complaint.contains("is in use, by a server that runs"), "{complaint}");
+    assert_eq!(printed(&["features", "--project", root, "list"]), "cards  local state/cards\n");
+    printed(&["validate", root]);
+}
+
+#[test]
+fn mistakes_of_feature_sets_that_take_rows_are_named() {
+    check_mistakes(
+        "\
+name: broken
+feature_sets:
+  a: { keys: [k], online: memory }
+  b: { keys: [k], types: { k: int64 }, features: { v: int64 }, timestamp: at, online: { local: { path: ../out } } }
+  c: { keys: [k], types: { k: int64 }, features: { v: int64 }, online: memory }
+  d: { keys: [k], types: { k: int64 }, features: { v: int64 }, ttl: 30d }
+graphs: { g: { input: { k: int64 }, steps: { s: { select: [k] } }, respond: s } }
+",
+        &[
+            "3:3: feature set `a`: column `k` has no type; name it under `types`; without a `source`, `features` names the features and their types",
+            "4:3: feature set `b`: `online`: `../out` leaves the project's folder",
+            "5:3: feature set `c`: a set with `online` names a `timestamp`: the latest row of a key counts",
+            "6:3: feature set `d`: `ttl` is for sets with `online`",
+        ],
+    );
+}
