@@ -1,7 +1,7 @@
 //! The offline side of the feature store: logs of sets, training sets, SQL.
 //!
-//! A [`Log`] keeps the rows of a set for ever. An [`OfflineStore`] of [`OfflineSet`]s adds the features of a [`Vector`] to a
-//! [`Spine`], each as it was known at the row's time ([`OfflineStore::history`]), and answers SQL ([`OfflineStore::query`]).
+//! A `Log` keeps the rows of a set for ever. An `OfflineStore` of `OfflineSet`s adds the features of a `Vector` to a
+//! `Spine`, each as it was known at the row's time (`OfflineStore::history`), and answers SQL (`OfflineStore::query`).
 //! What "as it was known" means stands at [`AsOf`]. The join by itself, over Arrow arrays, is [`PointInTime`] and [`merge`];
 //! everything else needs the feature `offline`, which brings DataFusion.
 
