@@ -10,6 +10,8 @@
 mod backoff;
 mod feed;
 mod intake;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
 mod progress;
@@ -24,5 +26,7 @@ pub use self::{
     spec::StreamSpec,
     streams::{Stream, Streams},
 };
+#[cfg(feature = "kafka")]
+pub use self::{kafka::KafkaFeed, spec::KafkaSpec};
 #[cfg(feature = "nats")]
 pub use self::{nats::NatsFeed, spec::NatsSpec};

@@ -15,9 +15,13 @@ pub struct StreamSpec {
     #[cfg(feature = "nats")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSpec>,
+    /// A topic of Kafka.
+    #[cfg(feature = "kafka")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSpec>,
     /// The feature set that takes the rows.
     pub into: String,
-    /// The name by which the set remembers how far it has read, `nats:STREAM` by default.
+    /// The name by which the set remembers how far it has read, `nats:STREAM` or `kafka:TOPIC` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// What happens when messages that were not read yet are gone: `fail`, or `continue` behind them.
@@ -57,6 +61,23 @@ pub struct NatsSpec {
     pub ca: Option<String>,
 }
 
+/// A topic of Kafka. `${NAME}` is a variable of the environment.
+#[cfg(feature = "kafka")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSpec {
+    /// The brokers to begin with, such as `localhost:9092`; several with commas between them.
+    pub servers: String,
+    /// The topic, of which all partitions are read.
+    pub topic: String,
+    /// Who reads, by SASL PLAIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The password: `${NAME}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
 impl StreamSpec {
     /// The name by which the set remembers how far it has read; none when nothing says what is read.
     pub fn source(&self) -> Option<String> {
@@ -64,6 +85,10 @@ impl StreamSpec {
             #[cfg(feature = "nats")]
             if let Some(nats) = &self.nats {
                 return Some(format!("nats:{}", nats.stream));
+            }
+            #[cfg(feature = "kafka")]
+            if let Some(kafka) = &self.kafka {
+                return Some(format!("kafka:{}", kafka.topic));
             }
             None
         };
@@ -81,6 +106,11 @@ impl StreamSpec {
         if let Some(nats) = &self.nats {
             kinds += 1;
             problems.extend(super::NatsFeed::new(nats, root, String::new()).err().into_iter().flatten());
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.kafka {
+            kinds += 1;
+            problems.extend(super::KafkaFeed::new(kafka, String::new()).err().into_iter().flatten());
         }
         if kinds != 1 {
             problems.push("name what is read, such as `nats`, and only one".to_owned());

@@ -161,6 +161,10 @@ impl Stream {
         if let Some(nats) = &self.spec.nats {
             return Ok(self.run(super::NatsFeed::new(nats, &self.root, source)?, meter));
         }
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.spec.kafka {
+            return Ok(self.run(super::KafkaFeed::new(kafka, source)?, meter));
+        }
         Err(vec![format!("nothing says what {source} is")])
     }
 
