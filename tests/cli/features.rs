@@ -200,6 +200,12 @@ feature_sets:
   e: { keys: [k], types: { k: int64 }, features: { _event: int64 }, timestamp: at, online: memory }
 graphs: { g: { input: { k: int64 }, steps: { s: { select: [k] } }, respond: s } }
 ",
-        &[],
+        &[
+            "3:3: feature set `a`: aggregate `amuont`: no column `amuont`; did you mean `amount`?; aggregate `country`: `sum` of column `country`, which is Utf8; it is taken of a number; aggregate `amount`: `where: contry = 'US'`: no column `contry`; did you mean `country`?; aggregate `amount`: `where: amount + 1`: a condition must be true or false, but this is Float64",
+            "13:3: feature set `b`: `aggregates` is for sets with `online`",
+            "14:3: feature set `c`: `aggregates`: redb c.redb keeps no windows; use `online: {local: {path: …}}` or `online: memory`",
+            "20:3: feature set `d`: `lateness` is for sets with `aggregates`",
+            "21:3: feature set `e`: column `_event`: the name is taken by what logs keep of a row; name it otherwise",
+        ],
     );
 }

@@ -10,6 +10,7 @@ mod fraud;
 mod load;
 mod online;
 mod oracle;
+mod sets;
 mod windows;
 
 use std::{fmt::Write as _, sync::Arc};
