@@ -1,5 +1,6 @@
 //! A project file: feature sets, models and graphs together, loaded and compiled.
 
+mod conditions;
 mod files;
 
 use std::{
@@ -428,10 +429,11 @@ fn load_sets<'n>(
     errors: &mut SpecErrors,
 ) -> FeatureSets {
     let mut store = FeatureSets::new();
+    let options = LoadOptions { conditions: conditions::conditions(), ..LoadOptions::default() };
     for name in names {
         let path = ["feature_sets", name];
         match document.typed::<FeatureSetSpec>(&path) {
-            Ok(set) => match set.open(name, root, stores, &LoadOptions::default()) {
+            Ok(set) => match set.open(name, root, stores, &options) {
                 Ok(set) => store.insert(set),
                 Err(error) => {
                     // A definition's own mistakes name the set already.

@@ -48,7 +48,7 @@ impl WritableSet {
         let mut fields: Vec<Field> = Vec::new();
         let set = Arc::clone(table.set());
         let extra = times.created.iter().chain(&times.valid_to);
-        for column in set.keys().iter().chain(set.features()).chain([&times.event]).chain(extra) {
+        for column in set.event_columns().chain([&times.event]).chain(extra) {
             if fields.iter().all(|field| *field.name() != column.name) {
                 // What must not be null is refused row by row.
                 fields.push(Field::new(&column.name, column.data_type.clone(), true));
@@ -72,7 +72,7 @@ impl WritableSet {
         &self.times
     }
 
-    /// The columns of a row that is written: keys, features and times.
+    /// The columns of a row that is written: keys, own features, what only windows read, and times.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
