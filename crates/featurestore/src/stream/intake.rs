@@ -295,7 +295,7 @@ impl<F: Feed> Intake<F> {
 
 impl<F> Drop for Intake<F> {
     fn drop(&mut self) {
-        self.progress.phase(Phase::Stopped);
+        self.progress.ended();
     }
 }
 

@@ -165,7 +165,8 @@ impl Stream {
         if let Some(kafka) = &self.spec.kafka {
             return Ok(self.run(super::KafkaFeed::new(kafka, source)?, meter));
         }
-        Err(vec![format!("nothing says what {source} is")])
+        self.spec.check(&self.root)?;
+        Err(vec!["nothing says what is read".to_owned()])
     }
 
     fn run<F: super::Feed>(&self, feed: F, meter: Option<&Arc<dyn Meter>>) -> (Run, Arc<Progress>) {

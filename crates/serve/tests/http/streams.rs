@@ -134,7 +134,7 @@ fn mistakes_in_streams_are_told_with_their_places() {
     check(
         "  a: { into: fixed }",
         &[
-            "13:6: stream `a`: name what is read, such as `nats`, and only one",
+            "13:6: stream `a`: name what is read: `nats` or `kafka`",
             "13:6: stream `a`: feature set `fixed` is its file and takes no rows; give it `online`",
         ],
     );

@@ -147,6 +147,8 @@ impl Meter for Watch {
     fn lag(&self, _: &str, messages: u64) {
         self.lag.send_replace(messages);
     }
+
+    fn ended(&self, _: &str) {}
 }
 
 /// Keeps what was put aside.

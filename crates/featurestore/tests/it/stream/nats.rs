@@ -255,6 +255,7 @@ fn reads_until_it_is_killed() {
     struct Told;
     impl millstream_featurestore::stream::Meter for Told {
         fn messages(&self, _: &str, _: &'static str, _: u64) {}
+        fn ended(&self, _: &str) {}
         fn lag(&self, _: &str, messages: u64) {
             let _ = writeln!(std::io::stderr(), "lag {messages}");
         }
