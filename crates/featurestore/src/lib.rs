@@ -41,6 +41,7 @@ mod sets;
 mod spec;
 mod statistics;
 mod store;
+pub mod stream;
 mod table;
 mod version;
 mod wait;

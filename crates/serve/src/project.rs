@@ -10,7 +10,10 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use millstream_featurestore::{FeatureSetSpec, FeatureSets, LoadOptions, Stores};
+use millstream_featurestore::{
+    FeatureSetSpec, FeatureSets, LoadOptions, Stores,
+    stream::{Stream, StreamSpec},
+};
 use millstream_graph::{
     CompileErrors, Graph, Plan,
     spec::{self, Document, GraphSpec, Kinds, SpecErrors},
@@ -21,7 +24,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::outside::Outside;
+use crate::{outside::Outside, streams};
 pub(crate) use files::{Files, Stamps};
 
 /// The name of a project's file in its folder.
@@ -46,6 +49,7 @@ pub struct Project {
     models: Arc<ModelSet>,
     store: Arc<FeatureSets>,
     stores: Arc<Stores>,
+    streams: Vec<Stream>,
     files: Files,
     stamps: Stamps,
     version: String,
@@ -130,6 +134,9 @@ struct ProjectKeys {
     /// Features that are stored together, by the name of their set.
     #[serde(default)]
     feature_sets: IndexMap<String, Value>,
+    /// Streams of events into feature sets, by name.
+    #[serde(default)]
+    streams: IndexMap<String, Value>,
     /// ONNX models, by name.
     #[serde(default)]
     models: IndexMap<String, Value>,
@@ -211,7 +218,14 @@ impl Project {
         }
         // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
         errors.check()?;
-        let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all()?;
+        let mut errors = SpecErrors::default();
+        let streams = streams::load(&document, keys.streams.keys(), root, &store, &mut errors);
+        let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all();
+        let graphs = graphs.unwrap_or_else(|problems| {
+            errors.extend(problems);
+            Vec::new()
+        });
+        errors.check()?;
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
         let files = files.with(models.files());
@@ -221,6 +235,7 @@ impl Project {
             graphs: graphs.collect(),
             models,
             store,
+            streams,
             stores: Arc::clone(stores),
             outside,
             files,
@@ -262,6 +277,12 @@ impl Project {
     /// Its feature sets, loaded or open.
     pub fn features(&self) -> &Arc<FeatureSets> {
         &self.store
+    }
+
+    /// Its streams, for [`Streams`](millstream_featurestore::stream::Streams) to run. A [`Server`](crate::Server) runs those of
+    /// its project while it serves.
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
     }
 
     /// Where its sets that take rows are open.
@@ -373,9 +394,10 @@ pub fn project_schema() -> Schema {
     let kinds = kinds(&Arc::default(), &Arc::default(), &Arc::default());
     let graph = spec::graph_schema(&kinds, &mut generator).to_value();
     let set = generator.subschema_for::<FeatureSetSpec>().to_value();
+    let stream = generator.subschema_for::<StreamSpec>().to_value();
     let model = generator.subschema_for::<ModelSpec>().to_value();
     let mut schema = generator.into_root_schema_for::<ProjectKeys>();
-    for (key, entry) in [("feature_sets", set), ("models", model), ("graphs", graph)] {
+    for (key, entry) in [("feature_sets", set), ("streams", stream), ("models", model), ("graphs", graph)] {
         if let Some(place) = schema.pointer_mut(&format!("/properties/{key}/additionalProperties")) {
             *place = entry;
         }

@@ -159,6 +159,16 @@ impl std::fmt::Display for Place {
     }
 }
 
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File => f.write_str("the file"),
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Row(row) => write!(f, "row {row}"),
+        }
+    }
+}
+
 /// Loads a file into memory. `root` is the folder that `file` must lie in, symbolic links followed.
 ///
 /// # Errors

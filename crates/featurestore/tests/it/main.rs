@@ -11,6 +11,7 @@ mod load;
 mod online;
 mod oracle;
 mod sets;
+mod stream;
 mod windows;
 
 use std::{fmt::Write as _, sync::Arc};
