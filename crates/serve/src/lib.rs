@@ -14,6 +14,8 @@ mod features;
 mod http;
 pub mod load;
 mod observe;
+#[cfg(feature = "offline")]
+mod offline;
 mod outside;
 mod project;
 mod refusals;

@@ -59,6 +59,14 @@ pub struct Project {
 /// Feature sets as a project file defines them.
 pub(crate) type Definitions = IndexMap<String, FeatureSetSpec>;
 
+/// What a project file defines, of which nothing has been loaded.
+#[cfg(feature = "offline")]
+pub(crate) struct Defined {
+    /// The project's folder.
+    pub(crate) root: PathBuf,
+    pub(crate) sets: Definitions,
+}
+
 /// A graph of a project.
 pub struct ProjectGraph {
     spec: GraphSpec,
@@ -290,6 +298,24 @@ impl Project {
         &self.stores
     }
 
+    /// What the project at `path` defines, without loading any of it.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as the file goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn defined(path: &Path) -> Result<Defined, ProjectError> {
+        let (file, root) = place(path);
+        let text =
+            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
+        let sets = || {
+            let document = Document::read(&text)?;
+            let keys: ProjectKeys = document.typed(&[])?;
+            definitions(&document, &keys)
+        };
+        let sets = sets().map_err(|errors| ProjectError::Invalid { file, errors })?;
+        Ok(Defined { root, sets })
+    }
+
     /// The feature sets of the project at `path` alone, as its file defines them, for those that `wanted` names.
     ///
     /// # Errors
@@ -309,10 +335,7 @@ impl Project {
             let names = keys.feature_sets.keys().filter(|name| wanted(name));
             let sets = load_sets(&document, names, &root, stores, &mut errors);
             errors.check()?;
-            let definitions = keys.feature_sets.keys();
-            let definitions = definitions
-                .map(|name| Ok((name.clone(), document.typed::<FeatureSetSpec>(&["feature_sets", name])?)));
-            Ok((sets, definitions.collect::<Result<_, SpecErrors>>()?))
+            Ok((sets, definitions(&document, &keys)?))
         };
         read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
     }
@@ -403,6 +426,11 @@ pub fn project_schema() -> Schema {
         }
     }
     schema
+}
+
+fn definitions(document: &Document, keys: &ProjectKeys) -> Result<Definitions, SpecErrors> {
+    let names = keys.feature_sets.keys();
+    names.map(|name| Ok((name.clone(), document.typed(&["feature_sets", name])?))).collect()
 }
 
 /// The project's file, and the folder that all its paths stay inside.

@@ -256,6 +256,12 @@ pub enum HistoryError {
         /// The mistakes, one sentence each.
         problems: Vec<String>,
     },
+    /// A query names what is not there; every such name at once.
+    #[error("{}", problems.join("; "))]
+    Query {
+        /// The mistakes, one sentence each.
+        problems: Vec<String>,
+    },
     /// A row lacks a value that it must have.
     #[error("{problem}")]
     Row {
@@ -292,7 +298,7 @@ pub enum HistoryError {
     Log(#[from] LogError),
     /// The query engine gave up.
     #[error(transparent)]
-    Query(DataFusionError),
+    Engine(DataFusionError),
 }
 
 impl From<DataFusionError> for HistoryError {
@@ -302,7 +308,7 @@ impl From<DataFusionError> for HistoryError {
             DataFusionError::External(inner) => inner.downcast_ref::<Fault>().map(|fault| fault.0.clone()),
             _ => None,
         };
-        fault.map_or(Self::Query(error), |problem| Self::Row { problem })
+        fault.map_or(Self::Engine(error), |problem| Self::Row { problem })
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod as_of;
 #[cfg(feature = "offline")]
+mod defined;
+#[cfg(feature = "offline")]
 mod history;
 mod join;
 #[cfg(feature = "offline")]

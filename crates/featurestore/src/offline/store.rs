@@ -4,7 +4,7 @@ use std::{num::NonZero, sync::Arc};
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::{
-    common::TableReference,
+    common::{DataFusionError, SchemaError, TableReference, config::Dialect},
     execution::{
         SendableRecordBatchStream,
         memory_pool::GreedyMemoryPool,
@@ -13,6 +13,7 @@ use datafusion::{
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
 use indexmap::IndexMap;
+use millstream_graph::suggest;
 
 use super::{
     HistoryError, OfflineSet, Vector,
@@ -92,7 +93,34 @@ impl OfflineStore {
             let view = session.sql_with_options(&text, read_only()).await?.into_view();
             session.register_table(TableReference::bare(vector.name.clone()), view)?;
         }
-        Ok(session.sql_with_options(text, read_only()).await?.execute_stream().await?)
+        match session.sql_with_options(text, read_only()).await {
+            Ok(frame) => Ok(frame.execute_stream().await?),
+            Err(error) => Err(self.explained(&session, text, error)),
+        }
+    }
+
+    /// What is wrong with a query: an unknown name as it is said everywhere, else what the engine says.
+    fn explained(&self, session: &SessionContext, text: &str, error: DataFusionError) -> HistoryError {
+        let state = session.state();
+        let statement = state.sql_to_statement(text, &Dialect::Generic);
+        let tables = statement.and_then(|statement| state.resolve_table_references(&statement));
+        let known = || self.sets.keys().chain(self.vectors.keys()).map(String::as_str);
+        let unknown =
+            |table: &&TableReference| table.schema().is_none() && known().all(|name| name != table.table());
+        let tables = tables.unwrap_or_default();
+        let mut problems: Vec<String> = tables
+            .iter()
+            .filter(unknown)
+            .map(|table| suggest::unknown("feature set or vector", table.table(), known()))
+            .collect();
+        if let DataFusionError::SchemaError(problem, _) = error.find_root()
+            && let SchemaError::FieldNotFound { field, valid_fields } = problem.as_ref()
+            && problems.is_empty()
+        {
+            let valid = valid_fields.iter().map(|field| field.name());
+            problems.push(suggest::unknown("column", field.name(), valid));
+        }
+        if problems.is_empty() { error.into() } else { HistoryError::Query { problems } }
     }
 
     /// A session that knows every set.

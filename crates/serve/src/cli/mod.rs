@@ -7,6 +7,8 @@ mod input;
 mod observe;
 mod output;
 mod serve;
+#[cfg(feature = "offline")]
+mod sql;
 mod top;
 
 use std::{
@@ -47,6 +49,9 @@ enum Command {
     Run(batch::RunArgs),
     /// List, read and write the feature sets of a project that nobody serves.
     Features(features::FeaturesArgs),
+    /// Ask a project's feature sets, as they were at all times.
+    #[cfg(feature = "offline")]
+    Sql(sql::SqlArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
     Bench(bench::BenchArgs),
     /// Show how the graphs of a server do, second by second.
@@ -143,6 +148,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain(&args),
         Command::Run(args) => batch::run(&args),
         Command::Features(args) => features::features(&args),
+        #[cfg(feature = "offline")]
+        Command::Sql(args) => sql::sql(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),
@@ -154,6 +161,8 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader that has gone away, as `head` does, is no failure.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
@@ -298,12 +307,13 @@ fn stores(state: Option<&Path>) -> Result<Arc<Stores>, Failure> {
     Ok(Stores::in_folder(state))
 }
 
-/// Prints data. A reader that has gone away, as `head` does, is no failure.
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Prints data.
 fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
 /// Says what went wrong, on standard error; nobody is left to tell when that is closed too.

@@ -1,0 +1,113 @@
+//! Sets of a project file as the offline side has them.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use arrow::{
+    array::{ArrayRef, RecordBatch},
+    datatypes::{Field, Schema},
+};
+use datafusion::datasource::MemTable;
+
+use super::{AsOf, OfflineSet};
+use crate::{
+    AppendError, Column, FeatureSetSpec, LoadError, LoadOptions, MemoryTable, OnlineTable, Statistics,
+    fit::{Unfit, fit},
+    load::{At, Defined, Source, define},
+};
+
+impl FeatureSetSpec {
+    /// What is known offline of the set under the name `name`: the rows of its file, in memory. `None` for a set without a file.
+    ///
+    /// # Errors
+    /// As [`FeatureSetSpec::load`].
+    pub fn offline(
+        &self,
+        name: &str,
+        root: &Path,
+        options: &LoadOptions,
+    ) -> Result<Option<OfflineSet>, LoadError> {
+        let Defined { set, source, times } = define(name, self, root, options)?;
+        let Some(source) = source else { return Ok(None) };
+        let extra = times.iter().flat_map(|times| times.created.iter().chain(&times.valid_to));
+        let mut columns: Vec<Column> = Vec::new();
+        for column in set.event_columns().chain(set.timestamp()).chain(extra) {
+            if columns.iter().all(|known| known.name != column.name) {
+                columns.push(column.clone());
+            }
+        }
+        let batches = rows(&source, &columns, options)?;
+        // Means come from the rows that count now, as online.
+        let table =
+            MemoryTable::from_batches(set.clone(), &batches).map_err(|error| unfit(&source, error))?;
+        let statistics: Vec<Statistics> =
+            (0..set.features().len()).filter_map(|feature| table.statistics(feature)).collect();
+        let schema = Arc::new(schema(&columns));
+        let rows = MemTable::try_new(schema, vec![batches]).map_err(|error| LoadError::Malformed {
+            place: source.place(At::File),
+            problem: error.to_string(),
+        })?;
+        let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
+        let name = |column: Option<&Column>| column.map(|column| column.name.clone());
+        Ok(Some(OfflineSet {
+            name: set.name().to_owned(),
+            keys: set.keys().to_vec(),
+            features: set.features().to_vec(),
+            event: name(set.timestamp()),
+            created: name(times.as_ref().and_then(|times| times.created.as_ref())),
+            sequence: None,
+            valid_to: name(times.as_ref().and_then(|times| times.valid_to.as_ref())),
+            as_of: AsOf { ttl, ..AsOf::default() },
+            statistics,
+            rows: Arc::new(rows),
+        }))
+    }
+}
+
+fn schema(columns: &[Column]) -> Schema {
+    let field = |column: &Column| Field::new(&column.name, column.data_type.clone(), true);
+    Schema::new(columns.iter().map(field).collect::<Vec<_>>())
+}
+
+/// The rows of a file in the types of a set.
+fn rows(source: &Source, columns: &[Column], options: &LoadOptions) -> Result<Vec<RecordBatch>, LoadError> {
+    let schema = Arc::new(schema(columns));
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    source.read(columns, &mut |batch, place| {
+        let fitted = |column: &Column| -> Result<ArrayRef, LoadError> {
+            let found = batch.column_by_name(&column.name).ok_or_else(|| LoadError::Columns {
+                file: source.name().to_owned(),
+                problems: vec![format!("no column `{}`", column.name)],
+            })?;
+            fit(column, found).map_err(|unfit| match unfit {
+                Unfit::Column(problem) => {
+                    LoadError::Columns { file: source.name().to_owned(), problems: vec![problem] }
+                }
+                Unfit::Value { row, problem } => LoadError::Row { place: source.place(place(row)), problem },
+            })
+        };
+        let fitted = columns.iter().map(fitted).collect::<Result<Vec<_>, _>>()?;
+        let batch = RecordBatch::try_new(Arc::clone(&schema), fitted).map_err(|error| {
+            LoadError::Malformed { place: source.place(At::File), problem: error.to_string() }
+        })?;
+        bytes += batch.get_array_memory_size();
+        if bytes > options.max_bytes {
+            let limit = format!("{} bytes", options.max_bytes);
+            return Err(LoadError::TooLarge { file: source.name().to_owned(), limit });
+        }
+        batches.push(batch);
+        Ok(())
+    })?;
+    Ok(batches)
+}
+
+fn unfit(source: &Source, error: AppendError) -> LoadError {
+    let file = source.name().to_owned();
+    match error {
+        AppendError::Row { row, problem } => {
+            LoadError::Row { place: source.place(At::Row(row + 1)), problem }
+        }
+        AppendError::Columns { problems } => LoadError::Columns { file, problems },
+        AppendError::TooLarge { limit } => LoadError::TooLarge { file, limit },
+        AppendError::Lookup(error) => LoadError::Lookup(error),
+    }
+}
