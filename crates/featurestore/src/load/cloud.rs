@@ -1,7 +1,6 @@
 //! Files in S3, in Google Cloud Storage and in Azure.
 
 use std::{
-    fs::File,
     future::Future,
     io::{self, Write},
     thread,
@@ -63,15 +62,11 @@ pub(super) fn fetch(file: &str) -> Result<TempPath, LoadError> {
             if fetched > LARGEST {
                 return Err(too_large());
             }
-            write(copy.as_file_mut(), &part)?;
+            copy.write_all(&part)?;
         }
         copy.flush()?;
         Ok(copy.into_temp_path())
     })
-}
-
-fn write(file: &mut File, part: &[u8]) -> io::Result<()> {
-    file.write_all(part)
 }
 
 fn at(url: &Url, path: &Path) -> String {
