@@ -24,6 +24,7 @@
 
 mod cell;
 mod distinct;
+mod each;
 mod enrich;
 mod fit;
 mod gather;
@@ -35,6 +36,7 @@ mod layout;
 pub mod load;
 pub mod offline;
 mod online;
+mod packed;
 mod set;
 mod sets;
 mod spec;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use millstream_featurestore::{FeatureSetSpec, FeatureSets, LoadOptions, Stores};
+use millstream_featurestore::{FeatureSetSpec, FeatureSets, LoadOptions, OnlineStore, Stores};
 use millstream_graph::{
     CompileErrors, Graph, Plan,
     spec::{self, Document, GraphSpec, Kinds, SpecErrors},
@@ -202,20 +202,7 @@ impl Project {
         let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
         let outside = Outside::new(root);
         let kinds = kinds(&models, &store, &outside);
-        let mut specs = IndexMap::new();
-        for name in keys.graphs.keys() {
-            if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
-                let place = document.place(&["graphs", name]);
-                errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
-            }
-            match GraphSpec::read(&document, &["graphs", name], &kinds) {
-                Ok(spec) => drop(specs.insert(name.clone(), spec)),
-                Err(problems) => errors.extend(problems),
-            }
-        }
-        if keys.graphs.is_empty() {
-            errors.push(document.place(&["graphs"]), "a project has at least one graph");
-        }
+        let specs = graph_specs(&document, &keys, &kinds, &mut errors);
         // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
         errors.check()?;
         let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all()?;
@@ -292,6 +279,57 @@ impl Project {
         };
         let sets = sets().map_err(|errors| ProjectError::Invalid { file, errors })?;
         Ok(Defined { root, sets })
+    }
+
+    /// One graph of the project at `path`, the only one if none is named, over the feature sets of `store`. Answers its name too.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as this graph goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn plan_over(
+        path: &Path,
+        graph: Option<&str>,
+        store: &Arc<dyn OnlineStore>,
+        acts: crate::offline::Acts,
+    ) -> Result<(String, Plan), ProjectError> {
+        let (file, root) = place(path);
+        let text =
+            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
+        let invalid = |errors| ProjectError::Invalid { file: file.clone(), errors };
+        let document = Document::read(&text).map_err(invalid)?;
+        let keys: ProjectKeys = document.typed(&[]).map_err(invalid)?;
+        let mut names = keys.graphs.keys().map(String::as_str);
+        let name = match (graph, names.next(), names.next()) {
+            (Some(name), ..) if keys.graphs.contains_key(name) => name,
+            (None, Some(only), None) => only,
+            (Some(name), ..) => {
+                let known = keys.graphs.keys().map(String::as_str);
+                let message = millstream_graph::suggest::unknown("graph", name, known);
+                return Err(ProjectError::UnknownGraph { message });
+            }
+            _ => {
+                let known = keys.graphs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                return Err(ProjectError::UnknownGraph {
+                    message: format!("name one of the graphs: {known}"),
+                });
+            }
+        };
+        let make = || {
+            let mut errors = SpecErrors::default();
+            let models = Arc::new(load_models(&document, keys.models.keys(), &root, &mut errors));
+            let mut kinds = kinds_over(&models, store, &Outside::new(&root)).with(crate::replay::passing());
+            if acts == crate::offline::Acts::Not {
+                kinds = kinds.with(crate::replay::silent());
+            }
+            let specs = graph_specs(&document, &keys, &kinds, &mut errors);
+            errors.check()?;
+            let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document };
+            let graph = graphs.make(name, &mut Vec::new())?;
+            graph
+                .compile()
+                .map_err(|problems| GraphSpec::place_errors(&problems, &document, &["graphs", name]))
+        };
+        Ok((name.to_owned(), make().map_err(invalid)?))
     }
 
     /// The feature sets of the project at `path` alone, as its file defines them, for those that `wanted` names.
@@ -379,11 +417,16 @@ impl Project {
 
 /// Every kind of step that a project file may name.
 pub fn kinds(models: &Arc<ModelSet>, store: &Arc<FeatureSets>, outside: &Arc<Outside>) -> Kinds {
+    kinds_over(models, &(Arc::clone(store) as _), outside)
+}
+
+/// The same, over feature sets of any kind.
+fn kinds_over(models: &Arc<ModelSet>, store: &Arc<dyn OnlineStore>, outside: &Arc<Outside>) -> Kinds {
     Kinds::default()
         .with(spec::kinds())
         .with(millstream_transform::kinds())
         .with(millstream_models::kinds(Arc::clone(models)))
-        .with(millstream_featurestore::kinds(Arc::clone(store) as _))
+        .with(millstream_featurestore::kinds(Arc::clone(store)))
         .with(crate::remote::kinds(outside))
         .with(crate::sink::kinds(outside))
         .with_layers(millstream_runtime::layers::kinds())
@@ -403,6 +446,29 @@ pub fn project_schema() -> Schema {
         }
     }
     schema
+}
+
+fn graph_specs(
+    document: &Document,
+    keys: &ProjectKeys,
+    kinds: &Kinds,
+    errors: &mut SpecErrors,
+) -> IndexMap<String, GraphSpec> {
+    let mut specs = IndexMap::new();
+    for name in keys.graphs.keys() {
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
+            let place = document.place(&["graphs", name]);
+            errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
+        }
+        match GraphSpec::read(document, &["graphs", name], kinds) {
+            Ok(spec) => drop(specs.insert(name.clone(), spec)),
+            Err(problems) => errors.extend(problems),
+        }
+    }
+    if keys.graphs.is_empty() {
+        errors.push(document.place(&["graphs"]), "a project has at least one graph");
+    }
+    specs
 }
 
 fn definitions(document: &Document, keys: &ProjectKeys) -> Result<Definitions, SpecErrors> {

@@ -10,7 +10,9 @@ use millstream_graph::{SchemaError, suggest};
 use smallvec::SmallVec;
 
 use super::{Bound, By, Enrich, Name, Policy};
-use crate::{Cell, FeatureSet, Gap, OnlineTable, Pick, Selection, key::KeyKind};
+use crate::{
+    Cell, FeatureSet, Gap, OnlineTable, Pick, Selection, key::KeyKind, online::set::TIME, set::is_time,
+};
 
 /// A feature to add, and the name of its column.
 struct Added {
@@ -27,6 +29,7 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
     let set = Arc::clone(table.set());
     let mut problems = Vec::new();
     let keys = keys(step, &set, schema, &mut problems);
+    let at = at(step, schema, &mut problems);
     let added = added(step, &set, schema, &mut problems);
     let picks = picks(step, table.as_ref(), &added, &mut problems);
     SchemaError::collect(problems)?;
@@ -45,7 +48,7 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
         Selection::new(&set, places, picks).map_err(|error| SchemaError::new(error.to_string()))?;
     let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
     let picks = added.iter().map(|added| set.features()[added.feature].name.clone()).collect();
-    Ok(Bound { table, selection, schema, keys, kinds, picks })
+    Ok(Bound { table, selection, schema, keys, kinds, at, picks })
 }
 
 /// The column of each key. Of no meaning when there are problems.
@@ -105,6 +108,21 @@ fn keys(
         }
     }
     found
+}
+
+/// The column of times.
+fn at(step: &Enrich, schema: &SchemaRef, problems: &mut Vec<SchemaError>) -> Option<usize> {
+    let name = step.at.as_ref()?;
+    let Ok(at) = schema.index_of(name) else {
+        let known = schema.fields().iter().map(|field| field.name().as_str());
+        problems.push(SchemaError::unknown_column(name, known));
+        return None;
+    };
+    let have = schema.field(at).data_type();
+    if !is_time(have) {
+        problems.push(SchemaError::new(format!("`at`: column `{name}` is {have}; {TIME}")));
+    }
+    Some(at)
 }
 
 fn added(step: &Enrich, set: &FeatureSet, schema: &SchemaRef, problems: &mut Vec<SchemaError>) -> Vec<Added> {

@@ -38,6 +38,10 @@ struct EnrichSettings {
     /// default the columns named like the keys.
     #[serde(default)]
     by: By,
+    /// The column with the time for which features are read: a timestamp, a date, or whole microseconds since 1970 UTC. By default
+    /// the present.
+    #[serde(default)]
+    at: Option<String>,
     /// The features to add: `avg`, `avg AS usual`, or `*` for all, which is the default.
     #[serde(default)]
     features: Features,
@@ -83,10 +87,10 @@ fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Policy>, D:
 
 impl Enrich {
     fn from_settings(store: Arc<dyn OnlineStore>, settings: EnrichSettings) -> Self {
-        let EnrichSettings { set, by, features, prefix, missing, nulls, policies } = settings;
+        let EnrichSettings { set, by, at, features, prefix, missing, nulls, policies } = settings;
         let mut step =
             Self::new(store, set).features(features.0).prefix(prefix).missing(missing).nulls(nulls);
-        step.by = by;
+        (step.by, step.at) = (by, at);
         step.policies = policies
             .into_iter()
             .map(|(feature, PolicySettings { missing, nulls })| (feature, Policies { missing, nulls }))

@@ -18,6 +18,8 @@ mod operator;
 #[cfg(feature = "offline")]
 mod output;
 #[cfg(feature = "offline")]
+mod past;
+#[cfg(feature = "offline")]
 mod resolve;
 #[cfg(feature = "offline")]
 mod set;
@@ -39,6 +41,8 @@ pub use log::{
 };
 #[cfg(feature = "offline")]
 pub use output::TrainingSet;
+#[cfg(feature = "offline")]
+pub use past::PastTable;
 #[cfg(feature = "offline")]
 pub use set::OfflineSet;
 #[cfg(feature = "offline")]

@@ -67,6 +67,11 @@ impl OfflineStore {
         self.sets.insert(set.name.clone(), set)
     }
 
+    /// The names of its sets.
+    pub fn names(&self) -> Vec<String> {
+        self.sets.keys().cloned().collect()
+    }
+
     /// Adds a vector, which queries see as a table: the newest row of each set for every key that the first set has ever had.
     /// The policies of the vector and the lifetimes of rows do not matter there.
     ///
