@@ -1,6 +1,6 @@
 #!/bin/sh
-# What tests compare answers with: DuckDB and pandas below target/, and Redis from the system's packages. What cannot be had is named,
-# and the tests that need it say that they are skipped.
+# What tests compare answers with and talk to: DuckDB and pandas below target/, Redis and NATS from the system's packages. What
+# cannot be had is named, and the tests that need it say that they are skipped.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -18,10 +18,14 @@ if [ "$(cat "$DEST/packages" 2>/dev/null)" != "$PACKAGES" ]; then
     fi
 fi
 
-if ! command -v redis-server >/dev/null 2>&1; then
+# A server from the system's packages, where they can be installed.
+server() {
+    command -v "$1" >/dev/null 2>&1 && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        { apt-get install -y -qq redis-server || { apt-get update -qq && apt-get install -y -qq redis-server; }; } >/dev/null 2>&1 || true
+        { apt-get install -y -qq "$1" || { apt-get update -qq && apt-get install -y -qq "$1"; }; } >/dev/null 2>&1 || true
     fi
-    command -v redis-server >/dev/null 2>&1 ||
-        echo "oracles: there is no redis-server (Debian: apt-get install redis-server); tests against it are skipped" >&2
-fi
+    command -v "$1" >/dev/null 2>&1 ||
+        echo "oracles: there is no $1 (Debian: apt-get install $1); tests against it are skipped" >&2
+}
+server redis-server
+server nats-server

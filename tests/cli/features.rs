@@ -75,6 +75,72 @@ fn feature_sets_are_listed_read_and_written_from_the_command_line() {
     }
 }
 
+/// A set with windows, filled over HTTP, from files and by a graph, and read by another.
+const WINDOWS: &str = "\
+name: windows
+feature_sets:
+  cards:
+    keys: [card_id]
+    types: { card_id: int64, amount: float64, country: string }
+    timestamp: at
+    aggregates:
+      - { column: amount, functions: [count, sum], windows: [3600d] }
+      - { column: amount, functions: [sum], windows: [3600d], where: country <> 'US', name: abroad }
+    lateness: 1h
+    online: { local: { path: state/cards } }
+graphs:
+  score:
+    input: { card_id: int64 }
+    steps:
+      known: { enrich: { set: cards, missing: { default: 0 } } }
+    respond: known
+  spend:
+    input: { card_id: int64, amount: float64, country: string, at: timestamp }
+    steps:
+      kept: { ingest: { set: cards } }
+      known: { enrich: { set: cards, features: [amount_sum_3600d AS spent] } }
+    respond: known
+";
+
+#[test]
+fn windows_are_filled_from_the_command_line_and_read_after_a_restart() {
+    let folder = project(WINDOWS);
+    let root = folder.path().to_str().unwrap();
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
+    let shown = told(&["show", "cards"]);
+    for line in ["features  abroad_sum_3600d: float64?", "row       country: string?"] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    // The fourth is two hours late, the fifth within the hour.
+    let file = path(&folder, "events.csv");
+    fs::write(
+        &file,
+        "card_id,amount,country,at\n7,10.5,US,2026-01-01T00:00:00Z\n7,2,FR,2026-01-01T02:00:00Z\n\
+         8,1,,2026-01-01T00:00:00Z\n7,100,FR,2026-01-01T00:00:00Z\n7,4,DE,2026-01-01T01:00:00Z\n",
+    )
+    .unwrap();
+    let json = |arguments: &[&str]| serde_json::from_str::<Value>(&told(arguments)).unwrap();
+    let counts = json(&["--json", "ingest", "cards", &file]);
+    assert_eq!((&counts["taken"], &counts["too_late"]), (&json!(4), &json!(1)), "{counts}");
+    let card = json(&["--json", "get", "cards", "card_id=7"]);
+    let windows = |count: u64, sum: f64, abroad: f64| json!({ "card_id": 7, "amount_count_3600d": count, "amount_sum_3600d": sum, "abroad_sum_3600d": abroad });
+    assert_eq!(card, windows(3, 16.5, 6.0));
+
+    let serving = Serving::start(&folder);
+    let ask = |url: &str, body: &str| {
+        let answer = Client::connect(serving.address).send("POST", url, &[], body.as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    let pushed = r#"[{"card_id":7,"amount":3,"country":"FR","at":"2026-01-01T03:00:00Z"},{"card_id":7,"amount":9,"country":"FR","at":"2026-01-01T01:59:59Z"}]"#;
+    let counts = ask("/v1/features/cards", pushed);
+    assert_eq!((&counts["taken"], &counts["too_late"]), (&json!(1), &json!(1)), "{counts}");
+    assert_eq!(ask("/v1/graphs/score", r#"{"card_id":7}"#), windows(4, 19.5, 9.0));
+    let spent = r#"{"card_id":7,"amount":0.5,"country":"US","at":"2026-01-01T04:00:00Z"}"#;
+    assert_eq!(ask("/v1/graphs/spend", spent)["spent"], 20.0);
+    assert_eq!(ask("/v1/features/cards/read", r#"{"card_id":7}"#), windows(5, 20.0, 9.0));
+}
+
 #[test]
 fn the_command_line_leaves_the_stores_of_a_running_server_alone() {
     let folder = project(TAKES_ROWS);
@@ -103,6 +169,43 @@ graphs: { g: { input: { k: int64 }, steps: { s: { select: [k] } }, respond: s } 
             "4:3: feature set `b`: `online`: `../out` leaves the project's folder",
             "5:3: feature set `c`: a set with `online` names a `timestamp`: the latest row of a key counts",
             "6:3: feature set `d`: `ttl` is for sets with `online`",
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_aggregates_are_named_all_at_once() {
+    check_mistakes(
+        "\
+name: broken
+feature_sets:
+  a:
+    keys: [k]
+    types: { k: int64, amount: float64, country: string }
+    timestamp: at
+    aggregates:
+      - { column: amuont, functions: [sum], windows: [1h] }
+      - { column: country, functions: [sum], windows: [1h] }
+      - { column: amount, functions: [sum], windows: [1h], where: contry = 'US' }
+      - { column: amount, functions: [avg], windows: [1h], where: amount + 1 }
+    online: memory
+  b: { keys: [k], types: { k: int64 }, timestamp: at, aggregates: [{ functions: [count], windows: [1h] }] }
+  c:
+    keys: [k]
+    types: { k: int64 }
+    timestamp: at
+    aggregates: [{ functions: [count], windows: [1h] }]
+    online: { redb: { path: c.redb } }
+  d: { keys: [k], types: { k: int64 }, features: { v: int64 }, timestamp: at, lateness: 1h, online: memory }
+  e: { keys: [k], types: { k: int64 }, features: { _event: int64 }, timestamp: at, online: memory }
+graphs: { g: { input: { k: int64 }, steps: { s: { select: [k] } }, respond: s } }
+",
+        &[
+            "3:3: feature set `a`: aggregate `amuont`: no column `amuont`; did you mean `amount`?; aggregate `country`: `sum` of column `country`, which is Utf8; it is taken of a number; aggregate `amount`: `where: contry = 'US'`: no column `contry`; did you mean `country`?; aggregate `amount`: `where: amount + 1`: a condition must be true or false, but this is Float64",
+            "13:3: feature set `b`: `aggregates` is for sets with `online`",
+            "14:3: feature set `c`: `aggregates`: redb c.redb keeps no windows; use `online: {local: {path: …}}` or `online: memory`",
+            "20:3: feature set `d`: `lateness` is for sets with `aggregates`",
+            "21:3: feature set `e`: column `_event`: the name is taken by what logs keep of a row; name it otherwise",
         ],
     );
 }

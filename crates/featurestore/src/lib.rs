@@ -23,6 +23,7 @@
 //! width, and the buffers are cut into columns. Nothing is looked up by name and no lock is taken.
 
 mod cell;
+mod conditions;
 mod distinct;
 mod each;
 mod enrich;
@@ -42,12 +43,14 @@ mod sets;
 mod spec;
 mod statistics;
 mod store;
+pub mod stream;
 mod table;
 mod version;
 mod wait;
 mod window;
 
 pub use cell::Cell;
+pub use conditions::{Condition, Conditions};
 pub use enrich::{Enrich, Policy, kinds};
 pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
 pub use ingest::Ingest;

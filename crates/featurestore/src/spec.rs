@@ -9,7 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, StoredSet, Stores, WindowLength,
+    AggregateSpec, DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, StoredSet, Stores,
+    WindowLength,
     load::{self, Defined},
 };
 
@@ -26,6 +27,15 @@ use crate::{
 ///     timestamp: at
 ///     features: { count: int64 }
 ///     online: { local: { path: state/visits } }
+///   spending:
+///     keys: [card_id]
+///     types: { card_id: int64, amount: float64, country: string }
+///     timestamp: at
+///     aggregates:
+///       - { column: amount, functions: [count, sum], windows: [1h, 24h] }
+///       - { column: amount, functions: [sum], windows: [24h], where: country <> 'US', name: abroad }
+///     lateness: 1h
+///     online: memory
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +70,14 @@ pub struct FeatureSetSpec {
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(with = "std::collections::BTreeMap<String, TypeName>")]
     pub types: IndexMap<String, TypeName>,
+    /// Functions of the events over windows of event time, which become features. A set with aggregates has no other features
+    /// than those that `features` names; what else events carry stands under `types`. For sets with `online`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aggregates: Vec<AggregateSpec>,
+    /// How much older than the newest event of its key an event may be to be part of the windows, such as `1h`. By default not
+    /// at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness: Option<WindowLength>,
     /// What the set is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -92,13 +110,18 @@ impl FeatureSetSpec {
             return Ok(StoredSet::Loaded(Arc::new(self.load(name, root, options)?)));
         };
         let Defined { set, source, times } = load::define(name, self, root, options)?;
-        let needs_time = || DefinitionError {
-            set: name.to_owned(),
-            problems: vec![
-                "a set with `online` names a `timestamp`: the latest row of a key counts".to_owned(),
-            ],
+        let mut problems = Vec::new();
+        if times.is_none() {
+            problems
+                .push("a set with `online` names a `timestamp`: the latest row of a key counts".to_owned());
+        }
+        if set.windows().is_some() && !online.keeps_windows() {
+            let store = online.place();
+            problems.push(format!("`aggregates`: {store} keeps no windows; use `online: {{local: {{path: …}}}}` or `online: memory`"));
+        }
+        let Some(times) = times.filter(|_| problems.is_empty()) else {
+            return Err(DefinitionError { set: name.to_owned(), problems }.into());
         };
-        let times = times.ok_or_else(needs_time)?;
         let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
         let set = stores.open(root, set, times, ttl, online)?;
         if let Some(source) = source {
@@ -220,7 +243,7 @@ mod tests {
         check(
             json!({"keys": ["a"], "source": "x.csv", "sources": 1}),
             expect![
-                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `description`, `tags`"
+                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `aggregates`, `lateness`, `description`, `tags`"
             ],
         );
         check(

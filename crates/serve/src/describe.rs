@@ -47,6 +47,11 @@ pub(crate) fn openapi(served: &Snapshot) -> Value {
         ("/metrics", "metrics", "Prometheus metrics."),
         ("/v1/graphs", "listGraphs", "The graphs that are served."),
         ("/v1/features", "listFeatureSets", "The feature sets, and which of them take rows."),
+        (
+            "/v1/streams",
+            "listStreams",
+            "The streams that are read into feature sets, and how far each has come.",
+        ),
     ] {
         paths.insert(path.into(), json!({ "get": { "operationId": id, "responses": text(description) } }));
     }

@@ -21,6 +21,7 @@ use http::{
 };
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use millstream_featurestore::stream::Streams;
 use millstream_graph::suggest;
 use millstream_runtime::{Budget, Limits, Metrics};
 use prometheus::{Encoder, TextEncoder};
@@ -39,6 +40,7 @@ use crate::{
     sink::SinkRows,
     snapshot::{Shared, Snapshot, Terms},
     stats::{self, Watched},
+    streams::{self, StreamMetrics},
     wire::DecodeLimits,
 };
 
@@ -130,8 +132,9 @@ impl Server {
             feature_rows,
             feature_bytes: Budget::new(limits.bytes),
         };
+        let streams = Streams::new().meter(Arc::new(StreamMetrics::new(terms.metrics.registry())?));
         let first = Snapshot::new(project, &terms)?;
-        let shared = Arc::new(Shared::new(first, Arc::clone(project.stores()), terms, refusals));
+        let shared = Arc::new(Shared::new(first, Arc::clone(project.stores()), streams, terms, refusals));
         Ok(Self { shared, connections, admin: None, observer: Arc::default(), exporter: None })
     }
 
@@ -165,6 +168,7 @@ impl Server {
             .route("/metrics", get(metrics))
             .route("/openapi.json", get(openapi))
             .route("/v1/graphs", get(list))
+            .route("/v1/streams", get(streams::list))
             .route("/v1/graphs/{graph}", axum::routing::any(graph))
             .merge(stats::routes())
             .merge(features::routes())
@@ -218,6 +222,8 @@ impl Server {
         if let Some((listener, router)) = self.admin {
             tasks.spawn(serve_admin(listener, router, self.connections.clone(), shared.refusals.clone()));
         }
+        shared.serving.store(true, SeqCst);
+        shared.keep_streams();
         let uri_bytes = self.connections.uri_bytes;
         let routes =
             Routes { router, shared: Arc::clone(&shared), observer: Arc::clone(&observer), uri_bytes };
@@ -238,6 +244,7 @@ impl Server {
         connections.accept_waiting(&listener, &service);
         drop(listener);
         let drained = async {
+            shared.streams.stop().await;
             connections.close().await;
             shared.close().await;
             observer.flush().await;

@@ -27,6 +27,7 @@ mod service;
 pub mod sink;
 mod snapshot;
 mod stats;
+mod streams;
 mod units;
 mod watch;
 pub mod wire;

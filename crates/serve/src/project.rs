@@ -1,5 +1,6 @@
 //! A project file: feature sets, models and graphs together, loaded and compiled.
 
+mod conditions;
 mod files;
 
 use std::{
@@ -9,7 +10,10 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use millstream_featurestore::{FeatureSetSpec, FeatureSets, LoadOptions, OnlineStore, Stores};
+use millstream_featurestore::{
+    FeatureSetSpec, FeatureSets, LoadOptions, OnlineStore, Stores,
+    stream::{Stream, StreamSpec},
+};
 use millstream_graph::{
     CompileErrors, Graph, Plan,
     spec::{self, Document, GraphSpec, Kinds, SpecErrors},
@@ -20,7 +24,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::outside::Outside;
+use crate::{outside::Outside, streams};
 pub(crate) use files::{Files, Stamps};
 
 /// The name of a project's file in its folder.
@@ -45,6 +49,7 @@ pub struct Project {
     models: Arc<ModelSet>,
     store: Arc<FeatureSets>,
     stores: Arc<Stores>,
+    streams: Vec<Stream>,
     files: Files,
     stamps: Stamps,
     version: String,
@@ -137,6 +142,9 @@ struct ProjectKeys {
     /// Features that are stored together, by the name of their set.
     #[serde(default)]
     feature_sets: IndexMap<String, Value>,
+    /// Streams of events into feature sets, by name.
+    #[serde(default)]
+    streams: IndexMap<String, Value>,
     /// ONNX models, by name.
     #[serde(default)]
     models: IndexMap<String, Value>,
@@ -205,7 +213,14 @@ impl Project {
         let specs = graph_specs(&document, &keys, &kinds, &mut errors);
         // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
         errors.check()?;
-        let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all()?;
+        let mut errors = SpecErrors::default();
+        let streams = streams::load(&document, keys.streams.keys(), root, &store, &mut errors);
+        let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all();
+        let graphs = graphs.unwrap_or_else(|problems| {
+            errors.extend(problems);
+            Vec::new()
+        });
+        errors.check()?;
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
         let files = files.with(models.files());
@@ -215,6 +230,7 @@ impl Project {
             graphs: graphs.collect(),
             models,
             store,
+            streams,
             stores: Arc::clone(stores),
             outside,
             files,
@@ -256,6 +272,12 @@ impl Project {
     /// Its feature sets, loaded or open.
     pub fn features(&self) -> &Arc<FeatureSets> {
         &self.store
+    }
+
+    /// Its streams, for [`Streams`](millstream_featurestore::stream::Streams) to run. A [`Server`](crate::Server) runs those of
+    /// its project while it serves.
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
     }
 
     /// Where its sets that take rows are open.
@@ -438,9 +460,10 @@ pub fn project_schema() -> Schema {
     let kinds = kinds(&Arc::default(), &Arc::default(), &Arc::default());
     let graph = spec::graph_schema(&kinds, &mut generator).to_value();
     let set = generator.subschema_for::<FeatureSetSpec>().to_value();
+    let stream = generator.subschema_for::<StreamSpec>().to_value();
     let model = generator.subschema_for::<ModelSpec>().to_value();
     let mut schema = generator.into_root_schema_for::<ProjectKeys>();
-    for (key, entry) in [("feature_sets", set), ("models", model), ("graphs", graph)] {
+    for (key, entry) in [("feature_sets", set), ("streams", stream), ("models", model), ("graphs", graph)] {
         if let Some(place) = schema.pointer_mut(&format!("/properties/{key}/additionalProperties")) {
             *place = entry;
         }
@@ -500,10 +523,11 @@ fn load_sets<'n>(
     errors: &mut SpecErrors,
 ) -> FeatureSets {
     let mut store = FeatureSets::new();
+    let options = LoadOptions { conditions: conditions::conditions(), ..LoadOptions::default() };
     for name in names {
         let path = ["feature_sets", name];
         match document.typed::<FeatureSetSpec>(&path) {
-            Ok(set) => match set.open(name, root, stores, &LoadOptions::default()) {
+            Ok(set) => match set.open(name, root, stores, &options) {
                 Ok(set) => store.insert(set),
                 Err(error) => {
                     // A definition's own mistakes name the set already.

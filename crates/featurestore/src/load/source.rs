@@ -29,7 +29,7 @@ enum Format {
 }
 
 /// The columns of a file and their types; `None` where no value tells it.
-pub(super) type Columns = Vec<(String, Option<DataType>)>;
+pub(crate) type Columns = Vec<(String, Option<DataType>)>;
 
 impl Source {
     /// Finds the file. What counts is where it lies after all symbolic links are followed.
@@ -63,7 +63,7 @@ impl Source {
         Place { file: self.name.clone(), at }
     }
 
-    pub(super) fn malformed(&self, at: At, problem: impl std::fmt::Display) -> LoadError {
+    pub(crate) fn malformed(&self, at: At, problem: impl std::fmt::Display) -> LoadError {
         LoadError::Malformed { place: self.place(at), problem: problem.to_string() }
     }
 
@@ -85,7 +85,7 @@ impl Source {
     }
 
     /// The columns of the file, typed as found.
-    pub(super) fn columns(&self, options: &LoadOptions) -> Result<Columns, LoadError> {
+    pub(crate) fn columns(&self, options: &LoadOptions) -> Result<Columns, LoadError> {
         match self.format {
             Format::Parquet => columnar::columns(self),
             Format::Csv => separated::columns(self, options.infer_rows),

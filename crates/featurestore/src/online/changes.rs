@@ -31,12 +31,26 @@ pub struct Positions {
     pub(crate) source: String,
     pub(crate) partition: u32,
     pub(crate) offsets: Vec<u64>,
+    /// Up to where the partition has been read, if that is beyond the rows.
+    pub(crate) reached: Option<u64>,
 }
 
 impl Positions {
     /// Rows at these offsets of a partition.
     pub fn new(source: impl Into<String>, partition: u32, offsets: Vec<u64>) -> Self {
-        Self { source: source.into(), partition, offsets }
+        Self { source: source.into(), partition, offsets, reached: None }
+    }
+
+    /// Says that the partition has been read up to `offset`, though the last events may have no rows.
+    #[must_use]
+    pub fn reaching(mut self, offset: u64) -> Self {
+        self.reached = self.reached.max(Some(offset));
+        self
+    }
+
+    /// The offset that has been read up to.
+    pub(crate) fn top(&self) -> Option<u64> {
+        self.offsets.iter().copied().max().max(self.reached)
     }
 }
 

@@ -3,6 +3,7 @@
 //! All backends keep one packed row per key, the one of the greatest [`Version`](crate::Version), and answer the same for the
 //! same writes; `tests/it/online/conformance.rs` runs one table of behaviours over all of them.
 
+mod backfill;
 mod bytes;
 mod changes;
 mod expiry;
@@ -24,6 +25,7 @@ use std::{future::Future, pin::Pin};
 
 use arrow::array::RecordBatch;
 
+pub(crate) use self::repeats::LONGEST_NAME;
 #[cfg(feature = "redb")]
 pub use self::spec::RedbSpec;
 pub use self::{

@@ -13,7 +13,7 @@ use arrow::{
 };
 use millstream_graph::suggest;
 
-use super::{Answer, Changes, Outcome, WritableTable, WriteError, Written};
+use super::{Answer, Changes, Outcome, WritableTable, WriteError, Written, backfill::Backfill};
 use crate::{
     FeatureSet, LoadError, Positions,
     load::{At, Source},
@@ -48,7 +48,7 @@ impl WritableSet {
         let mut fields: Vec<Field> = Vec::new();
         let set = Arc::clone(table.set());
         let extra = times.created.iter().chain(&times.valid_to);
-        for column in set.keys().iter().chain(set.features()).chain([&times.event]).chain(extra) {
+        for column in set.event_columns().chain([&times.event]).chain(extra) {
             if fields.iter().all(|field| *field.name() != column.name) {
                 // What must not be null is refused row by row.
                 fields.push(Field::new(&column.name, column.data_type.clone(), true));
@@ -72,7 +72,7 @@ impl WritableSet {
         &self.times
     }
 
-    /// The columns of a row that is written: keys, features and times.
+    /// The columns of a row that is written: keys, own features, what only windows read, and times.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -133,13 +133,19 @@ impl WritableSet {
     }
 
     /// Takes the rows of a file in the folder `root` that have not been taken before, and tells `told` what became of each part of
-    /// it. A file is known by its content, a row by its number.
+    /// it, and where its rows stand in the file. A file is known by its content, a row by its number; where the file has columns
+    /// `_source` and `_offset`, and `_partition` if that is not 0, a row is known as the event of that stream.
     ///
     /// # Errors
     /// When the file cannot be read or lacks columns, or the store does not take it.
-    pub fn ingest(&self, root: &Path, file: &str, told: &mut dyn FnMut(&Written)) -> Result<(), LoadError> {
-        self.take(&Source::open(root, file)?, &mut |written, _| {
-            told(written);
+    pub fn ingest(
+        &self,
+        root: &Path,
+        file: &str,
+        told: &mut dyn FnMut(&Written, &dyn Fn(usize) -> At),
+    ) -> Result<(), LoadError> {
+        self.take(&Source::open(root, file)?, &mut |written, place| {
+            told(written, place);
             Ok(())
         })
     }
@@ -155,9 +161,19 @@ impl WritableSet {
     }
 
     fn take(&self, source: &Source, told: &mut Told<'_>) -> Result<(), LoadError> {
-        let name = format!("file:{}", source.digest()?);
-        let wanted: Vec<Column> = self.schema.fields().iter().map(|field| column(field)).collect();
+        let mut wanted: Vec<Column> = self.schema.fields().iter().map(|field| column(field)).collect();
         let failed = |error| LoadError::Write { file: source.name().to_owned(), source: error };
+        if let Some(columns) = Backfill::columns(source, &self.schema)? {
+            wanted.extend(columns);
+            let mut backfill = Backfill::new(source);
+            let put = &mut |rows: RecordBatch, at: Positions, places: &[At]| {
+                let changes = self.changes(rows).map_err(failed)?.at(at);
+                told(&wait::wait(self.write(changes).get()).map_err(failed)?, &|row| places[row])
+            };
+            source.read(&wanted, &mut |batch, place| backfill.add(batch, place, put))?;
+            return backfill.finish(put);
+        }
+        let name = format!("file:{}", source.digest()?);
         let mut first = 0;
         source.read(&wanted, &mut |batch, place| {
             let next = first + batch.num_rows() as u64;

@@ -74,6 +74,11 @@ impl OnlineSpec {
         }
     }
 
+    /// Whether sets with aggregates can lie there.
+    pub(crate) fn keeps_windows(&self) -> bool {
+        matches!(self, Self::Memory | Self::Local(_))
+    }
+
     /// What it is, and where: `local state/cards`.
     pub fn place(&self) -> String {
         match self {

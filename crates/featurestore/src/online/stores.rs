@@ -16,7 +16,7 @@ use super::{
     set::TimeColumns,
     spec::OnlineSpec,
 };
-use crate::{DefinitionError, FeatureSet, LoadError, set::Column};
+use crate::{AggregateSpec, DefinitionError, FeatureSet, LoadError, set::Column};
 
 /// Where the sets of a project that take rows are opened. A project that is read anew goes on with the stores that are open: a
 /// store has one writer.
@@ -40,6 +40,9 @@ struct Terms {
     name: String,
     keys: Vec<Column>,
     features: Vec<Column>,
+    events: Vec<Column>,
+    aggregates: Vec<AggregateSpec>,
+    lateness: Duration,
     times: TimeColumns,
     ttl: Option<Duration>,
     online: OnlineSpec,
@@ -83,6 +86,9 @@ impl Stores {
             name: set.name().to_owned(),
             keys: set.keys().to_vec(),
             features: set.features().to_vec(),
+            events: set.event_columns().cloned().collect(),
+            aggregates: set.aggregates().to_vec(),
+            lateness: set.lateness(),
             times,
             ttl,
             online: online.clone(),
@@ -142,7 +148,7 @@ impl Stores {
 fn in_use(terms: &Terms, open: &Terms) -> LoadError {
     let problem = if terms.name == open.name {
         "its store is open, and goes on as it was opened; end the process and start it anew to change `keys`, `features`, \
-         types, times, `ttl` or `online`"
+         types, `aggregates`, times, `ttl` or `online`"
             .to_owned()
     } else {
         format!("feature set `{}` has the same store; name another path", open.name)

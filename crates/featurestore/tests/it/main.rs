@@ -10,6 +10,8 @@ mod fraud;
 mod load;
 mod online;
 mod oracle;
+mod sets;
+mod stream;
 mod windows;
 
 use std::{fmt::Write as _, sync::Arc};

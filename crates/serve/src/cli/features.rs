@@ -160,19 +160,18 @@ fn get(args: &FeaturesArgs, name: &str, keys: &[String]) -> Result<(), Failure> 
 fn ingest(args: &FeaturesArgs, name: &str, file: &Path) -> Result<(), Failure> {
     let set = writable(args, name)?;
     let progress = progress_bar(None, "rows");
-    let (mut totals, mut first, mut told) = (Map::new(), 0_u64, 0);
+    let (mut totals, mut told) = (Map::new(), 0);
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = file.file_name().and_then(|name| name.to_str()).ok_or("the file has no name")?;
-    set.ingest(folder, file, &mut |written| {
+    set.ingest(folder, file, &mut |written, place| {
         for (outcome, rows) in written.counts() {
             let total = totals.get(outcome).and_then(Value::as_u64).unwrap_or(0) + rows;
             totals.insert(outcome.to_owned(), total.into());
         }
         for (row, problem) in written.refused().take(TOLD.saturating_sub(told)) {
             told += 1;
-            note(&format!("row {}: {problem}", first + row as u64 + 1));
+            note(&format!("{}: {problem}", place(row)));
         }
-        first += written.rows.len() as u64;
         progress.inc(written.rows.len() as u64);
     })?;
     progress.finish_and_clear();

@@ -8,8 +8,11 @@ mod features;
 mod floods;
 mod http2;
 mod keep_alive;
+#[path = "../../../../tests/nats/mod.rs"]
+mod nats;
 mod reload;
 mod slow;
+mod streams;
 
 use std::{
     fs,

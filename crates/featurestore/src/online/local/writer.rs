@@ -292,7 +292,7 @@ impl Admitted {
     /// The greatest position of the write, refused rows included: they are not sent again.
     fn mark(&self) -> Option<(&str, u32, u64)> {
         let at = self.incoming.positions.as_ref()?;
-        Some((&at.source, at.partition, at.offsets.iter().copied().max()?))
+        Some((&at.source, at.partition, at.top()?))
     }
 
     /// The rows that are put to their keys.

@@ -73,7 +73,7 @@ impl<'t> Tables<'t> {
             outcomes.push(outcome);
         }
         if let Some(at) = &positions
-            && let Some(offset) = at.offsets.iter().copied().max().max(mark)
+            && let Some(offset) = at.top().max(mark)
         {
             self.marks.insert((at.source.as_str(), at.partition), offset)?;
         }

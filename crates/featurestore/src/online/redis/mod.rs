@@ -228,7 +228,7 @@ impl RedisTable {
         }
         // Last, when every bucket has its rows: whoever goes on from here misses none.
         if let Some((partition, at)) = partition.zip(incoming.positions.as_ref())
-            && let Some(offset) = at.offsets.iter().max()
+            && let Some(offset) = at.top()
         {
             let mut call = self.scripts.mark.key(&self.whole.marks);
             call.arg(partition).arg(&offset.to_le_bytes());
