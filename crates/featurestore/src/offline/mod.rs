@@ -16,17 +16,14 @@ mod operator;
 #[cfg(feature = "offline")]
 mod output;
 #[cfg(feature = "offline")]
-mod resolve;
-#[cfg(feature = "offline")]
 mod set;
 #[cfg(feature = "offline")]
 mod spine;
 #[cfg(feature = "offline")]
 mod store;
 mod times;
-#[cfg(feature = "offline")]
-mod vector;
 
+pub use crate::vector::Vector;
 pub use as_of::{AsOf, Knowledge};
 #[cfg(feature = "offline")]
 pub use history::HistoryError;
@@ -44,5 +41,3 @@ pub use spine::Spine;
 #[cfg(feature = "offline")]
 pub use store::{OfflineLimits, OfflineStore};
 pub use times::Times;
-#[cfg(feature = "offline")]
-pub use vector::Vector;
