@@ -11,7 +11,7 @@ use std::{
 
 use indexmap::IndexMap;
 use millstream_featurestore::{
-    FeatureSetSpec, FeatureSets, LoadOptions, OnlineStore, Stores,
+    Expressions, FeatureSetSpec, FeatureSets, LoadOptions, OnlineStore, Stores, Vector, VectorSpec,
     stream::{Stream, StreamSpec},
 };
 use millstream_graph::{
@@ -20,6 +20,7 @@ use millstream_graph::{
 };
 use millstream_models::{ModelSet, ModelSpec};
 use millstream_runtime::{Engine, EngineError, Limits, Metrics};
+use millstream_transform::With;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
@@ -145,6 +146,9 @@ struct ProjectKeys {
     /// Streams of events into feature sets, by name.
     #[serde(default)]
     streams: IndexMap<String, Value>,
+    /// Features of several sets that are read together, by the name of their vector.
+    #[serde(default)]
+    feature_vectors: IndexMap<String, Value>,
     /// ONNX models, by name.
     #[serde(default)]
     models: IndexMap<String, Value>,
@@ -206,7 +210,9 @@ impl Project {
         let document = Document::read(text)?;
         let keys: ProjectKeys = document.typed(&[])?;
         let mut errors = SpecErrors::default();
-        let store = Arc::new(load_sets(&document, keys.feature_sets.keys(), root, stores, &mut errors));
+        let mut store = load_sets(&document, keys.feature_sets.keys(), root, stores, &mut errors);
+        load_vectors(&document, keys.feature_vectors.keys(), &mut store, &mut errors);
+        let store = Arc::new(store);
         let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
         let outside = Outside::new(root);
         let kinds = kinds(&models, &store, &outside);
@@ -278,6 +284,11 @@ impl Project {
     /// its project while it serves.
     pub fn streams(&self) -> &[Stream] {
         &self.streams
+    }
+
+    /// Its feature vectors, in the order of the file.
+    pub fn vectors(&self) -> impl Iterator<Item = &Arc<Vector>> {
+        self.store.vectors()
     }
 
     /// Where its sets that take rows are open.
@@ -461,9 +472,17 @@ pub fn project_schema() -> Schema {
     let graph = spec::graph_schema(&kinds, &mut generator).to_value();
     let set = generator.subschema_for::<FeatureSetSpec>().to_value();
     let stream = generator.subschema_for::<StreamSpec>().to_value();
+    let vector = generator.subschema_for::<VectorSpec>().to_value();
     let model = generator.subschema_for::<ModelSpec>().to_value();
     let mut schema = generator.into_root_schema_for::<ProjectKeys>();
-    for (key, entry) in [("feature_sets", set), ("streams", stream), ("models", model), ("graphs", graph)] {
+    let entries = [
+        ("feature_sets", set),
+        ("feature_vectors", vector),
+        ("streams", stream),
+        ("models", model),
+        ("graphs", graph),
+    ];
+    for (key, entry) in entries {
         if let Some(place) = schema.pointer_mut(&format!("/properties/{key}/additionalProperties")) {
             *place = entry;
         }
@@ -540,6 +559,46 @@ fn load_sets<'n>(
         }
     }
     store
+}
+
+/// Adds vectors to the sets that they are of.
+fn load_vectors<'n>(
+    document: &Document,
+    names: impl Iterator<Item = &'n String>,
+    sets: &mut FeatureSets,
+    errors: &mut SpecErrors,
+) {
+    // Sets that could not be loaded are no mistake of the vectors that name them.
+    let complete = errors.errors().is_empty();
+    let expressions = Expressions::new(|named| {
+        let columns = named.iter().fold(With::new(), |with, (name, text)| with.column(name, text));
+        Arc::new(columns)
+    });
+    for name in names {
+        let path = ["feature_vectors", name];
+        let mut wrong = |place: &[String], text: &str| {
+            let place: Vec<&str> = path.into_iter().chain(place.iter().map(String::as_str)).collect();
+            errors.push(document.place(&place), format!("feature vector `{name}`: {text}"));
+        };
+        if !is_plain(name) {
+            wrong(&[], "a vector's name is letters, digits, `_` and `-`");
+        }
+        match document.typed::<VectorSpec>(&path) {
+            Ok(vector) if complete => {
+                let vector = vector.vector(name).expressions(expressions.clone());
+                for problem in sets.insert_vector(vector).err().into_iter().flatten() {
+                    wrong(&problem.place, &problem.text);
+                }
+            }
+            Ok(_) => {}
+            Err(problems) => errors.extend(problems),
+        }
+    }
+}
+
+/// Whether a name can stand in a URL as it is.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 
 fn load_models<'n>(

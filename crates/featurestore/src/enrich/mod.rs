@@ -26,26 +26,13 @@ use crate::{
     distinct::Distinct,
     key::{self, KeyKind},
     online::set::micros,
+    policy::{Policies, Policy},
 };
 use names::{Name, parse};
 pub use settings::kinds;
 
 /// Batches up to this many rows are answered at once; bigger ones are handed to the engine as a job.
 const INLINE_ROWS: usize = 1024;
-
-/// What happens where a stored feature is not there.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Policy {
-    /// The row leaves on the error port.
-    Fail,
-    /// The feature is null.
-    Null,
-    /// The mean of the feature over all rows of its set, as it was when the graph was compiled. Rounded for integers.
-    Mean,
-    /// This value.
-    Default(serde_json::Value),
-}
 
 /// Adds stored features to each row, found by the keys that the row carries.
 ///
@@ -83,9 +70,8 @@ pub struct Enrich {
     at: Option<String>,
     features: Vec<Result<Name, String>>,
     prefix: String,
-    missing: Policy,
-    nulls: Policy,
-    policies: IndexMap<String, Policies>,
+    /// By feature.
+    policies: Policies,
     /// Columns of features that nothing reads.
     unread: HashSet<String>,
     bound: OnceLock<(SchemaRef, Arc<Bound>)>,
@@ -101,13 +87,6 @@ pub(crate) enum By {
     Columns(Vec<String>),
     /// Column by key.
     Named(IndexMap<String, String>),
-}
-
-/// One feature's own policies.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Policies {
-    pub(crate) missing: Option<Policy>,
-    pub(crate) nulls: Option<Policy>,
 }
 
 /// The step once it is typed: numbers and values, no names but those that messages need.
@@ -133,9 +112,7 @@ impl Enrich {
             at: None,
             features: Vec::new(),
             prefix: String::new(),
-            missing: Policy::Fail,
-            nulls: Policy::Null,
-            policies: IndexMap::new(),
+            policies: Policies::new(Policy::Fail),
             unread: HashSet::new(),
             bound: OnceLock::new(),
         }
@@ -150,8 +127,6 @@ impl Enrich {
             at: self.at.clone(),
             features: self.features.clone(),
             prefix: self.prefix.clone(),
-            missing: self.missing.clone(),
-            nulls: self.nulls.clone(),
             policies: self.policies.clone(),
             unread: self.unread.clone(),
             bound: OnceLock::new(),
@@ -211,28 +186,28 @@ impl Enrich {
     /// What happens where a key has no row.
     #[must_use]
     pub fn missing(mut self, policy: Policy) -> Self {
-        self.missing = policy;
+        self.policies.missing = policy;
         self
     }
 
     /// What happens where a row has null.
     #[must_use]
     pub fn nulls(mut self, policy: Policy) -> Self {
-        self.nulls = policy;
+        self.policies.nulls = policy;
         self
     }
 
     /// What happens for feature `feature` where a key has no row, in place of the step's policy.
     #[must_use]
     pub fn missing_of(mut self, feature: impl Into<String>, policy: Policy) -> Self {
-        self.policies.entry(feature.into()).or_default().missing = Some(policy);
+        self.policies.own.entry(feature.into()).or_default().missing = Some(policy);
         self
     }
 
     /// What happens for feature `feature` where a row has null, in place of the step's policy.
     #[must_use]
     pub fn nulls_of(mut self, feature: impl Into<String>, policy: Policy) -> Self {
-        self.policies.entry(feature.into()).or_default().nulls = Some(policy);
+        self.policies.own.entry(feature.into()).or_default().nulls = Some(policy);
         self
     }
 }

@@ -20,17 +20,14 @@ mod output;
 #[cfg(feature = "offline")]
 mod past;
 #[cfg(feature = "offline")]
-mod resolve;
-#[cfg(feature = "offline")]
 mod set;
 #[cfg(feature = "offline")]
 mod spine;
 #[cfg(feature = "offline")]
 mod store;
 mod times;
-#[cfg(feature = "offline")]
-mod vector;
 
+pub use crate::vector::Vector;
 pub use as_of::{AsOf, Knowledge};
 #[cfg(feature = "offline")]
 pub use history::HistoryError;
@@ -50,5 +47,3 @@ pub use spine::Spine;
 #[cfg(feature = "offline")]
 pub use store::{OfflineLimits, OfflineStore};
 pub use times::Times;
-#[cfg(feature = "offline")]
-pub use vector::Vector;
