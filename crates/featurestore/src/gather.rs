@@ -162,6 +162,11 @@ impl Selection {
         self.stale
     }
 
+    /// Where a batch has its key columns.
+    pub(crate) fn key_places(&self) -> &[usize] {
+        &self.keys
+    }
+
     /// The key columns of a batch, in the order of the set's keys.
     pub(crate) fn key_columns<'a>(
         &self,

@@ -25,6 +25,7 @@
 mod cell;
 mod conditions;
 mod distinct;
+mod each;
 mod enrich;
 mod fit;
 mod gather;
@@ -36,6 +37,8 @@ mod layout;
 pub mod load;
 pub mod offline;
 mod online;
+mod packed;
+mod policy;
 mod set;
 mod sets;
 mod spec;
@@ -43,13 +46,14 @@ mod statistics;
 mod store;
 pub mod stream;
 mod table;
+mod vector;
 mod version;
 mod wait;
 mod window;
 
 pub use cell::Cell;
 pub use conditions::{Condition, Conditions};
-pub use enrich::{Enrich, Policy, kinds};
+pub use enrich::{Enrich, kinds};
 pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
 pub use ingest::Ingest;
 pub use inside::inside;
@@ -66,12 +70,14 @@ pub use online::{
     RedbSpec,
     redb::{RedbOptions, RedbTable},
 };
+pub use policy::Policy;
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
 pub use sets::{FeatureSets, StoredSet};
 pub use spec::{FeatureSetSpec, TypeName};
 pub use statistics::Statistics;
 pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
+pub use vector::{Expressions, LabelSpec, Vector, VectorProblem, VectorSpec};
 pub use version::Version;
 pub use wait::wait;
 pub use window::{

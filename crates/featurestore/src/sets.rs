@@ -1,15 +1,16 @@
-//! The feature sets of a project, whether they change or not.
+//! The feature sets of a project, whether they change or not, and the vectors over them.
 
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::{FeatureSet, MemoryTable, OnlineStore, OnlineTable, WritableSet};
+use crate::{FeatureSet, MemoryTable, OnlineStore, OnlineTable, Vector, VectorProblem, WritableSet};
 
-/// Feature sets by name: some loaded once, some that take rows while they are read.
+/// Feature sets by name: some loaded once, some that take rows while they are read; and the vectors over them.
 #[derive(Debug, Default)]
 pub struct FeatureSets {
     sets: IndexMap<String, StoredSet>,
+    vectors: IndexMap<String, Arc<Vector>>,
 }
 
 /// A feature set of a [`FeatureSets`].
@@ -35,6 +36,25 @@ impl FeatureSets {
     /// The sets, in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &StoredSet> {
         self.sets.values()
+    }
+
+    /// Adds a vector under its own name; one of the same name is replaced.
+    ///
+    /// # Errors
+    /// With every mistake in the vector, or when a set has its name.
+    pub fn insert_vector(&mut self, vector: Vector) -> Result<(), Vec<VectorProblem>> {
+        if self.sets.contains_key(vector.name()) {
+            let text = format!("a feature set is named `{}` already", vector.name());
+            return Err(vec![VectorProblem { place: Vec::new(), text }]);
+        }
+        vector.check(self)?;
+        self.vectors.insert(vector.name().to_owned(), Arc::new(vector));
+        Ok(())
+    }
+
+    /// The vectors, in the order in which they were added.
+    pub fn vectors(&self) -> impl Iterator<Item = &Arc<Vector>> {
+        self.vectors.values()
     }
 
     /// The set named so.

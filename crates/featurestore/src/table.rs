@@ -11,14 +11,13 @@ use smallvec::SmallVec;
 
 use crate::{
     FeatureSet, Statistics,
-    cell::{each_bits, number, texts},
     fit::{Unfit, fit},
-    gather::{Found, PackedRow, Selection, gather},
+    gather::{Found, Selection, gather},
     index::{ABSENT, Index, Inserted},
     key::{self, KeyKind},
-    layout::{Layout, TextAt},
+    layout::Layout,
+    packed::{PackedRows, TextTooLong},
     set::Column,
-    statistics::Sums,
     store::{LookupError, OnlineTable, Read},
 };
 
@@ -31,31 +30,6 @@ pub struct MemoryTable {
     statistics: Box<[Statistics]>,
     rows: PackedRows,
     index: Index,
-}
-
-/// Rows of one stride, and the texts they point to.
-#[derive(Debug, Default)]
-struct PackedRows {
-    stride: usize,
-    bytes: Vec<u8>,
-    arena: String,
-}
-
-impl PackedRows {
-    #[inline]
-    fn row(&self, row: u32) -> &[u8] {
-        let start = row as usize * self.stride;
-        &self.bytes[start..start + self.stride]
-    }
-
-    fn row_mut(&mut self, row: u32) -> &mut [u8] {
-        let start = row as usize * self.stride;
-        &mut self.bytes[start..start + self.stride]
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len() / self.stride
-    }
 }
 
 impl MemoryTable {
@@ -81,16 +55,14 @@ impl MemoryTable {
 
     /// Bytes of memory the rows and their index take.
     pub fn bytes(&self) -> usize {
-        self.rows.bytes.capacity() + self.rows.arena.capacity() + self.index.bytes()
+        self.rows.bytes() + self.index.bytes()
     }
 
     fn find(&self, batch: &RecordBatch, selection: &Selection) -> Result<Found, LookupError> {
         let columns = selection.key_columns(batch)?;
         let mut at: SmallVec<[u32; 64]> = SmallVec::with_capacity(batch.num_rows());
         self.index.find(&columns, |row| at.push(row))?;
-        let rows = at
-            .iter()
-            .map(|&row| (row != ABSENT).then(|| PackedRow::new(self.rows.row(row), &self.rows.arena)));
+        let rows = at.iter().map(|&row| (row != ABSENT).then(|| self.rows.row(row)));
         Ok(gather(selection, rows))
     }
 }
@@ -223,7 +195,7 @@ impl TableBuilder {
         let layout = Layout::of(set.features());
         // A definition has only key types with a kind.
         let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
-        let rows = PackedRows { stride: layout.stride(), ..PackedRows::default() };
+        let rows = PackedRows::new(&layout);
         let index = Index::new(kinds);
         Self {
             set: Arc::new(set),
@@ -259,7 +231,7 @@ impl TableBuilder {
             self.write(feature, column, &slots)?;
         }
         self.appended += batch.num_rows() as u64;
-        let bytes = self.rows.bytes.len() + self.rows.arena.len() + self.index.bytes() + self.times.len() * 8;
+        let bytes = self.rows.used() + self.index.bytes() + self.times.len() * 8;
         if bytes > self.max_bytes {
             return Err(AppendError::TooLarge { limit: format!("{} bytes", self.max_bytes) });
         }
@@ -335,7 +307,7 @@ impl TableBuilder {
             let key = key::display(names, &columns, at);
             return Err(self.row_error(at, RowProblem::Duplicate { key }));
         }
-        self.rows.bytes.resize(self.rows.bytes.len() + *added * self.rows.stride, 0);
+        self.rows.grow(*added);
         Ok(slots)
     }
 
@@ -354,69 +326,23 @@ impl TableBuilder {
     /// Writes one feature of the appended rows into their slots.
     fn write(&mut self, feature: usize, column: &ArrayRef, slots: &[u32]) -> Result<(), AppendError> {
         let place = self.layout.place(feature);
-        if let Some(texts) = texts(column) {
-            for (at, &slot) in slots.iter().enumerate().filter(|(_, slot)| **slot != ABSENT) {
-                let text = if texts.is_null(at) { "" } else { texts.value(at) };
-                let cell = TextAt { offset: self.rows.arena.len(), len: text.len() };
-                let Some(bits) = cell.pack() else {
-                    return Err(self.row_error(
-                        at,
-                        RowProblem::Value {
-                            column: self.set.features()[feature].name.clone(),
-                            value: format!("a text of {} bytes", text.len()),
-                            data_type: DataType::Utf8,
-                        },
-                    ));
-                };
-                self.rows.arena.push_str(text);
-                place.set(self.rows.row_mut(slot), bits);
-            }
-        } else {
-            let rows = &mut self.rows;
-            each_bits(column, |at, bits| {
-                if slots[at] != ABSENT {
-                    // A null's cell is zero, whatever stood under it in the source: equal rows have equal bytes.
-                    place.set(rows.row_mut(slots[at]), if column.is_valid(at) { bits } else { 0 });
-                }
-            });
-        }
-        for (at, &slot) in slots.iter().enumerate().filter(|(_, slot)| **slot != ABSENT) {
-            place.set_null(self.rows.row_mut(slot), column.is_null(at));
-        }
-        Ok(())
+        self.rows.write(place, column, slots).map_err(|TextTooLong { row, bytes }| {
+            let problem = RowProblem::Value {
+                column: self.set.features()[feature].name.clone(),
+                value: format!("a text of {bytes} bytes"),
+                data_type: DataType::Utf8,
+            };
+            self.row_error(row, problem)
+        })
     }
 
     /// The table, with the statistics of its numeric features.
     pub fn finish(mut self) -> MemoryTable {
-        self.rows.bytes.shrink_to_fit();
-        self.rows.arena.shrink_to_fit();
+        self.rows.shrink();
         self.index.shrink();
-        let statistics = self.statistics();
+        let rows = 0..self.rows.len() as u32;
+        let statistics = self.rows.statistics(&self.layout, self.set.features(), rows);
         MemoryTable { set: self.set, statistics, rows: self.rows, index: self.index }
-    }
-
-    fn statistics(&self) -> Box<[Statistics]> {
-        let features = || self.set.features().iter().zip(self.layout.places()).enumerate();
-        let mut sums = vec![Sums::new(); self.set.features().len()];
-        let rows = || self.rows.bytes.chunks_exact(self.rows.stride);
-        for row in rows() {
-            for (i, (feature, place)) in features() {
-                if place.is_null(row) {
-                    sums[i].null();
-                } else if let Some(value) = number(place.get(row), &feature.data_type) {
-                    sums[i].add(value);
-                }
-            }
-        }
-        let mut deviations: Vec<_> = sums.into_iter().map(Sums::deviations).collect();
-        for row in rows() {
-            for (i, (feature, place)) in features().filter(|(_, (_, place))| !place.is_null(row)) {
-                if let Some(value) = number(place.get(row), &feature.data_type) {
-                    deviations[i].add(value);
-                }
-            }
-        }
-        deviations.into_iter().map(|deviations| deviations.finish()).collect()
     }
 }
 

@@ -21,6 +21,8 @@ mod project;
 mod refusals;
 mod reload;
 pub mod remote;
+#[cfg(feature = "offline")]
+mod replay;
 mod service;
 pub mod sink;
 mod snapshot;

@@ -11,7 +11,7 @@ use std::{
 
 use indexmap::IndexMap;
 use millstream_featurestore::{
-    FeatureSetSpec, FeatureSets, LoadOptions, Stores,
+    Expressions, FeatureSetSpec, FeatureSets, LoadOptions, OnlineStore, Stores, Vector, VectorSpec,
     stream::{Stream, StreamSpec},
 };
 use millstream_graph::{
@@ -20,6 +20,7 @@ use millstream_graph::{
 };
 use millstream_models::{ModelSet, ModelSpec};
 use millstream_runtime::{Engine, EngineError, Limits, Metrics};
+use millstream_transform::With;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
@@ -145,6 +146,9 @@ struct ProjectKeys {
     /// Streams of events into feature sets, by name.
     #[serde(default)]
     streams: IndexMap<String, Value>,
+    /// Features of several sets that are read together, by the name of their vector.
+    #[serde(default)]
+    feature_vectors: IndexMap<String, Value>,
     /// ONNX models, by name.
     #[serde(default)]
     models: IndexMap<String, Value>,
@@ -206,24 +210,13 @@ impl Project {
         let document = Document::read(text)?;
         let keys: ProjectKeys = document.typed(&[])?;
         let mut errors = SpecErrors::default();
-        let store = Arc::new(load_sets(&document, keys.feature_sets.keys(), root, stores, &mut errors));
+        let mut store = load_sets(&document, keys.feature_sets.keys(), root, stores, &mut errors);
+        load_vectors(&document, keys.feature_vectors.keys(), &mut store, &mut errors);
+        let store = Arc::new(store);
         let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
         let outside = Outside::new(root);
         let kinds = kinds(&models, &store, &outside);
-        let mut specs = IndexMap::new();
-        for name in keys.graphs.keys() {
-            if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
-                let place = document.place(&["graphs", name]);
-                errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
-            }
-            match GraphSpec::read(&document, &["graphs", name], &kinds) {
-                Ok(spec) => drop(specs.insert(name.clone(), spec)),
-                Err(problems) => errors.extend(problems),
-            }
-        }
-        if keys.graphs.is_empty() {
-            errors.push(document.place(&["graphs"]), "a project has at least one graph");
-        }
+        let specs = graph_specs(&document, &keys, &kinds, &mut errors);
         // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
         errors.check()?;
         let mut errors = SpecErrors::default();
@@ -293,6 +286,11 @@ impl Project {
         &self.streams
     }
 
+    /// Its feature vectors, in the order of the file.
+    pub fn vectors(&self) -> impl Iterator<Item = &Arc<Vector>> {
+        self.store.vectors()
+    }
+
     /// Where its sets that take rows are open.
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
@@ -314,6 +312,57 @@ impl Project {
         };
         let sets = sets().map_err(|errors| ProjectError::Invalid { file, errors })?;
         Ok(Defined { root, sets })
+    }
+
+    /// One graph of the project at `path`, the only one if none is named, over the feature sets of `store`. Answers its name too.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as this graph goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn plan_over(
+        path: &Path,
+        graph: Option<&str>,
+        store: &Arc<dyn OnlineStore>,
+        acts: crate::offline::Acts,
+    ) -> Result<(String, Plan), ProjectError> {
+        let (file, root) = place(path);
+        let text =
+            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
+        let invalid = |errors| ProjectError::Invalid { file: file.clone(), errors };
+        let document = Document::read(&text).map_err(invalid)?;
+        let keys: ProjectKeys = document.typed(&[]).map_err(invalid)?;
+        let mut names = keys.graphs.keys().map(String::as_str);
+        let name = match (graph, names.next(), names.next()) {
+            (Some(name), ..) if keys.graphs.contains_key(name) => name,
+            (None, Some(only), None) => only,
+            (Some(name), ..) => {
+                let known = keys.graphs.keys().map(String::as_str);
+                let message = millstream_graph::suggest::unknown("graph", name, known);
+                return Err(ProjectError::UnknownGraph { message });
+            }
+            _ => {
+                let known = keys.graphs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                return Err(ProjectError::UnknownGraph {
+                    message: format!("name one of the graphs: {known}"),
+                });
+            }
+        };
+        let make = || {
+            let mut errors = SpecErrors::default();
+            let models = Arc::new(load_models(&document, keys.models.keys(), &root, &mut errors));
+            let mut kinds = kinds_over(&models, store, &Outside::new(&root)).with(crate::replay::passing());
+            if acts == crate::offline::Acts::Not {
+                kinds = kinds.with(crate::replay::silent());
+            }
+            let specs = graph_specs(&document, &keys, &kinds, &mut errors);
+            errors.check()?;
+            let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document };
+            let graph = graphs.make(name, &mut Vec::new())?;
+            graph
+                .compile()
+                .map_err(|problems| GraphSpec::place_errors(&problems, &document, &["graphs", name]))
+        };
+        Ok((name.to_owned(), make().map_err(invalid)?))
     }
 
     /// The feature sets of the project at `path` alone, as its file defines them, for those that `wanted` names.
@@ -401,11 +450,16 @@ impl Project {
 
 /// Every kind of step that a project file may name.
 pub fn kinds(models: &Arc<ModelSet>, store: &Arc<FeatureSets>, outside: &Arc<Outside>) -> Kinds {
+    kinds_over(models, &(Arc::clone(store) as _), outside)
+}
+
+/// The same, over feature sets of any kind.
+fn kinds_over(models: &Arc<ModelSet>, store: &Arc<dyn OnlineStore>, outside: &Arc<Outside>) -> Kinds {
     Kinds::default()
         .with(spec::kinds())
         .with(millstream_transform::kinds())
         .with(millstream_models::kinds(Arc::clone(models)))
-        .with(millstream_featurestore::kinds(Arc::clone(store) as _))
+        .with(millstream_featurestore::kinds(Arc::clone(store)))
         .with(crate::remote::kinds(outside))
         .with(crate::sink::kinds(outside))
         .with_layers(millstream_runtime::layers::kinds())
@@ -418,14 +472,45 @@ pub fn project_schema() -> Schema {
     let graph = spec::graph_schema(&kinds, &mut generator).to_value();
     let set = generator.subschema_for::<FeatureSetSpec>().to_value();
     let stream = generator.subschema_for::<StreamSpec>().to_value();
+    let vector = generator.subschema_for::<VectorSpec>().to_value();
     let model = generator.subschema_for::<ModelSpec>().to_value();
     let mut schema = generator.into_root_schema_for::<ProjectKeys>();
-    for (key, entry) in [("feature_sets", set), ("streams", stream), ("models", model), ("graphs", graph)] {
+    let entries = [
+        ("feature_sets", set),
+        ("feature_vectors", vector),
+        ("streams", stream),
+        ("models", model),
+        ("graphs", graph),
+    ];
+    for (key, entry) in entries {
         if let Some(place) = schema.pointer_mut(&format!("/properties/{key}/additionalProperties")) {
             *place = entry;
         }
     }
     schema
+}
+
+fn graph_specs(
+    document: &Document,
+    keys: &ProjectKeys,
+    kinds: &Kinds,
+    errors: &mut SpecErrors,
+) -> IndexMap<String, GraphSpec> {
+    let mut specs = IndexMap::new();
+    for name in keys.graphs.keys() {
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
+            let place = document.place(&["graphs", name]);
+            errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
+        }
+        match GraphSpec::read(document, &["graphs", name], kinds) {
+            Ok(spec) => drop(specs.insert(name.clone(), spec)),
+            Err(problems) => errors.extend(problems),
+        }
+    }
+    if keys.graphs.is_empty() {
+        errors.push(document.place(&["graphs"]), "a project has at least one graph");
+    }
+    specs
 }
 
 fn definitions(document: &Document, keys: &ProjectKeys) -> Result<Definitions, SpecErrors> {
@@ -474,6 +559,46 @@ fn load_sets<'n>(
         }
     }
     store
+}
+
+/// Adds vectors to the sets that they are of.
+fn load_vectors<'n>(
+    document: &Document,
+    names: impl Iterator<Item = &'n String>,
+    sets: &mut FeatureSets,
+    errors: &mut SpecErrors,
+) {
+    // Sets that could not be loaded are no mistake of the vectors that name them.
+    let complete = errors.errors().is_empty();
+    let expressions = Expressions::new(|named| {
+        let columns = named.iter().fold(With::new(), |with, (name, text)| with.column(name, text));
+        Arc::new(columns)
+    });
+    for name in names {
+        let path = ["feature_vectors", name];
+        let mut wrong = |place: &[String], text: &str| {
+            let place: Vec<&str> = path.into_iter().chain(place.iter().map(String::as_str)).collect();
+            errors.push(document.place(&place), format!("feature vector `{name}`: {text}"));
+        };
+        if !is_plain(name) {
+            wrong(&[], "a vector's name is letters, digits, `_` and `-`");
+        }
+        match document.typed::<VectorSpec>(&path) {
+            Ok(vector) if complete => {
+                let vector = vector.vector(name).expressions(expressions.clone());
+                for problem in sets.insert_vector(vector).err().into_iter().flatten() {
+                    wrong(&problem.place, &problem.text);
+                }
+            }
+            Ok(_) => {}
+            Err(problems) => errors.extend(problems),
+        }
+    }
+}
+
+/// Whether a name can stand in a URL as it is.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 
 fn load_models<'n>(

@@ -27,11 +27,14 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use millstream_graph::suggest;
 
 use super::{
-    LogError, OfflineSet, OfflineStore, Spine, Times, TrainingSet, Vector,
+    AsOf, LogError, OfflineSet, OfflineStore, Spine, Times, TrainingSet, Vector,
     as_of::{Bounds, micros},
-    operator::{Fault, Lookup, LookupFeature, LookupKey, PointInTimeExec},
-    resolve::{Planned, resolve},
+    operator::{Fault, Fill, Lookup, LookupFeature, LookupKey, PointInTimeExec},
     spine::{Once, numbered, numbered_schema},
+};
+use crate::{
+    VectorProblem,
+    vector::resolve::{self as names, Given, resolve},
 };
 
 /// Spine rows that are looked at before logs are read: if there are no more, logs are read for their times only.
@@ -51,8 +54,7 @@ impl OfflineStore {
             let problem = suggest::unknown("column", &spine.time, names);
             HistoryError::Vector { problems: vec![format!("the times of the spine: {problem}")] }
         })?;
-        let resolved =
-            resolve(vector, &self.sets, &schema).map_err(|problems| HistoryError::Vector { problems })?;
+        let resolved = resolve(vector, &self.sets, Given::Columns(&schema), true)?;
 
         let (rows, range) = look_ahead(numbered(rows, time), schema.fields().len() + 1).await?;
         let session = self.session(self.partitions)?;
@@ -61,12 +63,35 @@ impl OfflineStore {
         let plan = Arc::new(StreamingTableExec::try_new(staged, vec![once], None, [], false, None)?);
         let mut part = Parts { plan, spine: schema.fields().len(), split: None, into: self.partitions };
         for lookup in &resolved.lookups {
-            part.look_up(&session, lookup, range).await?;
+            if let Some(planned) = Planned::new(self, vector, lookup) {
+                part.look_up(&session, &planned, range).await?;
+            }
         }
         let plan = part.together();
         let joined = plan.execute(0, session.task_ctx())?;
-        let columns = schema.fields().iter().map(|field| field.name()).chain(&resolved.columns);
-        TrainingSet::new(joined, columns, schema.fields().len())
+        TrainingSet::new(joined, &resolved)
+    }
+}
+
+/// A lookup, and what it is made in.
+struct Planned<'a> {
+    lookup: &'a names::Lookup,
+    set: &'a OfflineSet,
+    as_of: AsOf,
+}
+
+impl<'a> Planned<'a> {
+    fn new(store: &'a OfflineStore, vector: &Vector, lookup: &'a names::Lookup) -> Option<Self> {
+        let set = store.sets.get(&lookup.set)?;
+        let mut as_of = set.as_of;
+        match vector.max_staleness {
+            // Rows without a time have no age.
+            _ if set.event.is_none() => as_of.ttl = None,
+            // A label is not stale because it came soon after what it is of.
+            Some(age) if !lookup.label => as_of.ttl = Some(as_of.ttl.map_or(age, |ttl| ttl.min(age))),
+            _ => {}
+        }
+        Some(Self { lookup, set, as_of })
     }
 }
 
@@ -135,7 +160,7 @@ impl Parts {
         };
         let set = planned.set;
         let optional = |name: &Option<String>| name.as_ref().map(|name| place(log, name)).transpose();
-        let keys = set.keys.iter().zip(&planned.by).map(|(key, by)| {
+        let keys = set.keys.iter().zip(&planned.lookup.by).map(|(key, by)| {
             Ok(LookupKey {
                 name: key.name.clone(),
                 data_type: key.data_type.clone(),
@@ -143,20 +168,19 @@ impl Parts {
                 log: place(log, &key.name)?,
             })
         });
-        let features = planned.features.iter().map(|planned| {
-            let feature = &set.features[planned.feature];
+        let features = planned.lookup.features.iter().map(|wanted| {
             Ok(LookupFeature {
-                log: place(log, &feature.name)?,
-                data_type: feature.data_type.clone(),
-                column: planned.column.clone(),
-                missing: planned.missing.clone(),
-                null: planned.null.clone(),
+                log: place(log, &set.features[wanted.feature].name)?,
+                data_type: wanted.data_type.clone(),
+                column: wanted.column.clone(),
+                missing: Fill::of(&wanted.missing, &wanted.data_type),
+                null: Fill::of(&wanted.null, &wanted.data_type),
             })
         });
         Ok(Lookup {
             set: set.name.clone(),
             as_of: planned.as_of,
-            ahead: micros(planned.ahead),
+            ahead: micros(planned.lookup.ahead),
             keys: keys.collect::<Result<_, HistoryError>>()?,
             row: self.spine,
             at: self.spine + 1,
@@ -207,7 +231,7 @@ async fn scan(
 ) -> Result<(Arc<dyn ExecutionPlan>, SchemaRef), HistoryError> {
     let set = planned.set;
     let schema = set.rows.schema();
-    let features = planned.features.iter().map(|planned| &set.features[planned.feature].name);
+    let features = planned.lookup.features.iter().map(|wanted| &set.features[wanted.feature].name);
     let bookkeeping = [&set.event, &set.created, &set.sequence, &set.valid_to].into_iter().flatten();
     let names = set.keys.iter().map(|key| &key.name).chain(features).chain(bookkeeping);
     let mut columns = names
@@ -237,7 +261,7 @@ fn matters(set: &OfflineSet, planned: &Planned<'_>, (from, to): (i64, i64)) -> O
     };
     let column = || Expr::Column(datafusion::common::Column::from_name(event));
     let at = |micros: i64| Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()), None);
-    let ahead = micros(planned.ahead);
+    let ahead = micros(planned.lookup.ahead);
     let until = column().lt_eq(at(to.saturating_add(ahead)));
     let oldest = from.saturating_add(ahead).checked_sub(Bounds::from(planned.as_of).ttl);
     Some(match oldest {
@@ -299,6 +323,12 @@ pub enum HistoryError {
     /// The query engine gave up.
     #[error(transparent)]
     Engine(DataFusionError),
+}
+
+impl From<Vec<VectorProblem>> for HistoryError {
+    fn from(problems: Vec<VectorProblem>) -> Self {
+        Self::Vector { problems: problems.into_iter().map(|problem| problem.text).collect() }
+    }
 }
 
 impl From<DataFusionError> for HistoryError {

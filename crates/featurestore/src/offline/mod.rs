@@ -18,7 +18,7 @@ mod operator;
 #[cfg(feature = "offline")]
 mod output;
 #[cfg(feature = "offline")]
-mod resolve;
+mod past;
 #[cfg(feature = "offline")]
 mod set;
 #[cfg(feature = "offline")]
@@ -26,9 +26,8 @@ mod spine;
 #[cfg(feature = "offline")]
 mod store;
 mod times;
-#[cfg(feature = "offline")]
-mod vector;
 
+pub use crate::vector::Vector;
 pub use as_of::{AsOf, Knowledge};
 #[cfg(feature = "offline")]
 pub use history::HistoryError;
@@ -40,11 +39,11 @@ pub use log::{
 #[cfg(feature = "offline")]
 pub use output::TrainingSet;
 #[cfg(feature = "offline")]
+pub use past::PastTable;
+#[cfg(feature = "offline")]
 pub use set::OfflineSet;
 #[cfg(feature = "offline")]
 pub use spine::Spine;
 #[cfg(feature = "offline")]
 pub use store::{OfflineLimits, OfflineStore};
 pub use times::Times;
-#[cfg(feature = "offline")]
-pub use vector::Vector;

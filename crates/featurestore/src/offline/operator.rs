@@ -31,7 +31,7 @@ use super::{
     AsOf, Times,
     join::{LogBatch, LogRows, Method, PointInTime, merge},
 };
-use crate::key;
+use crate::{Gap, key};
 
 /// What is looked up for each spine row, and where both sides have what that needs.
 #[derive(Clone, Debug)]
@@ -81,6 +81,16 @@ pub(super) enum Fill {
     Null,
     /// One value of the feature's type.
     Value(ArrayRef),
+}
+
+impl Fill {
+    pub(super) fn of(gap: &Gap, data_type: &DataType) -> Self {
+        match gap {
+            Gap::Fail => Self::Fail,
+            Gap::Null => Self::Null,
+            Gap::Fill(cell) => Self::Value(cell.column(data_type)),
+        }
+    }
 }
 
 /// Adds features to each row of a spine, as they were at the row's time. Keeps the order of the spine within a partition.

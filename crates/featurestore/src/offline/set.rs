@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use indexmap::IndexMap;
 use millstream_graph::suggest;
 
 use super::{
     AsOf, HistoryError,
     log::{CREATED, EVENT, LogTable, SEQUENCE, VALID_TO},
 };
-use crate::{Column, FeatureSet, Statistics};
+use crate::{
+    Column, FeatureSet, Statistics,
+    vector::resolve::{Shape, Shapes},
+};
 
 /// The rows of a feature set, of all times.
 #[derive(Clone, Debug)]
@@ -94,9 +98,20 @@ impl OfflineSet {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
 
-    /// The names of its features.
-    pub(super) fn feature_names(&self) -> impl Iterator<Item = &str> {
-        self.features.iter().map(|feature| feature.name.as_str())
+impl Shapes for IndexMap<String, OfflineSet> {
+    fn names(&self) -> Vec<&str> {
+        self.keys().map(String::as_str).collect()
+    }
+
+    fn shape(&self, set: &str) -> Option<Shape<'_>> {
+        let set = self.get(set)?;
+        let timed = set.event.is_some();
+        Some(Shape { name: &set.name, keys: &set.keys, features: &set.features, timed })
+    }
+
+    fn mean(&self, set: &str, feature: usize) -> Option<f64> {
+        self.get(set)?.statistics.get(feature)?.mean
     }
 }

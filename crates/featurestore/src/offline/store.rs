@@ -15,9 +15,10 @@ use datafusion::{
 use indexmap::IndexMap;
 use millstream_graph::suggest;
 
-use super::{
-    HistoryError, OfflineSet, Vector,
-    resolve::{Resolved, resolve},
+use super::{HistoryError, OfflineSet, Vector};
+use crate::{
+    VectorProblem,
+    vector::resolve::{Given, Resolved, resolve},
 };
 
 /// Bounds on what training sets and queries may take.
@@ -67,6 +68,11 @@ impl OfflineStore {
         self.sets.insert(set.name.clone(), set)
     }
 
+    /// The names of its sets.
+    pub fn names(&self) -> Vec<String> {
+        self.sets.keys().cloned().collect()
+    }
+
     /// Adds a vector, which queries see as a table: the newest row of each set for every key that the first set has ever had.
     /// The policies of the vector and the lifetimes of rows do not matter there.
     ///
@@ -77,7 +83,7 @@ impl OfflineStore {
             let problems = vec![format!("a feature set is named `{}` already", vector.name)];
             return Err(HistoryError::Vector { problems });
         }
-        latest(&vector, &self.sets).map_err(|problems| HistoryError::Vector { problems })?;
+        latest(&vector, &self.sets)?;
         self.vectors.insert(vector.name.clone(), vector);
         Ok(())
     }
@@ -89,7 +95,7 @@ impl OfflineStore {
     pub async fn query(&self, text: &str) -> Result<SendableRecordBatchStream, HistoryError> {
         let session = self.session(self.partitions)?;
         for vector in self.vectors.values() {
-            let text = latest(vector, &self.sets).map_err(|problems| HistoryError::Vector { problems })?;
+            let text = latest(vector, &self.sets)?;
             let view = session.sql_with_options(&text, read_only()).await?.into_view();
             session.register_table(TableReference::bare(vector.name.clone()), view)?;
         }
@@ -144,20 +150,23 @@ pub(super) fn read_only() -> SQLOptions {
 }
 
 /// A vector's newest rows as a query.
-fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String, Vec<String>> {
+fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String, Vec<VectorProblem>> {
     let first = vector.features.iter().flatten().next();
     let Some(base) = first.and_then(|reference| sets.get(&reference.set)) else {
         // Resolving says what is wrong.
-        return Err(resolve(vector, sets, &Schema::empty())
-            .err()
-            .unwrap_or_else(|| vec!["no features".into()]));
+        return Err(resolve(vector, sets, Given::Needed, true).err().unwrap_or_default());
     };
     let by = vector.by.get(&base.name).filter(|by| by.len() == base.keys.len());
     let columns = |at: usize| by.map_or(&base.keys[at].name, |by| &by[at]);
     let fields =
         base.keys.iter().enumerate().map(|(at, key)| Field::new(columns(at), key.data_type.clone(), true));
-    let spine = Schema::new(fields.collect::<Vec<_>>());
-    let Resolved { lookups, columns: wanted } = resolve(vector, sets, &spine)?;
+    let spine = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    // What requests bring in is not there.
+    let mut vector = vector.clone();
+    vector.input.clear();
+    vector.with.clear();
+    let Resolved { lookups, columns: wanted, label, .. } =
+        resolve(&vector, sets, Given::Columns(&spine), true)?;
 
     let mut places: IndexMap<String, String> = IndexMap::new();
     let mut keys = Vec::new();
@@ -168,17 +177,18 @@ fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String
     let mut text = format!(" FROM (SELECT DISTINCT {} FROM {}) AS base", keys.join(", "), quoted(&base.name));
     for (number, lookup) in lookups.iter().enumerate() {
         let alias = format!("s{number}");
-        let matches = lookup.set.keys.iter().zip(&lookup.by).map(|(key, by)| {
+        let Some(set) = sets.get(&lookup.set) else { continue };
+        let matches = set.keys.iter().zip(&lookup.by).map(|(key, by)| {
             format!("{alias}.{} = {}", quoted(&key.name), places.get(by).map_or("NULL", String::as_str))
         });
         let matches = matches.collect::<Vec<_>>().join(" AND ");
-        text += &format!(" LEFT JOIN ({}) AS {alias} ON {matches}", newest(lookup.set));
+        text += &format!(" LEFT JOIN ({}) AS {alias} ON {matches}", newest(set));
         for feature in &lookup.features {
-            let name = quoted(&lookup.set.features[feature.feature].name);
+            let name = quoted(&set.features[feature.feature].name);
             places.insert(feature.column.clone(), format!("{alias}.{name}"));
         }
     }
-    let columns = spine.fields().iter().map(|field| field.name()).chain(&wanted);
+    let columns = spine.fields().iter().map(|field| field.name()).chain(&wanted).chain(&label);
     let columns = columns.filter_map(|name| Some(format!("{} AS {}", places.get(name)?, quoted(name))));
     Ok(format!("SELECT {}{text}", columns.collect::<Vec<_>>().join(", ")))
 }

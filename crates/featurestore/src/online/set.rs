@@ -194,14 +194,14 @@ impl fmt::Debug for WritableSet {
     }
 }
 
-const TIME: &str = "a time is a timestamp, a date or a whole number of microseconds";
+pub(crate) const TIME: &str = "a time is a timestamp, a date or a whole number of microseconds";
 
 fn column(field: &Field) -> Column {
     Column { name: field.name().clone(), data_type: field.data_type().clone() }
 }
 
 /// Microseconds since 1970. A time that is too far away for them is the farthest there is, which every store refuses.
-fn micros(column: &ArrayRef) -> Option<Int64Array> {
+pub(crate) fn micros(column: &ArrayRef) -> Option<Int64Array> {
     let micros = match column.data_type() {
         data_type if data_type.is_integer() => {
             cast(column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone()

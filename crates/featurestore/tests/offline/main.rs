@@ -7,6 +7,7 @@
 mod history;
 mod log;
 mod oracle;
+mod past;
 mod random;
 mod sql;
 

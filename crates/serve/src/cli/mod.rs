@@ -1,5 +1,6 @@
 //! The command line.
 
+mod asked;
 mod batch;
 mod bench;
 mod features;
@@ -10,6 +11,8 @@ mod serve;
 #[cfg(feature = "offline")]
 mod sql;
 mod top;
+#[cfg(feature = "offline")]
+mod verify;
 
 use std::{
     io::Write,
@@ -46,7 +49,10 @@ enum Command {
     /// Show what a graph compiles to.
     Explain(ExplainArgs),
     /// Run a graph over the rows of a file.
-    Run(batch::RunArgs),
+    Batch(batch::BatchArgs),
+    /// Compare what was served with what the past says.
+    #[cfg(feature = "offline")]
+    Verify(verify::VerifyArgs),
     /// List, read and write the feature sets of a project that nobody serves.
     Features(features::FeaturesArgs),
     /// Ask a project's feature sets, as they were at all times.
@@ -146,7 +152,9 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Validate(args) => validate(&args),
         Command::Explain(args) => explain(&args),
-        Command::Run(args) => batch::run(&args),
+        Command::Batch(args) => batch::batch(&args),
+        #[cfg(feature = "offline")]
+        Command::Verify(args) => verify::verify(&args),
         Command::Features(args) => features::features(&args),
         #[cfg(feature = "offline")]
         Command::Sql(args) => sql::sql(&args),
