@@ -3,16 +3,17 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use arrow::{
-    array::{ArrayRef, UInt32Array},
+    array::{ArrayRef, AsArray, RecordBatch, UInt32Array},
     compute::{TakeOptions, take},
+    datatypes::Int64Type,
     error::ArrowError,
 };
 use smallvec::SmallVec;
 
 use crate::{
-    Fault, Found,
+    Fault, Found, Selection,
     key::{Given, KeyBytes, KeyKind, encode},
-    store::LookupError,
+    store::{LookupError, OnlineTable, Read},
 };
 
 /// The distinct keys of a batch, and which of them each row carries.
@@ -68,7 +69,40 @@ impl Distinct {
         let fault = |key: &u32| found.faults.binary_search_by_key(key, |fault| fault.row).ok();
         let faults = rows().filter_map(|(row, key)| Some(Fault { row, ..found.faults[fault(key)?] }));
         let (missing, stale) = (of(&found.missing).into(), of(&found.stale).into());
-        Ok(Found { columns, missing, stale, faults: faults.collect() })
+        let events = found.events.as_ref().map(|events| take(events, &self.of, checked())).transpose()?;
+        let events = events.map(|events| events.as_primitive::<Int64Type>().clone());
+        Ok(Found { columns, missing, stale, faults: faults.collect(), events })
+    }
+}
+
+/// Reads a table outside the process, each key once; `keys` are the key columns alone, of these kinds. Without a time, as of now.
+pub(crate) async fn fetch(
+    table: &dyn OnlineTable,
+    keys: RecordBatch,
+    kinds: &[KeyKind],
+    selection: &Selection,
+    at: Option<i64>,
+) -> Result<Found, LookupError> {
+    let broken = |error: ArrowError| LookupError::Unavailable(Box::new(error));
+    let distinct = Distinct::of(keys.columns(), kinds)?;
+    let asked = match &distinct {
+        None => keys,
+        Some(distinct) => distinct
+            .keys(keys.columns())
+            .and_then(|columns| RecordBatch::try_new(keys.schema(), columns))
+            .map_err(broken)?,
+    };
+    let read = match at {
+        Some(at) => table.read_at(&asked, selection, at),
+        None => table.read(&asked, selection),
+    };
+    let found = match read {
+        Read::Ready(found) => found?,
+        Read::Waits(found) => found.await?,
+    };
+    match distinct {
+        None => Ok(found),
+        Some(distinct) => distinct.spread(&found).map_err(broken),
     }
 }
 
@@ -76,7 +110,7 @@ impl Distinct {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::{array::Int64Array, datatypes::Int64Type};
+    use arrow::array::Int64Array;
     use smallvec::smallvec;
 
     use super::*;
@@ -91,11 +125,13 @@ mod tests {
             missing: smallvec![1, 2],
             stale: smallvec![1],
             faults: smallvec![],
+            events: Some(Int64Array::from(vec![Some(1), Some(2), None])),
         };
         let spread = distinct.spread(&found).unwrap();
         assert_eq!(spread.stale.as_slice(), [1, 4]);
         assert_eq!(spread.missing.as_slice(), [1, 3, 4]);
-        let column = arrow::array::AsArray::as_primitive::<Int64Type>(&spread.columns[0]);
+        assert_eq!(spread.events, Some(Int64Array::from(vec![Some(1), Some(2), Some(1), None, Some(2)])));
+        let column = spread.columns[0].as_primitive::<Int64Type>();
         assert_eq!(column.iter().collect::<Vec<_>>(), [Some(50), None, Some(50), None, None]);
     }
 }

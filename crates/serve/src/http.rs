@@ -39,6 +39,7 @@ use crate::{
     sink::SinkRows,
     snapshot::{Shared, Snapshot, Terms},
     stats::{self, Watched},
+    vectors,
     wire::DecodeLimits,
 };
 
@@ -93,6 +94,14 @@ pub enum ServeError {
     Features {
         /// The set.
         set: String,
+        /// Which columns.
+        source: millstream_graph::SchemaError,
+    },
+    /// A feature vector has columns that JSON cannot carry.
+    #[error("feature vector `{vector}`: {source}")]
+    Vector {
+        /// The vector.
+        vector: String,
         /// Which columns.
         source: millstream_graph::SchemaError,
     },
@@ -168,6 +177,7 @@ impl Server {
             .route("/v1/graphs/{graph}", axum::routing::any(graph))
             .merge(stats::routes())
             .merge(features::routes())
+            .merge(vectors::routes())
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
             .with_state(Arc::clone(&self.shared))

@@ -24,6 +24,7 @@ pub mod sink;
 mod snapshot;
 mod stats;
 mod units;
+mod vectors;
 mod watch;
 pub mod wire;
 

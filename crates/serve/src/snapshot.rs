@@ -14,7 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
-use millstream_featurestore::Stores;
+use millstream_featurestore::{FeatureSets, Stores};
 use millstream_graph::ErrorKind;
 use millstream_runtime::{Budget, Engine, Limits, Metrics};
 use serde_json::json;
@@ -33,6 +33,7 @@ use crate::{
     service::{Answer, GraphService, json_answer},
     sink::SinkRows,
     stats::{Served, Watched},
+    vectors::{self, VectorService},
     wire::DecodeLimits,
 };
 
@@ -49,6 +50,8 @@ pub(crate) struct Snapshot {
     pub(crate) since: DateTime<Utc>,
     pub(crate) graphs: Vec<(String, GraphService)>,
     pub(crate) features: Vec<Arc<FeatureService>>,
+    pub(crate) vectors: Vec<Arc<VectorService>>,
+    pub(crate) sets: Arc<FeatureSets>,
     pub(crate) files: Files,
     /// Those files as they were when they were read.
     pub(crate) stamps: Stamps,
@@ -86,6 +89,8 @@ impl Snapshot {
         }
         let features = features::services(project.features(), terms.decode, &terms.feature_rows)
             .map_err(|(set, source)| ServeError::Features { set, source })?;
+        let vectors = vectors::services(project.features(), terms.decode)
+            .map_err(|(vector, source)| ServeError::Vector { vector, source })?;
         let (alive, gone) = oneshot::channel();
         let version = project.version().to_owned();
         Ok(Self {
@@ -95,6 +100,8 @@ impl Snapshot {
             since: Utc::now(),
             graphs,
             features,
+            vectors,
+            sets: Arc::clone(project.features()),
             files: project.files().clone(),
             stamps: project.stamps().clone(),
             cut: Arc::new(Semaphore::new(0)),

@@ -12,7 +12,6 @@ use std::{
 use arrow::{
     array::{ArrayRef, BooleanArray, RecordBatch},
     datatypes::SchemaRef,
-    error::ArrowError,
 };
 use indexmap::IndexMap;
 use millstream_graph::{
@@ -22,8 +21,8 @@ use millstream_graph::{
 use smallvec::SmallVec;
 
 use crate::{
-    Fault, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
-    distinct::Distinct,
+    Fault, FeatureSet, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
+    distinct::fetch,
     key::{self, KeyKind},
     policy::{Policies, Policy},
 };
@@ -243,26 +242,10 @@ impl Bound {
         }
     }
 
-    /// Reads from a table outside the process: each key once.
+    /// Reads from a table outside the process.
     async fn fetch(&self, batch: &RecordBatch) -> Result<Found, LookupError> {
-        let broken = |error: ArrowError| LookupError::Unavailable(Box::new(error));
-        let keys = batch.project(&self.keys).map_err(broken)?;
-        let distinct = Distinct::of(keys.columns(), &self.kinds)?;
-        let asked = match &distinct {
-            None => keys,
-            Some(distinct) => distinct
-                .keys(keys.columns())
-                .and_then(|columns| RecordBatch::try_new(keys.schema(), columns))
-                .map_err(broken)?,
-        };
-        let found = match self.table.read(&asked, &self.selection) {
-            Read::Ready(found) => found?,
-            Read::Waits(found) => found.await?,
-        };
-        match distinct {
-            None => Ok(found),
-            Some(distinct) => distinct.spread(&found).map_err(broken),
-        }
+        let keys = batch.project(&self.keys).map_err(|error| LookupError::Unavailable(Box::new(error)))?;
+        fetch(self.table.as_ref(), keys, &self.kinds, &self.selection, None).await
     }
 
     fn answer(&self, rows: &Rows, found: Result<Found, LookupError>) -> StepResult {
@@ -289,18 +272,20 @@ impl Bound {
     }
 
     fn message(&self, batch: &RecordBatch, fault: Fault) -> String {
-        let set = self.table.set();
         let columns: SmallVec<[&ArrayRef; 2]> = self.keys.iter().map(|&key| batch.column(key)).collect();
-        let keys = key::display(set.keys().iter().map(|key| key.name.as_str()), &columns, fault.row as usize);
-        match fault.null.and_then(|pick| self.picks.get(pick)) {
-            None => format!("no row for {keys} in feature set `{}`", set.name()),
-            Some(feature) => {
-                format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name())
-            }
-        }
+        fault_text(self.table.set(), &columns, fault, &self.picks)
     }
 
     fn name(&self) -> &str {
         self.table.set().name()
+    }
+}
+
+/// Why a row is at fault, in words; `picks` are the features that were read.
+pub(crate) fn fault_text(set: &FeatureSet, keys: &[&ArrayRef], fault: Fault, picks: &[String]) -> String {
+    let keys = key::display(set.keys().iter().map(|key| key.name.as_str()), keys, fault.row as usize);
+    match fault.null.and_then(|pick| picks.get(pick)) {
+        None => format!("no row for {keys} in feature set `{}`", set.name()),
+        Some(feature) => format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name()),
     }
 }
