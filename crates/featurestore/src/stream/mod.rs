@@ -31,14 +31,3 @@ pub use self::{
     spec::{KafkaSpec, NatsSpec, StreamSpec},
     streams::{Stream, Streams},
 };
-pub use self::{
-    feed::{Decode, Decoded, Feed, FeedError, Message, Session, Span},
-    intake::{AtGap, Intake, Left, PutAside},
-    progress::{Meter, Partition, Phase, Progress, Standing},
-    spec::{KafkaSpec, NatsSpec, StreamSpec},
-    streams::{Stream, Streams},
-};
-#[cfg(feature = "kafka")]
-pub use self::{kafka::KafkaFeed, spec::KafkaSpec};
-#[cfg(feature = "nats")]
-pub use self::{nats::NatsFeed, spec::NatsSpec};

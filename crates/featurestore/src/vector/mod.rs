@@ -1,6 +1,7 @@
 //! Feature vectors: features of one or several sets under one name, the same for training and for serving.
 
 pub(crate) mod derived;
+mod online;
 pub(crate) mod resolve;
 mod spec;
 
@@ -16,6 +17,7 @@ use crate::{
     policy::Policies,
 };
 use resolve::{Given, Shape, Shapes, resolve};
+pub use online::{OnlineVector, VectorError, VectorRows};
 pub use spec::{LabelSpec, VectorSpec};
 
 /// Features that are read together, maybe of several sets: once said, the same for training and for serving.
@@ -249,7 +251,7 @@ impl Vector {
 }
 
 /// The sets of an online store.
-pub(crate) struct Tables(IndexMap<String, Arc<dyn OnlineTable>>);
+pub(crate) struct Tables(pub(crate) IndexMap<String, Arc<dyn OnlineTable>>);
 
 impl Tables {
     pub(crate) fn of(store: &dyn OnlineStore) -> Self {
