@@ -1,22 +1,27 @@
 #!/bin/sh
-# What tests compare answers with: DuckDB and pandas below target/, and Redis from the system's packages. What cannot be had is named,
+# What tests compare answers with: DuckDB, pandas and Feast below target/, and Redis from the system's packages. What cannot be had is named,
 # and the tests that need it say that they are skipped.
 set -eu
 
 cd "$(dirname "$0")/.."
-DEST=target/oracles
-PACKAGES="duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1"
-
-if [ "$(cat "$DEST/packages" 2>/dev/null)" != "$PACKAGES" ]; then
-    rm -rf "$DEST"
+# Packages into a folder of their own, below target/, of which `packages` in it tells.
+bring() {
+    dest="target/$1"
+    shift
+    [ "$(cat "$dest/packages" 2>/dev/null)" = "$*" ] && return
+    rm -rf "$dest"
     # `--target` works without python3-venv, and nothing is installed.
-    # shellcheck disable=SC2086
-    if python3 -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action=ignore --only-binary=:all: --target "$DEST" $PACKAGES; then
-        echo "$PACKAGES" >"$DEST/packages"
+    if python3 -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action=ignore --only-binary=:all: --target "$dest" "$@"; then
+        echo "$*" >"$dest/packages"
     else
-        echo "oracles: pip could not fetch $PACKAGES; tests against them are skipped" >&2
+        # Half of it is none.
+        rm -rf "$dest"
+        echo "oracles: pip could not fetch $*; tests against them are skipped" >&2
     fi
-fi
+}
+
+bring oracles duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1
+bring feast feast==0.67.0
 
 if ! command -v redis-server >/dev/null 2>&1; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -17,10 +17,8 @@ use super::{
     resolve::{Given, Lookup, Resolved, resolve},
 };
 use crate::{
-    Fault, Found, LookupError, OnlineStore, OnlineTable, Pick, Selection, Status,
-    distinct::fetch,
-    enrich::fault_text,
-    key::KeyKind,
+    Fault, Found, LookupError, OnlineStore, OnlineTable, Pick, Selection, Status, distinct::fetch,
+    enrich::fault_text, key::KeyKind,
 };
 
 /// A [`Vector`] that is read from the stores of its sets, without its label. Whatever it has of names was looked up when it was made.
@@ -303,8 +301,7 @@ impl SetRead {
         at: i64,
     ) -> impl Future<Output = Result<Found, VectorError>> + Send + use<'a> {
         let keys = batch(Arc::clone(&self.key_schema), self.key_columns(input, found), input.num_rows());
-        let failed =
-            |source| VectorError::Lookup { set: self.table.set().name().to_owned(), source };
+        let failed = |source| VectorError::Lookup { set: self.table.set().name().to_owned(), source };
         async move {
             let keys = keys.map_err(|error| failed(LookupError::Unavailable(Box::new(error))))?;
             if self.table.is_local() {

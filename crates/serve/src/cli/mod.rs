@@ -8,6 +8,7 @@ mod observe;
 mod output;
 mod serve;
 mod top;
+mod vectors;
 
 use std::{
     io::Write,
@@ -47,6 +48,8 @@ enum Command {
     Run(batch::RunArgs),
     /// List, read and write the feature sets of a project that nobody serves.
     Features(features::FeaturesArgs),
+    /// List, show and read the feature vectors of a project that nobody serves.
+    Vectors(vectors::VectorsArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
     Bench(bench::BenchArgs),
     /// Show how the graphs of a server do, second by second.
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain(&args),
         Command::Run(args) => batch::run(&args),
         Command::Features(args) => features::features(&args),
+        Command::Vectors(args) => vectors::vectors(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),

@@ -4,12 +4,14 @@
 #[path = "../../../../tests/client/mod.rs"]
 mod client;
 mod encodings;
+mod feast;
 mod features;
 mod floods;
 mod http2;
 mod keep_alive;
 mod reload;
 mod slow;
+mod vectors;
 
 use std::{
     fs,
