@@ -120,7 +120,7 @@ fn statuses_tell_what_is_known_of_each_feature() {
         assert_eq!(column("visits"), [json!(2), Value::Null, Value::Null, Value::Null]);
         assert_eq!(
             column("visits.event")[1..],
-            [json!("2020-01-01T00:00:00Z"), json!("2020-01-01T00:00:00.5Z"), Value::Null]
+            [json!("2020-01-01T00:00:00.000000Z"), json!("2020-01-01T00:00:00.500000Z"), Value::Null]
         );
         let told = post(serving, "/v1/vectors/fraud?statuses", r#"{"card_id":9}"#).json();
         assert_eq!((&told["spent.status"], &told["city.status"]), (&json!("null"), &json!("missing")));
@@ -226,20 +226,39 @@ fn a_project_names_every_mistake_of_its_vectors_with_its_place() {
     policies: { risk: { missing: { default: high } }, unknown: { nulls: mean } }
     max_staleness: 1h
     label: { feature: cities.peopel, after: 1d }",
-        expect![[""]],
+        expect![[r#"
+            13:16: feature vector `fraud`: no feature set `crads`; did you mean `cards`?
+            13:29: feature vector `fraud`: feature set `cards` has no feature `spnet`; did you mean `spent`?
+            13:63: feature vector `fraud`: a column `city` is there already; name the feature otherwise: `shops.city AS shops_city`
+            13:74: feature vector `fraud`: `nothing` is no feature; write `set.feature`, `set.feature AS name`, or `set.*` for all
+            14:11: feature vector `fraud`: key `name` of feature set `shops`: no feature set `card`; did you mean `cards`?
+            14:31: feature vector `fraud`: `by` names 2 columns for the keys of feature set `cards`: `card_id`
+            14:46: feature vector `fraud`: `by` names no feature set `citys`; did you mean `cities`?
+            15:17: feature vector `fraud`: default "high" for feature `risk` is no Float32
+            15:55: feature vector `fraud`: a policy names no column `unknown`; there is `city`, `city`, `risk`
+            16:5: feature vector `fraud`: feature set `shops` has no event timestamp that could be stale
+            17:14: feature vector `fraud`: feature set `cities` has no feature `peopel`; did you mean `people`?"#]],
     );
     check_mistakes(
         "  circle: { features: [cards.spent], by: { cards: cities.people, cities: shops.city, shops: cards.shop } }
   cards: { features: [cities.people] }
   the fraud: { features: [cities.people], with: { city: 1, x: peopel + 1, y: x + 1, z: people || } }
   fine: { features: [cities.people], with: { x: people + 1, y: x + 1 } }",
-        expect![[""]],
+        expect![[r#"
+            12:38: feature vector `circle`: feature sets `cards`, `cities`, `shops` take their keys from each other
+            13:3: feature vector `cards`: a feature set is named `cards` already
+            14:3: feature vector `the fraud`: a vector's name is letters, digits, `_` and `-`
+            14:51: invalid type: integer `1`, expected a string"#]],
     );
     check_mistakes(
         "  v: { features: [cities.people], with: { x: peopel + 1, y: x + 1, z: people || } }",
-        expect![[""]],
+        expect![[r#"
+            12:35: feature vector `v`: in `peopel + 1`: no column `peopel`; did you mean `people`?
+            12:35: feature vector `v`: in `people ||`: expected: an expression, found: EOF"#]],
     );
-    check_mistakes("  v: { features: cities.people }\n  w: { feature: [] }", expect![[""]]);
+    check_mistakes("  v: { features: cities.people }\n  w: { feature: [] }", expect![[r#"
+        12:8: invalid type: string "cities.people", expected a sequence
+        13:8: no key `feature`; did you mean `features`?"#]]);
     check_mistakes(
         "  v: { features: [cities.people], label: { feature: cards.visits, after: 1d } }",
         expect![["v"]],
