@@ -221,3 +221,31 @@ graphs: { g: { input: { k: int64 }, steps: { s: { select: [k] } }, respond: s } 
         ],
     );
 }
+
+#[test]
+fn feature_vectors_are_listed_shown_and_read_from_the_command_line() {
+    let folder = project(&TAKES_ROWS.replace(
+        "graphs:\n",
+        "feature_vectors:\n  double: { features: [cards.count], input: { by: int64 }, with: { times: count * by }, description: twice }\ngraphs:\n",
+    ));
+    let root = folder.path().to_str().unwrap();
+    fs::write(path(&folder, "rows.csv"), "card_id,count,at\n7,3,2026-01-01T00:00:00Z\n").unwrap();
+    printed(&["features", "--project", root, "ingest", "cards", &path(&folder, "rows.csv")]);
+    let told = |arguments: &[&str]| printed(&[&["vectors", "--project", root], arguments].concat());
+    assert_eq!(told(&["list"]), "double  twice\n");
+    assert!(
+        told(&["show", "double"])
+            .ends_with("input     by: int64?\n  features  count: int64?\n  features  times: int64?\n")
+    );
+    assert_eq!(told(&["get", "double", "card_id=7", "by=2"]), "card_id  7\nby  2\ncount  3\ntimes  6\n");
+    let json: Value = serde_json::from_str(&told(&["--json", "get", "double", "card_id=8"])).unwrap();
+    assert_eq!(json, json!({ "card_id": 8, "by": null, "count": null, "times": null }));
+    for (arguments, sentence) in [
+        (&["get", "dubble", "card_id=7"][..], "no feature vector `dubble`; did you mean `double`?"),
+        (&["get", "double", "card=7"], "no column `card`"),
+        (&["get", "double", "card_id=x"], "field `card_id`"),
+    ] {
+        let complaint = complaint(&[&["vectors", "--project", root], arguments].concat());
+        assert!(complaint.contains(sentence), "{complaint}");
+    }
+}

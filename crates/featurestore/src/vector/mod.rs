@@ -16,8 +16,8 @@ use crate::{
     enrich::names::{Name, parse},
     policy::Policies,
 };
-use resolve::{Given, Shape, Shapes, resolve};
 pub use online::{OnlineVector, VectorError, VectorRows};
+use resolve::{Given, Shape, Shapes, resolve};
 pub use spec::{LabelSpec, VectorSpec};
 
 /// Features that are read together, maybe of several sets: once said, the same for training and for serving.

@@ -303,8 +303,7 @@ impl SetRead {
         at: i64,
     ) -> impl Future<Output = Result<Found, VectorError>> + Send + use<'a> {
         let keys = batch(Arc::clone(&self.key_schema), self.key_columns(input, found), input.num_rows());
-        let failed =
-            |source| VectorError::Lookup { set: self.table.set().name().to_owned(), source };
+        let failed = |source| VectorError::Lookup { set: self.table.set().name().to_owned(), source };
         async move {
             let keys = keys.map_err(|error| failed(LookupError::Unavailable(Box::new(error))))?;
             if self.table.is_local() {

@@ -46,6 +46,7 @@ pub(crate) enum Given<'a> {
 pub(crate) struct Lookup {
     pub(crate) set: String,
     /// How long after the time of the row.
+    #[cfg_attr(not(feature = "offline"), expect(dead_code, reason = "training sets have labels"))]
     pub(crate) ahead: Duration,
     /// Whether it is for the label, which is never stale.
     pub(crate) label: bool,
@@ -85,6 +86,7 @@ pub(crate) struct Resolved {
     /// The columns of features, in the order asked.
     pub(crate) columns: Vec<String>,
     /// The column of the label.
+    #[cfg_attr(not(feature = "offline"), expect(dead_code, reason = "training sets have labels"))]
     pub(crate) label: Option<String>,
     /// What adds the columns that are expressions.
     pub(crate) derived: Option<Derived>,
@@ -162,12 +164,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn reference(
-        &mut self,
-        reference: &Result<Reference, String>,
-        label: Option<Duration>,
-        place: &[&str],
-    ) {
+    fn reference(&mut self, reference: &Result<Reference, String>, label: Option<Duration>, place: &[&str]) {
         let Reference { set, feature } = match reference {
             Ok(reference) => reference,
             Err(problem) => return self.problem(place, problem.clone()),
@@ -208,7 +205,10 @@ impl<'a> Resolver<'a> {
     fn set(&mut self, name: &str, place: &[&str], what: &str) -> Option<Shape<'a>> {
         let set = self.sets.shape(name);
         if set.is_none() {
-            self.problem(place, format!("{what}{}", suggest::unknown("feature set", name, self.sets.names())));
+            self.problem(
+                place,
+                format!("{what}{}", suggest::unknown("feature set", name, self.sets.names())),
+            );
         }
         set
     }
@@ -353,7 +353,13 @@ impl<'a> Resolver<'a> {
         let related = self.lookup(set, None);
         if related.features.iter().all(|feature| feature.column != column) {
             let (column, data_type) = (column.clone(), data_type.clone());
-            related.features.push(Feature { feature, column, data_type, missing: Gap::Null, null: Gap::Null });
+            related.features.push(Feature {
+                feature,
+                column,
+                data_type,
+                missing: Gap::Null,
+                null: Gap::Null,
+            });
         }
         column
     }

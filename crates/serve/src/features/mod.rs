@@ -11,7 +11,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 
 use crate::wire::DecodeLimits;
 pub(crate) use routes::{admin_routes, body, routes, wrong_method};
-pub(crate) use service::{Bodies, FeatureService, receipt_text, unread, unwritten};
+pub(crate) use service::{Bodies, FeatureService, receipt_text, unread};
 
 /// Rows that were written into feature sets, by what became of them.
 #[derive(Clone)]

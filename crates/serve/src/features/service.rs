@@ -246,7 +246,7 @@ pub(crate) fn unread(set: &str, error: &LookupError) -> Answer {
     }
 }
 
-pub(crate) fn unwritten(set: &str, error: &WriteError) -> Answer {
+fn unwritten(set: &str, error: &WriteError) -> Answer {
     match error {
         WriteError::Columns { .. } | WriteError::Lookup(_) => {
             refused(StatusCode::BAD_REQUEST, "wrong_type", &error.to_string())

@@ -32,7 +32,8 @@ pub(crate) fn rows<'v>(
         let message = format!("body has {count} rows; at most {} are allowed", limits.rows);
         return Err(DecodeError::new(DecodeCode::TooManyRows, message));
     }
-    let names: Vec<String> = columns.keys().map(|name| serde_json::Value::from(name.as_str()).to_string()).collect();
+    let names: Vec<String> =
+        columns.keys().map(|name| serde_json::Value::from(name.as_str()).to_string()).collect();
     let mut body = vec![b'['];
     for row in 0..count {
         body.extend_from_slice(if row == 0 { b"{" } else { b",{" });
@@ -64,7 +65,10 @@ mod tests {
         let limits = DecodeLimits { rows: 3, body_bytes: 60, ..DecodeLimits::default() };
         let name = "n".repeat(30);
         for (body, expected) in [
-            (r#"{"a":[1,null],"b\"":["x","y"]}"#.to_owned(), Ok(r#"[{"a":1,"b\"":"x"},{"a":null,"b\"":"y"}]"#)),
+            (
+                r#"{"a":[1,null],"b\"":["x","y"]}"#.to_owned(),
+                Ok(r#"[{"a":1,"b\"":"x"},{"a":null,"b\"":"y"}]"#),
+            ),
             (r#"{"a":[]}"#.to_owned(), Ok("[]")),
             (r#"{"a":[1],"b":[1,2]}"#.to_owned(), Err("it has 1 values; another column has 2")),
             (r#"{"a":[1,2,3,4]}"#.to_owned(), Err("body has 4 rows; at most 3 are allowed")),

@@ -17,7 +17,9 @@ use axum::{
 };
 use chrono::{DateTime, SubsecRound};
 use http::{Request, StatusCode};
-use millstream_featurestore::{OnlineVector, Status, Vector, VectorError, VectorRows, WritableSet, WriteError};
+use millstream_featurestore::{
+    OnlineVector, Status, Vector, VectorError, VectorRows, WritableSet, WriteError,
+};
 use millstream_graph::suggest;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -103,7 +105,8 @@ async fn answered<'s>(
 }
 
 fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::of_caller(format!("the body is not as asked: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::of_caller(format!("the body is not as asked: {error}")))
 }
 
 #[derive(Deserialize)]
@@ -199,7 +202,8 @@ fn of_features(
         let problems: Vec<_> = problems.into_iter().map(|problem| problem.text).collect();
         Refusal::of_caller(problems.join("; "))
     })?;
-    let service = VectorService::new(online, limits).map_err(|error| Refusal::of_caller(error.to_string()))?;
+    let service =
+        VectorService::new(online, limits).map_err(|error| Refusal::of_caller(error.to_string()))?;
     Ok((Arc::new(service), names))
 }
 
@@ -219,7 +223,8 @@ fn unread(error: &VectorError) -> Refusal {
 fn reply(entities: &Columns<'_>, vector: &VectorService, names: &[String], read: &VectorRows) -> Value {
     let rows = read.rows().num_rows();
     let entity = |values: &Vec<&RawValue>| {
-        let values: Vec<Value> = values.iter().map(|value| serde_json::from_str(value.get()).unwrap_or(Value::Null)).collect();
+        let values: Vec<Value> =
+            values.iter().map(|value| serde_json::from_str(value.get()).unwrap_or(Value::Null)).collect();
         json!({ "values": values, "statuses": vec!["PRESENT"; rows], "event_timestamps": vec![NEVER; rows] })
     };
     let first = vector.input().fields().len();
@@ -248,7 +253,11 @@ fn status(status: Status) -> &'static str {
 fn time(events: Option<&Int64Array>, row: usize) -> String {
     let micros = events.filter(|events| events.is_valid(row)).map(|events| events.value(row));
     let Some(time) = micros.and_then(DateTime::from_timestamp_micros) else { return NEVER.to_owned() };
-    let places = if time == time.trunc_subsecs(0) { chrono::SecondsFormat::Secs } else { chrono::SecondsFormat::Micros };
+    let places = if time == time.trunc_subsecs(0) {
+        chrono::SecondsFormat::Secs
+    } else {
+        chrono::SecondsFormat::Micros
+    };
     time.to_rfc3339_opts(places, true)
 }
 
@@ -318,9 +327,8 @@ async fn push(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Resp
                 return Err(Refusal::of_caller(suggest::unknown("way `to` push", other, ways)));
             }
         }
-        let unknown = |problem| {
-            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "PushSourceNotFoundException", problem)
-        };
+        let unknown =
+            |problem| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "PushSourceNotFoundException", problem);
         write(served, &push_source_name, &df, limits, unknown).await?;
         Ok(Answer::default())
     })
@@ -331,8 +339,7 @@ async fn write_to_online_store(State(shared): State<Arc<Shared>>, request: Reque
     let limits = shared.terms.decode;
     answered(&shared, request, async move |body, served| {
         let Write { feature_view_name, df } = parsed(body)?;
-        let unknown =
-            |problem| Refusal::new(StatusCode::NOT_FOUND, "FeatureViewNotFoundException", problem);
+        let unknown = |problem| Refusal::new(StatusCode::NOT_FOUND, "FeatureViewNotFoundException", problem);
         write(served, &feature_view_name, &df, limits, unknown).await?;
         Ok(json_answer(StatusCode::OK, &Value::Null))
     })
@@ -348,7 +355,11 @@ async fn write(
     unknown: impl Fn(String) -> Refusal,
 ) -> Result<(), Refusal> {
     let Some(service) = served.features.iter().find(|set| set.name() == name) else {
-        return Err(unknown(suggest::unknown("feature view", name, served.features.iter().map(|set| set.name()))));
+        return Err(unknown(suggest::unknown(
+            "feature view",
+            name,
+            served.features.iter().map(|set| set.name()),
+        )));
     };
     let Some(set) = service.writable() else {
         let problem = format!("feature set `{name}` is its file and takes no rows; give it `online`");
@@ -357,9 +368,15 @@ async fn write(
     let (frame, schema) = fitted(set, frame);
     let rows = decoded(&frame, &schema, DecodeLimits { unknown_fields: UnknownFields::Ignore, ..limits })?;
     let failed = |error: WriteError| match &error {
-        WriteError::Unavailable(_) | WriteError::ReadOnly { .. } | WriteError::Closed => Refusal::of_store(name, &error),
-        WriteError::Full { .. } => Refusal::new(StatusCode::INSUFFICIENT_STORAGE, "FeastError", error.to_string()),
-        WriteError::TooLarge { .. } => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "FeastError", error.to_string()),
+        WriteError::Unavailable(_) | WriteError::ReadOnly { .. } | WriteError::Closed => {
+            Refusal::of_store(name, &error)
+        }
+        WriteError::Full { .. } => {
+            Refusal::new(StatusCode::INSUFFICIENT_STORAGE, "FeastError", error.to_string())
+        }
+        WriteError::TooLarge { .. } => {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "FeastError", error.to_string())
+        }
         _ => Refusal::of_caller(error.to_string()),
     };
     let written = set.write(set.changes(rows).map_err(failed)?).get().await.map_err(failed)?;
@@ -382,8 +399,7 @@ fn fitted<'a>(set: &WritableSet, frame: &Columns<'a>) -> (Columns<'a>, SchemaRef
         (CREATED, Some(created)) => created.name.clone(),
         (other, _) => other.to_owned(),
     };
-    let frame: Columns<'a> =
-        frame.iter().map(|(name, values)| (rename(name), values.clone())).collect();
+    let frame: Columns<'a> = frame.iter().map(|(name, values)| (rename(name), values.clone())).collect();
     let is_time = |name: &str| {
         let times = [Some(&times.event), times.created.as_ref(), times.valid_to.as_ref()];
         times.into_iter().flatten().any(|column| column.name == name)
@@ -413,7 +429,8 @@ fn decoded(columns: &Columns<'_>, schema: &SchemaRef, limits: DecodeLimits) -> R
     let text = |column: usize, text| zeros[column].map_or(Cow::Borrowed(text), |zeros| instant(text, zeros));
     let refused = |error: crate::wire::DecodeError| Refusal::of_caller(error.to_string());
     let body = columns::rows(columns, &limits, text).map_err(refused)?;
-    let decoder = Decoder::new(Arc::clone(schema), limits).map_err(|error| Refusal::of_caller(error.to_string()))?;
+    let decoder =
+        Decoder::new(Arc::clone(schema), limits).map_err(|error| Refusal::of_caller(error.to_string()))?;
     Ok(decoder.decode(&body).map_err(refused)?.batch)
 }
 

@@ -136,7 +136,7 @@ impl VectorService {
     }
 
     /// One row, several, or columns of several.
-    fn decode(&self, body: Bytes) -> Result<(RecordBatch, Form), DecodeError> {
+    pub(crate) fn decode(&self, body: Bytes) -> Result<(RecordBatch, Form), DecodeError> {
         if body.first().is_some_and(|first| *first != 0xFF)
             && body.len() <= self.limits.body_bytes
             && let Some(columns) = columns::columns(&body)
@@ -196,7 +196,8 @@ fn unreadable(vector: &str, error: &VectorError) -> Answer {
     match error {
         VectorError::Lookup { set, source } => unread(set, source),
         VectorError::Rows { problems } => {
-            let told = problems.iter().take(TOLD).map(|(row, problem)| json!({ "row": row, "error": problem }));
+            let told =
+                problems.iter().take(TOLD).map(|(row, problem)| json!({ "row": row, "error": problem }));
             let first = problems.first().map_or("", |(_, problem)| problem);
             let message = format!("{} rows cannot be answered; the first: {first}", problems.len());
             let told = json!({ "error": message, "code": "rows", "problems": told.collect::<Value>() });

@@ -42,7 +42,8 @@ async fn vector(
 ) -> Response {
     let served = shared.live.load_full();
     let Some(vector) = served.vectors.iter().find(|vector| vector.name() == name) else {
-        let message = suggest::unknown("feature vector", &name, served.vectors.iter().map(|known| known.name()));
+        let message =
+            suggest::unknown("feature vector", &name, served.vectors.iter().map(|known| known.name()));
         return refused(StatusCode::NOT_FOUND, "unknown_feature_vector", &message).into_response();
     };
     let answer = match *request.method() {
