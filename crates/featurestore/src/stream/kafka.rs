@@ -209,7 +209,7 @@ impl Session for KafkaSession {
         Ok(watermarks.into_iter().filter_map(span).collect())
     }
 
-    async fn seek(&mut self, from: &[(u32, u64)]) -> Result<(), FeedError> {
+    async fn seek(&mut self, from: &[(u32, u64)]) -> Result<Vec<u64>, FeedError> {
         let mut assigned = TopicPartitionList::new();
         for &(partition, offset) in from {
             let (Ok(partition), Ok(offset)) = (i32::try_from(partition), i64::try_from(offset)) else {
@@ -218,7 +218,8 @@ impl Session for KafkaSession {
             let added = assigned.add_partition_offset(&self.topic, partition, Offset::Offset(offset));
             added.map_err(|error| unreachable(&self.servers, error))?;
         }
-        self.consumer.assign(&assigned).map_err(|error| unreachable(&self.servers, error))
+        self.consumer.assign(&assigned).map_err(|error| unreachable(&self.servers, error))?;
+        Ok(from.iter().map(|&(partition, offset)| self.ends.raise(partition, offset) - offset).collect())
     }
 
     async fn next(&mut self, most: usize) -> Result<Vec<Message>, FeedError> {

@@ -86,9 +86,10 @@ impl Session for Reading {
         Ok(shelf.partitions.iter().map(span).collect())
     }
 
-    async fn seek(&mut self, from: &[(u32, u64)]) -> Result<(), FeedError> {
+    async fn seek(&mut self, from: &[(u32, u64)]) -> Result<Vec<u64>, FeedError> {
         self.next = from.iter().copied().collect();
-        Ok(())
+        let ends = self.spans().await?;
+        Ok(ends.iter().map(|span| span.end - self.next[&span.partition]).collect())
     }
 
     async fn next(&mut self, most: usize) -> Result<Vec<Message>, FeedError> {
