@@ -71,6 +71,8 @@ pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
 pub use version::Version;
 pub use wait::wait;
+#[cfg(feature = "offline")]
+pub(crate) use window::array;
 pub use window::{
     Added, AggregateError, AggregateSpec, Aggregates, Compile, DecodeError, Function, Ledger, Predicate,
     PrepareError, Prepared, Readings, TooEarly, Values, WindowLength,

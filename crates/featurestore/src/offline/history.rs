@@ -29,7 +29,7 @@ use millstream_graph::suggest;
 use super::{
     LogError, OfflineSet, OfflineStore, Spine, Times, TrainingSet, Vector,
     as_of::{Bounds, micros},
-    operator::{Fault, Lookup, LookupFeature, LookupKey, PointInTimeExec},
+    operator::{Fault, Lookup, LookupEvents, LookupFeature, LookupKey, Origin, PointInTimeExec},
     resolve::{Planned, resolve},
     spine::{Once, numbered, numbered_schema},
 };
@@ -146,12 +146,21 @@ impl Parts {
         let features = planned.features.iter().map(|planned| {
             let feature = &set.features[planned.feature];
             Ok(LookupFeature {
-                log: place(log, &feature.name)?,
+                origin: match planned.feature.checked_sub(set.own) {
+                    Some(window) => Origin::Window(window),
+                    None => Origin::Log(place(log, &feature.name)?),
+                },
                 data_type: feature.data_type.clone(),
                 column: planned.column.clone(),
                 missing: planned.missing.clone(),
                 null: planned.null.clone(),
             })
+        });
+        let events = planned.events().map(|events| -> Result<_, HistoryError> {
+            let columns = events.schema.fields().iter().map(|field| place(log, field.name()));
+            let columns = columns.collect::<Result<_, HistoryError>>()?;
+            let windows = Arc::clone(&events.windows);
+            Ok(LookupEvents { windows, schema: Arc::clone(&events.schema), columns })
         });
         Ok(Lookup {
             set: set.name.clone(),
@@ -164,6 +173,7 @@ impl Parts {
             created: optional(&set.created)?,
             sequence: optional(&set.sequence)?,
             valid_to: optional(&set.valid_to)?,
+            events: events.transpose()?,
             features: features.collect::<Result<_, HistoryError>>()?,
         })
     }
@@ -207,9 +217,11 @@ async fn scan(
 ) -> Result<(Arc<dyn ExecutionPlan>, SchemaRef), HistoryError> {
     let set = planned.set;
     let schema = set.rows.schema();
-    let features = planned.features.iter().map(|planned| &set.features[planned.feature].name);
+    let own = planned.features.iter().filter(|planned| planned.feature < set.own);
+    let features = own.map(|planned| &set.features[planned.feature].name);
+    let events = planned.events().into_iter().flat_map(|events| events.schema.fields()).map(|field| field.name());
     let bookkeeping = [&set.event, &set.created, &set.sequence, &set.valid_to].into_iter().flatten();
-    let names = set.keys.iter().map(|key| &key.name).chain(features).chain(bookkeeping);
+    let names = set.keys.iter().map(|key| &key.name).chain(features).chain(events).chain(bookkeeping);
     let mut columns = names
         .map(|name| schema.index_of(name))
         .collect::<Result<Vec<_>, _>>()
@@ -239,7 +251,9 @@ fn matters(set: &OfflineSet, planned: &Planned<'_>, (from, to): (i64, i64)) -> O
     let at = |micros: i64| Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()), None);
     let ahead = micros(planned.ahead);
     let until = column().lt_eq(at(to.saturating_add(ahead)));
-    let oldest = from.saturating_add(ahead).checked_sub(Bounds::from(planned.as_of).ttl);
+    // A key that had an event once has windows for ever, though they may be empty.
+    let ttl = Bounds::from(planned.as_of).ttl;
+    let oldest = from.saturating_add(ahead).checked_sub(ttl).filter(|_| planned.events().is_none());
     Some(match oldest {
         Some(oldest) => until.and(column().gt_eq(at(oldest))),
         None => until,

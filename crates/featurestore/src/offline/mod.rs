@@ -7,6 +7,8 @@
 
 mod as_of;
 #[cfg(feature = "offline")]
+mod held;
+#[cfg(feature = "offline")]
 mod history;
 mod join;
 #[cfg(feature = "offline")]
@@ -23,6 +25,8 @@ mod set;
 mod spine;
 #[cfg(feature = "offline")]
 mod store;
+#[cfg(feature = "offline")]
+mod sweep;
 mod times;
 #[cfg(feature = "offline")]
 mod vector;

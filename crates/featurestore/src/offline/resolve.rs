@@ -9,7 +9,7 @@ use arrow::{
 use indexmap::IndexMap;
 use millstream_graph::suggest;
 
-use super::{AsOf, OfflineSet, Vector, operator::Fill, vector::Reference};
+use super::{AsOf, OfflineSet, Vector, operator::Fill, set::SetEvents, vector::Reference};
 use crate::{
     Cell, Policy,
     cell::{CellValue, column_of_bits},
@@ -28,6 +28,14 @@ pub(super) struct Planned<'a> {
     pub(super) features: Vec<PlannedFeature>,
     /// Sets whose features are keys here.
     after: Vec<String>,
+}
+
+impl<'a> Planned<'a> {
+    /// What makes the set's rows events, if a feature is a window.
+    pub(super) fn events(&self) -> Option<&'a SetEvents> {
+        let window = self.features.iter().any(|planned| planned.feature >= self.set.own);
+        self.set.events.as_ref().filter(|_| window)
+    }
 }
 
 #[derive(Debug)]

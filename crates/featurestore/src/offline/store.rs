@@ -70,7 +70,7 @@ impl OfflineStore {
     /// The policies of the vector and the lifetimes of rows do not matter there.
     ///
     /// # Errors
-    /// With every mistake in the vector, or when a set has its name.
+    /// With every mistake in the vector, such as a feature that is a window, or when a set has its name.
     pub fn insert_vector(&mut self, vector: Vector) -> Result<(), HistoryError> {
         if self.sets.contains_key(&vector.name) {
             let problems = vec![format!("a feature set is named `{}` already", vector.name)];
@@ -130,6 +130,20 @@ fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String
         base.keys.iter().enumerate().map(|(at, key)| Field::new(columns(at), key.data_type.clone(), true));
     let spine = Schema::new(fields.collect::<Vec<_>>());
     let Resolved { lookups, columns: wanted } = resolve(vector, sets, &spine)?;
+    let windows = lookups.iter().flat_map(|lookup| {
+        let windows = lookup.features.iter().filter(|planned| planned.feature >= lookup.set.own);
+        windows.map(|planned| &lookup.set.features[planned.feature].name).map(|feature| {
+            format!(
+                "feature `{feature}` of set `{}` is a window, which has a value at a time and none in a table; leave it out, or ask for \
+                 a training set",
+                lookup.set.name
+            )
+        })
+    });
+    let problems: Vec<_> = windows.collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
 
     let mut places: IndexMap<String, String> = IndexMap::new();
     let mut keys = Vec::new();

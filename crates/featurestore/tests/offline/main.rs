@@ -9,6 +9,7 @@ mod log;
 mod oracle;
 mod random;
 mod sql;
+mod windows;
 
 use std::{future::Future, num::NonZero};
 
