@@ -11,9 +11,9 @@ mod serve;
 #[cfg(feature = "offline")]
 mod sql;
 mod top;
+mod vectors;
 #[cfg(feature = "offline")]
 mod verify;
-mod vectors;
 
 use std::{
     io::Write,
