@@ -10,9 +10,7 @@ use millstream_graph::{SchemaError, suggest};
 use smallvec::SmallVec;
 
 use super::{Bound, By, Enrich, Name};
-use crate::{
-    FeatureSet, Gap, OnlineTable, Pick, Selection, key::KeyKind, online::set::TIME, set::is_time,
-};
+use crate::{FeatureSet, Gap, OnlineTable, Pick, Selection, key::KeyKind, online::set::TIME, set::is_time};
 
 /// A feature to add, and the name of its column.
 struct Added {

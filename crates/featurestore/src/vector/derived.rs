@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use arrow::{array::RecordBatch, datatypes::{FieldRef, SchemaRef}};
+use arrow::{
+    array::RecordBatch,
+    datatypes::{FieldRef, SchemaRef},
+};
 use millstream_graph::{Input, Output, Request, Rows, RunCx, RunId, Step, StepResult, Token, Work};
 use smallvec::smallvec;
 

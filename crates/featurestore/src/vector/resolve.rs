@@ -162,12 +162,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn reference(
-        &mut self,
-        reference: &Result<Reference, String>,
-        label: Option<Duration>,
-        place: &[&str],
-    ) {
+    fn reference(&mut self, reference: &Result<Reference, String>, label: Option<Duration>, place: &[&str]) {
         let Reference { set, feature } = match reference {
             Ok(reference) => reference,
             Err(problem) => return self.problem(place, problem.clone()),
@@ -208,7 +203,10 @@ impl<'a> Resolver<'a> {
     fn set(&mut self, name: &str, place: &[&str], what: &str) -> Option<Shape<'a>> {
         let set = self.sets.shape(name);
         if set.is_none() {
-            self.problem(place, format!("{what}{}", suggest::unknown("feature set", name, self.sets.names())));
+            self.problem(
+                place,
+                format!("{what}{}", suggest::unknown("feature set", name, self.sets.names())),
+            );
         }
         set
     }
@@ -353,7 +351,13 @@ impl<'a> Resolver<'a> {
         let related = self.lookup(set, None);
         if related.features.iter().all(|feature| feature.column != column) {
             let (column, data_type) = (column.clone(), data_type.clone());
-            related.features.push(Feature { feature, column, data_type, missing: Gap::Null, null: Gap::Null });
+            related.features.push(Feature {
+                feature,
+                column,
+                data_type,
+                missing: Gap::Null,
+                null: Gap::Null,
+            });
         }
         column
     }

@@ -91,11 +91,8 @@ impl VectorSpec {
         let mut vector = Vector::new(name).features(&self.features);
         vector.by = self.by.iter().map(|(set, by)| (set.clone(), by.0.clone())).collect();
         vector.input = self.input.iter().map(|(name, kind)| (name.clone(), kind.data_type())).collect();
-        vector.policies = Policies {
-            missing: self.missing.clone(),
-            nulls: self.nulls.clone(),
-            own: self.policies.clone(),
-        };
+        vector.policies =
+            Policies { missing: self.missing.clone(), nulls: self.nulls.clone(), own: self.policies.clone() };
         vector.max_staleness = self.max_staleness.as_ref().map(length);
         vector.with = self.with.clone().into_iter().collect();
         if let Some(LabelSpec { feature, after }) = &self.label {
@@ -177,10 +174,7 @@ mod tests {
             json!({"features": ["cards.*"], "missing": "nul"}),
             expect!["no policy `nul`; did you mean `null`?"],
         );
-        check(
-            json!({"features": ["cards.*"], "max_staleness": "soon"}),
-            expect![[""]],
-        );
+        check(json!({"features": ["cards.*"], "max_staleness": "soon"}), expect![[""]]);
     }
 
     #[test]

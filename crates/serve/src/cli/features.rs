@@ -57,6 +57,9 @@ enum Command {
     },
     /// Write the rows of a file: .parquet, .csv with a header, or .jsonl. Rows that were taken before are not taken again.
     Ingest { set: String, file: PathBuf },
+    /// Make a training set: rows of yours, each with the features of a vector as they were known at its time.
+    #[cfg(feature = "offline")]
+    History(super::history::HistoryArgs),
     /// Remove all rows of a set, and what it remembers of their sources.
     Purge {
         set: String,
@@ -79,6 +82,8 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
         Command::Show { set } => show(args, set),
         Command::Get { set, keys } => get(args, set, keys),
         Command::Ingest { set, file } => ingest(args, set, file),
+        #[cfg(feature = "offline")]
+        Command::History(history) => super::history::history(history, &args.project, args.json),
         Command::Purge { set, yes } => {
             if !yes {
                 return Err(
