@@ -58,11 +58,23 @@ fn feature_sets_are_listed_read_and_written_from_the_command_line() {
     let counts = |arguments: &[&str]| serde_json::from_str::<Value>(&told(arguments)).unwrap();
     assert_eq!(counts(&["--json", "ingest", "cards", &file])["taken"], 2);
     assert_eq!(counts(&["--json", "ingest", "cards", &file])["repeated"], 2);
+    // A folder: the file that was taken, under another name, and another one.
+    fs::create_dir_all(path(&folder, "rows/day=1")).unwrap();
+    fs::copy(&file, path(&folder, "rows/copy.csv")).unwrap();
+    fs::write(
+        path(&folder, "rows/day=1/more.jsonl"),
+        "{\"card_id\":10,\"count\":3,\"at\":\"2026-01-02T00:00:00Z\"}\n",
+    )
+    .unwrap();
+    let all = counts(&["--json", "ingest", "cards", &path(&folder, "rows")]);
+    assert_eq!((&all["taken"], &all["repeated"]), (&json!(1), &json!(2)));
+    let some = counts(&["--json", "ingest", "cards", &format!("file://{}", path(&folder, "rows/*.csv"))]);
+    assert_eq!((&some["taken"], &some["repeated"]), (&json!(0), &json!(2)));
     assert_eq!(told(&["get", "cards", "card_id=7"]), "card_id  7\ncount  1\n");
     assert_eq!(counts(&["--json", "get", "cards", "card_id=9"]), json!({ "card_id": 9, "count": null }));
     assert!(told(&["erase", "cards", "card_id=7"]).starts_with("1 removed, 0 unknown\n"));
     assert_eq!(told(&["get", "cards", "card_id=7"]), "card_id  7\ncount  null\n");
-    assert_eq!(counts(&["--json", "purge", "cards", "--yes"])["removed"], 1);
+    assert_eq!(counts(&["--json", "purge", "cards", "--yes"])["removed"], 2);
     for (arguments, sentence) in [
         (&["get", "card", "card_id=7"][..], "no feature set `card`"),
         (&["get", "cards", "id=7"], "no value for key `card_id`"),
@@ -208,4 +220,32 @@ graphs: { g: { input: { k: int64 }, steps: { s: { select: [k] } }, respond: s } 
             "21:3: feature set `e`: column `_event`: the name is taken by what logs keep of a row; name it otherwise",
         ],
     );
+}
+
+#[test]
+fn feature_vectors_are_listed_shown_and_read_from_the_command_line() {
+    let folder = project(&TAKES_ROWS.replace(
+        "graphs:\n",
+        "feature_vectors:\n  double: { features: [cards.count], input: { by: int64 }, with: { times: count * by }, description: twice }\ngraphs:\n",
+    ));
+    let root = folder.path().to_str().unwrap();
+    fs::write(path(&folder, "rows.csv"), "card_id,count,at\n7,3,2026-01-01T00:00:00Z\n").unwrap();
+    printed(&["features", "--project", root, "ingest", "cards", &path(&folder, "rows.csv")]);
+    let told = |arguments: &[&str]| printed(&[&["vectors", "--project", root], arguments].concat());
+    assert_eq!(told(&["list"]), "double  twice\n");
+    assert!(
+        told(&["show", "double"])
+            .ends_with("input     by: int64?\n  features  count: int64?\n  features  times: int64?\n")
+    );
+    assert_eq!(told(&["get", "double", "card_id=7", "by=2"]), "card_id  7\nby  2\ncount  3\ntimes  6\n");
+    let json: Value = serde_json::from_str(&told(&["--json", "get", "double", "card_id=8"])).unwrap();
+    assert_eq!(json, json!({ "card_id": 8, "by": null, "count": null, "times": null }));
+    for (arguments, sentence) in [
+        (&["get", "dubble", "card_id=7"][..], "no feature vector `dubble`; did you mean `double`?"),
+        (&["get", "double", "card=7"], "no column `card`"),
+        (&["get", "double", "card_id=x"], "field `card_id`"),
+    ] {
+        let complaint = complaint(&[&["vectors", "--project", root], arguments].concat());
+        assert!(complaint.contains(sentence), "{complaint}");
+    }
 }

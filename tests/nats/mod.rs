@@ -1,5 +1,6 @@
 //! A real NATS server for tests, which can be killed and started again.
 #![allow(dead_code, reason = "each test that includes it uses a part")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::{
     io::{BufRead, BufReader},

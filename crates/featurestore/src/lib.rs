@@ -77,7 +77,9 @@ pub use spec::{FeatureSetSpec, TypeName};
 pub use statistics::Statistics;
 pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
-pub use vector::{Expressions, LabelSpec, Vector, VectorProblem, VectorSpec};
+pub use vector::{
+    Expressions, LabelSpec, OnlineVector, Vector, VectorError, VectorProblem, VectorRows, VectorSpec,
+};
 pub use version::Version;
 pub use wait::wait;
 pub use window::{

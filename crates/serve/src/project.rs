@@ -396,6 +396,26 @@ impl Project {
         read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
     }
 
+    /// The feature sets and vectors of the project at `path`, without its models and graphs.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as sets and vectors go.
+    pub(crate) fn feature_vectors(path: &Path, stores: &Stores) -> Result<FeatureSets, ProjectError> {
+        let (file, root) = place(path);
+        let unreadable = |source| ProjectError::Unreadable { file: file.clone(), source };
+        let text = read_bounded(&file).map_err(unreadable)?;
+        let read = || {
+            let document = Document::read(&text)?;
+            let keys: ProjectKeys = document.typed(&[])?;
+            let mut errors = SpecErrors::default();
+            let mut sets = load_sets(&document, keys.feature_sets.keys(), &root, stores, &mut errors);
+            load_vectors(&document, keys.feature_vectors.keys(), &mut sets, &mut errors);
+            errors.check()?;
+            Ok(sets)
+        };
+        read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
+    }
+
     /// What its steps that reach beyond the process share.
     pub fn outside(&self) -> &Arc<Outside> {
         &self.outside

@@ -140,6 +140,11 @@ impl Meter for StreamMetrics {
         self.messages.with_label_values(&[stream, outcome]).inc_by(count);
     }
 
+    fn ended(&self, stream: &str) {
+        // One that never read has none.
+        let _ = self.lag.remove_label_values(&[stream]);
+    }
+
     fn lag(&self, stream: &str, messages: u64) {
         self.lag.with_label_values(&[stream]).set(i64::try_from(messages).unwrap_or(i64::MAX));
     }

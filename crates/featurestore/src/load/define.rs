@@ -64,7 +64,10 @@ pub(crate) fn define(
         }
         None if !spec.aggregates.is_empty() => {}
         None => {
-            for (feature, _) in found.iter().filter(|(column, _)| !named.contains(column.as_str())) {
+            // Where rows stood in a stream is no feature of a set that may read it.
+            let place = |column: &str| spec.online.is_some() && crate::online::PLACE.contains(&column);
+            let feature = |column: &str| !named.contains(column) && !place(column);
+            for (feature, _) in found.iter().filter(|(column, _)| feature(column)) {
                 set = set.feature(feature, types.of(feature));
             }
         }

@@ -1,4 +1,4 @@
-//! Feature sets from files: Parquet, CSV and JSON Lines.
+//! Feature sets from files: Parquet, CSV and JSON Lines, in folders or, with the feature `cloud`, in S3 and the like.
 //!
 //! ```
 //! use arrow::datatypes::DataType;
@@ -16,10 +16,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "cloud")]
+mod cloud;
 mod columnar;
 mod define;
 mod infer;
 mod lines;
+mod places;
 mod separated;
 mod source;
 mod text;
@@ -33,6 +36,7 @@ use crate::{
     OpenError, RowProblem, TableBuilder, WriteError, set::Column,
 };
 pub(crate) use define::{Defined, define};
+pub use places::{FileAt, files, is_url};
 pub(crate) use source::Source;
 
 /// How files and definitions become feature sets.
@@ -155,16 +159,6 @@ impl std::fmt::Display for Place {
             At::File => write!(f, "`{}`", self.file),
             At::Line(line) => write!(f, "{}:{line}", self.file),
             At::Row(row) => write!(f, "{}: row {row}", self.file),
-        }
-    }
-}
-
-impl std::fmt::Display for At {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File => f.write_str("the file"),
-            Self::Line(line) => write!(f, "line {line}"),
-            Self::Row(row) => write!(f, "row {row}"),
         }
     }
 }

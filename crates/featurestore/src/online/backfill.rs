@@ -17,9 +17,9 @@ use crate::{
     set::Column,
 };
 
-/// The source, the partition and the offset of a row.
-const COLUMNS: [(&str, DataType); 3] =
-    [("_source", DataType::Utf8), ("_partition", DataType::UInt32), ("_offset", DataType::UInt64)];
+/// The columns that say it: the source, the partition and the offset of a row.
+pub(crate) const PLACE: [&str; 3] = ["_source", "_partition", "_offset"];
+const TYPES: [DataType; 3] = [DataType::Utf8, DataType::UInt32, DataType::UInt64];
 
 /// Rows of a file that look whether it has the columns.
 const LOOKED_AT: u64 = 1000;
@@ -54,7 +54,7 @@ impl<'a> Backfill<'a> {
         match (has("_source"), has("_offset")) {
             (false, false) => Ok(None),
             (true, true) => {
-                let there = COLUMNS.into_iter().filter(|(name, _)| has(name));
+                let there = PLACE.into_iter().zip(TYPES).filter(|(name, _)| has(name));
                 Ok(Some(there.map(|(name, data_type)| Column { name: name.to_owned(), data_type }).collect()))
             }
             _ => {
@@ -117,7 +117,7 @@ impl<'a> Backfill<'a> {
         place: &dyn Fn(usize) -> At,
     ) -> Result<BTreeMap<(String, u32), Vec<(u32, u64)>>, LoadError> {
         let column = |at: usize| {
-            let (name, data_type) = &COLUMNS[at];
+            let (name, data_type) = (PLACE[at], &TYPES[at]);
             batch.column_by_name(name).map(|found| {
                 cast(found, data_type).map_err(|_| {
                     self.source.malformed(At::File, format!("column `{name}` is {}", found.data_type()))

@@ -25,9 +25,9 @@ use std::{future::Future, pin::Pin};
 
 use arrow::array::RecordBatch;
 
-pub(crate) use self::repeats::LONGEST_NAME;
 #[cfg(feature = "redb")]
 pub use self::spec::RedbSpec;
+pub(crate) use self::{backfill::PLACE, repeats::LONGEST_NAME};
 pub use self::{
     changes::{Changes, Positions},
     expiry::Clock,

@@ -22,8 +22,8 @@ pub trait Session: Send {
     /// The partitions, and what of each is there.
     fn spans(&mut self) -> impl Future<Output = Result<Vec<Span>, FeedError>> + Send;
 
-    /// Begins to read these partitions, each at the offset given.
-    fn seek(&mut self, from: &[(u32, u64)]) -> impl Future<Output = Result<(), FeedError>> + Send;
+    /// Begins to read these partitions, each at the offset given. Answers how many messages each has from there on.
+    fn seek(&mut self, from: &[(u32, u64)]) -> impl Future<Output = Result<Vec<u64>, FeedError>> + Send;
 
     /// The next messages: those that have arrived, at least one and at most `most`. A partition's are in order, and none is left
     /// out.

@@ -144,8 +144,12 @@ impl<F: Feed> Intake<F> {
     async fn read(&self, backoff: &mut Backoff) -> Result<Infallible, Trouble> {
         let mut session = self.feed.connect().await?;
         let spans = session.spans().await?;
-        let from = self.begin(spans).await?;
-        session.seek(&from).await?;
+        let (marks, from) = self.begin(spans).await?;
+        let lags = session.seek(&from).await?;
+        let partitions = from.iter().zip(marks).zip(lags);
+        let partitions =
+            partitions.map(|((&(partition, _), position), lag)| Partition { partition, position, lag });
+        self.progress.begin(partitions.collect());
         self.progress.phase(Phase::Reading);
         loop {
             let messages = session.next(self.most).await?;
@@ -154,10 +158,9 @@ impl<F: Feed> Intake<F> {
         }
     }
 
-    /// Where each partition goes on.
-    async fn begin(&self, spans: Vec<Span>) -> Result<Vec<(u32, u64)>, Trouble> {
-        let mut from = Vec::with_capacity(spans.len());
-        let mut partitions = Vec::with_capacity(spans.len());
+    /// The mark of each partition, and where it goes on.
+    async fn begin(&self, spans: Vec<Span>) -> Result<(Vec<Option<u64>>, Vec<(u32, u64)>), Trouble> {
+        let (mut marks, mut from) = (Vec::with_capacity(spans.len()), Vec::with_capacity(spans.len()));
         for Span { partition, first, end } in spans {
             let source_name = self.feed.source().to_owned();
             let mark = self.set.table().mark(&source_name, partition).get().await.map_err(Trouble::Mark)?;
@@ -178,10 +181,9 @@ impl<F: Feed> Intake<F> {
                 Some(mark) => mark + 1,
             };
             from.push((partition, next));
-            partitions.push(Partition { partition, position: mark, lag: end.saturating_sub(next) });
+            marks.push(mark);
         }
-        self.progress.begin(partitions);
-        Ok(from)
+        Ok((marks, from))
     }
 
     /// Writes messages, partition by partition. Ends when the set has them.
@@ -295,7 +297,7 @@ impl<F: Feed> Intake<F> {
 
 impl<F> Drop for Intake<F> {
     fn drop(&mut self) {
-        self.progress.phase(Phase::Stopped);
+        self.progress.ended();
     }
 }
 

@@ -10,19 +10,24 @@
 mod backoff;
 mod feed;
 mod intake;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
 mod progress;
 mod spec;
 mod streams;
+#[cfg(any(feature = "kafka", feature = "nats"))]
 mod variables;
 
+#[cfg(feature = "kafka")]
+pub use self::kafka::KafkaFeed;
+#[cfg(feature = "nats")]
+pub use self::nats::NatsFeed;
 pub use self::{
     feed::{Decode, Decoded, Feed, FeedError, Message, Session, Span},
     intake::{AtGap, Intake, Left, PutAside},
     progress::{Meter, Partition, Phase, Progress, Standing},
-    spec::StreamSpec,
+    spec::{KafkaSpec, NatsSpec, StreamSpec},
     streams::{Stream, Streams},
 };
-#[cfg(feature = "nats")]
-pub use self::{nats::NatsFeed, spec::NatsSpec};

@@ -228,8 +228,8 @@ impl Session for NatsSession {
         Ok(vec![Span { partition: 0, first, end }])
     }
 
-    async fn seek(&mut self, from: &[(u32, u64)]) -> Result<(), FeedError> {
-        let Some(&(_, from)) = from.first() else { return Ok(()) };
+    async fn seek(&mut self, from: &[(u32, u64)]) -> Result<Vec<u64>, FeedError> {
+        let Some(&(_, from)) = from.first() else { return Ok(Vec::new()) };
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,
@@ -244,7 +244,7 @@ impl Session for NatsSession {
         let messages = consumer.stream().max_messages_per_batch(MOST_MESSAGES).max_bytes_per_batch(bytes);
         let messages = messages.heartbeat(HEARTBEAT).messages().await.map_err(broken)?;
         self.reading = Some(Reading { messages, next: (1, from), held: Vec::new() });
-        Ok(())
+        Ok(vec![consumer.cached_info().num_pending])
     }
 
     async fn next(&mut self, most: usize) -> Result<Vec<Message>, FeedError> {

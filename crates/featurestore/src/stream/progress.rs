@@ -12,6 +12,9 @@ pub trait Meter: Send + Sync {
 
     /// So many messages of a stream are not in the set yet.
     fn lag(&self, stream: &str, messages: u64);
+
+    /// A stream has ended.
+    fn ended(&self, stream: &str);
 }
 
 /// How far a stream has come, as its intake tells and others read.
@@ -93,6 +96,13 @@ impl Progress {
         standing.phase = phase;
         if phase == Phase::Reading {
             standing.trouble = None;
+        }
+    }
+
+    pub(super) fn ended(&self) {
+        self.phase(Phase::Stopped);
+        if let Some(meter) = &self.meter {
+            meter.ended(&self.stream);
         }
     }
 

@@ -6,18 +6,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AtGap;
+use crate::online::LONGEST_NAME;
 
 /// A stream of events into a feature set: each of its messages is a JSON object, which is one row, or an array of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamSpec {
     /// A stream of NATS JetStream.
-    #[cfg(feature = "nats")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSpec>,
+    /// A topic of Kafka, in builds with the feature `kafka`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSpec>,
     /// The feature set that takes the rows.
     pub into: String,
-    /// The name by which the set remembers how far it has read, `nats:STREAM` by default.
+    /// The name by which the set remembers how far it has read, `nats:STREAM` or `kafka:TOPIC` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// What happens when messages that were not read yet are gone: `fail`, or `continue` behind them.
@@ -29,7 +32,6 @@ pub struct StreamSpec {
 }
 
 /// A stream of NATS JetStream. `${NAME}` is a variable of the environment.
-#[cfg(feature = "nats")]
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NatsSpec {
@@ -57,17 +59,28 @@ pub struct NatsSpec {
     pub ca: Option<String>,
 }
 
+/// A topic of Kafka. `${NAME}` is a variable of the environment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSpec {
+    /// The brokers to begin with, such as `localhost:9092`; several with commas between them.
+    pub servers: String,
+    /// The topic, of which all partitions are read.
+    pub topic: String,
+    /// Who reads, by SASL PLAIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The password: `${NAME}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
 impl StreamSpec {
     /// The name by which the set remembers how far it has read; none when nothing says what is read.
     pub fn source(&self) -> Option<String> {
-        let own = || {
-            #[cfg(feature = "nats")]
-            if let Some(nats) = &self.nats {
-                return Some(format!("nats:{}", nats.stream));
-            }
-            None
-        };
-        self.source.clone().or_else(own)
+        let nats = || self.nats.as_ref().map(|nats| format!("nats:{}", nats.stream));
+        let kafka = || self.kafka.as_ref().map(|kafka| format!("kafka:{}", kafka.topic));
+        self.source.clone().or_else(nats).or_else(kafka)
     }
 
     /// What is wrong with it, every problem at once. `root` is the project's folder.
@@ -76,20 +89,38 @@ impl StreamSpec {
     /// The problems, one sentence each.
     pub fn check(&self, root: &Path) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
-        let mut kinds = 0;
-        #[cfg(feature = "nats")]
         if let Some(nats) = &self.nats {
-            kinds += 1;
-            problems.extend(super::NatsFeed::new(nats, root, String::new()).err().into_iter().flatten());
+            problems.extend(sound_nats(nats, root).err().into_iter().flatten());
         }
-        if kinds != 1 {
-            problems.push("name what is read, such as `nats`, and only one".to_owned());
+        if let Some(kafka) = &self.kafka {
+            problems.extend(sound_kafka(kafka).err().into_iter().flatten());
         }
-        if self.source().is_some_and(|source| source.is_empty() || source.len() > crate::online::LONGEST_NAME)
-        {
-            problems.push(format!("`source` has 1 to {} bytes", crate::online::LONGEST_NAME));
+        if self.nats.is_some() == self.kafka.is_some() {
+            problems.push("name what is read: `nats` or `kafka`".to_owned());
         }
-        let _ = root;
+        if self.source().is_some_and(|source| source.is_empty() || source.len() > LONGEST_NAME) {
+            problems.push(format!("`source` has 1 to {LONGEST_NAME} bytes"));
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
+}
+
+#[cfg(feature = "nats")]
+fn sound_nats(spec: &NatsSpec, root: &Path) -> Result<(), Vec<String>> {
+    super::NatsFeed::new(spec, root, String::new()).map(drop)
+}
+
+#[cfg(not(feature = "nats"))]
+fn sound_nats(_: &NatsSpec, _: &Path) -> Result<(), Vec<String>> {
+    Err(vec!["this build reads no NATS; build it with the feature `nats`".to_owned()])
+}
+
+#[cfg(feature = "kafka")]
+fn sound_kafka(spec: &KafkaSpec) -> Result<(), Vec<String>> {
+    super::KafkaFeed::new(spec, String::new()).map(drop)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn sound_kafka(_: &KafkaSpec) -> Result<(), Vec<String>> {
+    Err(vec!["this build reads no Kafka; build it with the feature `kafka`".to_owned()])
 }

@@ -161,7 +161,12 @@ impl Stream {
         if let Some(nats) = &self.spec.nats {
             return Ok(self.run(super::NatsFeed::new(nats, &self.root, source)?, meter));
         }
-        Err(vec![format!("nothing says what {source} is")])
+        #[cfg(feature = "kafka")]
+        if let Some(kafka) = &self.spec.kafka {
+            return Ok(self.run(super::KafkaFeed::new(kafka, source)?, meter));
+        }
+        self.spec.check(&self.root)?;
+        Err(vec!["nothing says what is read".to_owned()])
     }
 
     fn run<F: super::Feed>(&self, feed: F, meter: Option<&Arc<dyn Meter>>) -> (Run, Arc<Progress>) {

@@ -1,9 +1,6 @@
 //! `millstream features`: the feature sets of a project, where nobody serves them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
@@ -12,7 +9,11 @@ use arrow::{
     util::display::array_value_to_string,
 };
 use clap::{Args, Subcommand};
-use millstream_featurestore::{FeatureSet, Receipt, StoredSet, Stores, WritableSet, wait};
+use millstream_featurestore::{
+    FeatureSet, Receipt, StoredSet, Stores, WritableSet,
+    load::{self, Place},
+    wait,
+};
 use millstream_graph::suggest;
 use serde_json::{Map, Value, json};
 
@@ -55,8 +56,12 @@ enum Command {
         #[arg(required = true, value_name = "KEY=VALUE")]
         keys: Vec<String>,
     },
-    /// Write the rows of a file: .parquet, .csv with a header, or .jsonl. Rows that were taken before are not taken again.
-    Ingest { set: String, file: PathBuf },
+    /// Write the rows of files: .parquet, .csv with a header, or .jsonl. Rows that were taken before are not taken again.
+    Ingest {
+        set: String,
+        /// A file, a folder, or `folder/*.csv`; or such a place at s3://, gs:// or az://, where a folder ends with `/`.
+        place: String,
+    },
     /// Make a training set: rows of yours, each with the features of a vector as they were known at its time.
     #[cfg(feature = "offline")]
     History(super::history::HistoryArgs),
@@ -81,7 +86,7 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
         Command::List => list(args),
         Command::Show { set } => show(args, set),
         Command::Get { set, keys } => get(args, set, keys),
-        Command::Ingest { set, file } => ingest(args, set, file),
+        Command::Ingest { set, place } => ingest(args, set, place),
         #[cfg(feature = "offline")]
         Command::History(history) => super::history::history(history, &args.project, args.json),
         Command::Purge { set, yes } => {
@@ -162,23 +167,27 @@ fn get(args: &FeaturesArgs, name: &str, keys: &[String]) -> Result<(), Failure> 
     print(&lines?.join("\n"))
 }
 
-fn ingest(args: &FeaturesArgs, name: &str, file: &Path) -> Result<(), Failure> {
-    let set = writable(args, name)?;
-    let progress = progress_bar(None, "rows");
+fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
+    let (set, files) = (writable(args, name)?, load::files(place)?);
+    let several = files.len() > 1;
+    let progress =
+        if several { progress_bar(Some(files.len() as u64), "files") } else { progress_bar(None, "rows") };
     let (mut totals, mut told) = (Map::new(), 0);
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = file.file_name().and_then(|name| name.to_str()).ok_or("the file has no name")?;
-    set.ingest(folder, file, &mut |written, place| {
-        for (outcome, rows) in written.counts() {
-            let total = totals.get(outcome).and_then(Value::as_u64).unwrap_or(0) + rows;
-            totals.insert(outcome.to_owned(), total.into());
-        }
-        for (row, problem) in written.refused().take(TOLD.saturating_sub(told)) {
-            told += 1;
-            note(&format!("{}: {problem}", place(row)));
-        }
-        progress.inc(written.rows.len() as u64);
-    })?;
+    for file in files {
+        set.ingest(&file.folder, &file.name, &mut |written, place| {
+            for (outcome, rows) in written.counts() {
+                let total = totals.get(outcome).and_then(Value::as_u64).unwrap_or(0) + rows;
+                totals.insert(outcome.to_owned(), total.into());
+            }
+            for (row, problem) in written.refused().take(TOLD.saturating_sub(told)) {
+                told += 1;
+                let at = Place { file: file.name.clone(), at: place(row) };
+                note(&format!("{at}: {problem}"));
+            }
+            progress.inc(if several { 0 } else { written.rows.len() as u64 });
+        })?;
+        progress.inc(u64::from(several));
+    }
     progress.finish_and_clear();
     if args.json {
         print(&Value::from(totals.clone()).to_string())?;

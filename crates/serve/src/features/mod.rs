@@ -10,8 +10,8 @@ use millstream_graph::SchemaError;
 use prometheus::{IntCounterVec, Opts, Registry};
 
 use crate::wire::DecodeLimits;
-pub(crate) use routes::{admin_routes, routes};
-pub(crate) use service::{FeatureService, receipt_text};
+pub(crate) use routes::{admin_routes, body, routes, wrong_method};
+pub(crate) use service::{Bodies, FeatureService, receipt_text, unread};
 
 /// Rows that were written into feature sets, by what became of them.
 #[derive(Clone)]

@@ -42,13 +42,13 @@ pub(crate) struct FeatureService {
 }
 
 /// What reads bodies of one schema.
-struct Bodies {
+pub(crate) struct Bodies {
     json: Decoder,
     arrow: ipc::Decoder,
 }
 
 impl Bodies {
-    fn new(schema: Schema, limits: DecodeLimits) -> Result<Self, SchemaError> {
+    pub(crate) fn new(schema: Schema, limits: DecodeLimits) -> Result<Self, SchemaError> {
         let schema = Arc::new(schema);
         Ok(Self {
             json: Decoder::new(Arc::clone(&schema), limits)?,
@@ -56,7 +56,7 @@ impl Bodies {
         })
     }
 
-    fn read(&self, body: Bytes) -> Result<(RecordBatch, Form), DecodeError> {
+    pub(crate) fn read(&self, body: Bytes) -> Result<(RecordBatch, Form), DecodeError> {
         if body.starts_with(&ARROW_START) {
             return Ok((self.arrow.decode(body)?, Form::Array));
         }
@@ -101,6 +101,11 @@ impl FeatureService {
     /// The columns of a row that is written, if the set takes rows.
     pub(crate) fn row_schema(&self) -> Option<&SchemaRef> {
         self.rows.as_ref().map(|rows| rows.json.schema())
+    }
+
+    /// The set, if it takes rows.
+    pub(crate) fn writable(&self) -> Option<&Arc<WritableSet>> {
+        self.set.writable()
     }
 
     pub(crate) fn key_schema(&self) -> &SchemaRef {
@@ -234,7 +239,7 @@ pub(crate) fn receipt_text(receipt: &Receipt) -> Value {
     })
 }
 
-fn unread(set: &str, error: &LookupError) -> Answer {
+pub(crate) fn unread(set: &str, error: &LookupError) -> Answer {
     match error {
         LookupError::Unavailable(_) => unavailable(set, error),
         other => refused(StatusCode::BAD_REQUEST, "wrong_type", &other.to_string()),

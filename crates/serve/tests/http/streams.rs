@@ -129,23 +129,23 @@ fn mistakes_in_streams_are_told_with_their_places() {
     };
     check(
         "  a: { nats: { url: 'nats://h', stream: TX }, into: card }",
-        &["13:6: stream `a`: there is no feature set `card`; did you mean `cards`?"],
+        &["12:6: stream `a`: there is no feature set `card`; did you mean `cards`?"],
     );
     check(
         "  a: { into: fixed }",
         &[
-            "13:6: stream `a`: name what is read, such as `nats`, and only one",
-            "13:6: stream `a`: feature set `fixed` is its file and takes no rows; give it `online`",
+            "12:6: stream `a`: name what is read: `nats` or `kafka`",
+            "12:6: stream `a`: feature set `fixed` is its file and takes no rows; give it `online`",
         ],
     );
     check(
         "  a: { nats: { url: 'nats://h', stream: TX }, into: cards }\n  b: { nats: { url: 'nats://i', stream: TX }, into: cards, gap: continue }\n  c: { nats: { url: 'nats://i', stream: TX }, into: other }",
-        &["14:6: stream `b`: stream `a` reads the same into the same set"],
+        &["13:6: stream `b`: stream `a` reads the same into the same set"],
     );
     check(
         "  a: { nats: { url: 'nats://h', stream: TX, password: hunter2, user: me }, into: cards, rows: 10 }",
         &[
-            "13:6: stream `a`: `password` stands in the environment: write `${NAME}` here, and its value there",
+            "12:6: stream `a`: `password` stands in the environment: write `${NAME}` here, and its value there",
         ],
     );
 }

@@ -21,7 +21,7 @@ use super::{Json, Kept, Watch, catch_up, event, events, in_folder, in_memory, kn
 
 /// Messages by partition, the first of which has a number.
 #[derive(Clone, Default)]
-struct Shelf(Arc<Mutex<Shelved>>);
+pub(super) struct Shelf(Arc<Mutex<Shelved>>);
 
 #[derive(Default)]
 struct Shelved {
@@ -33,13 +33,13 @@ struct Shelved {
 }
 
 impl Shelf {
-    fn of(partitions: impl IntoIterator<Item = (u32, u64, Vec<Bytes>)>) -> Self {
+    pub(super) fn of(partitions: impl IntoIterator<Item = (u32, u64, Vec<Bytes>)>) -> Self {
         let partitions =
             partitions.into_iter().map(|(partition, first, messages)| (partition, (first, messages)));
         Self(Arc::new(Mutex::new(Shelved { partitions: partitions.collect(), ..Shelved::default() })))
     }
 
-    fn breaking(
+    pub(super) fn breaking(
         self,
         breaks: impl IntoIterator<Item = usize>,
         parts: impl IntoIterator<Item = usize>,
@@ -86,9 +86,10 @@ impl Session for Reading {
         Ok(shelf.partitions.iter().map(span).collect())
     }
 
-    async fn seek(&mut self, from: &[(u32, u64)]) -> Result<(), FeedError> {
+    async fn seek(&mut self, from: &[(u32, u64)]) -> Result<Vec<u64>, FeedError> {
         self.next = from.iter().copied().collect();
-        Ok(())
+        let ends = self.spans().await?;
+        Ok(ends.iter().map(|span| span.end - self.next[&span.partition]).collect())
     }
 
     async fn next(&mut self, most: usize) -> Result<Vec<Message>, FeedError> {
@@ -115,12 +116,12 @@ impl Session for Reading {
     }
 }
 
-fn intake(shelf: &Shelf, set: &Arc<WritableSet>) -> Intake<Shelf> {
+pub(super) fn intake(shelf: &Shelf, set: &Arc<WritableSet>) -> Intake<Shelf> {
     Intake::new("test", shelf.clone(), Arc::clone(set), Arc::new(Json))
 }
 
 #[track_caller]
-fn run(future: impl Future<Output = ()>) {
+pub(super) fn run(future: impl Future<Output = ()>) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     runtime.enable_all().start_paused(true).build().unwrap().block_on(future);
 }

@@ -1,6 +1,9 @@
 //! Streams into sets: every event once, whatever breaks.
 
+mod backfill;
 mod intake;
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
 
@@ -130,7 +133,7 @@ impl Watch {
     }
 
     /// So many messages have been dealt with since the stream was started.
-    #[cfg(feature = "nats")]
+    #[cfg(any(feature = "kafka", feature = "nats"))]
     async fn dealt(&self, count: u64) {
         self.dealt.subscribe().wait_for(|dealt| *dealt >= count).await.unwrap();
     }
@@ -144,6 +147,8 @@ impl Meter for Watch {
     fn lag(&self, _: &str, messages: u64) {
         self.lag.send_replace(messages);
     }
+
+    fn ended(&self, _: &str) {}
 }
 
 /// Keeps what was put aside.
