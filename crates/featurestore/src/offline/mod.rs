@@ -6,11 +6,15 @@
 //! everything else needs the feature `offline`, which brings DataFusion.
 
 mod as_of;
+#[cfg(feature = "ballista")]
+mod cluster;
 #[cfg(feature = "offline")]
 mod history;
 mod join;
 #[cfg(feature = "offline")]
 mod log;
+#[cfg(feature = "offline")]
+mod numbered;
 #[cfg(feature = "offline")]
 mod operator;
 #[cfg(feature = "offline")]
@@ -28,6 +32,8 @@ mod times;
 mod vector;
 
 pub use as_of::{AsOf, Knowledge};
+#[cfg(feature = "ballista")]
+pub use cluster::{Cluster, ClusterError, Executor, Scheduler};
 #[cfg(feature = "offline")]
 pub use history::HistoryError;
 pub use join::{JoinError, LogBatch, LogRows, Method, PointInTime, merge};
