@@ -6,6 +6,8 @@
 //! everything else needs the feature `offline`, which brings DataFusion.
 
 mod as_of;
+#[cfg(feature = "ballista")]
+mod cluster;
 #[cfg(feature = "offline")]
 mod defined;
 #[cfg(feature = "offline")]
@@ -15,6 +17,8 @@ mod history;
 mod join;
 #[cfg(feature = "offline")]
 mod log;
+#[cfg(feature = "offline")]
+mod numbered;
 #[cfg(feature = "offline")]
 mod operator;
 #[cfg(feature = "offline")]
@@ -33,6 +37,8 @@ mod times;
 
 pub use crate::vector::Vector;
 pub use as_of::{AsOf, Knowledge};
+#[cfg(feature = "ballista")]
+pub use cluster::{Cluster, ClusterError, Executor, Scheduler};
 #[cfg(feature = "offline")]
 pub use history::HistoryError;
 pub use join::{JoinError, LogBatch, LogRows, Method, PointInTime, merge};

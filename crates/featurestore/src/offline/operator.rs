@@ -145,6 +145,12 @@ impl PointInTimeExec {
         );
         Self { spine, log, lookup, properties: Arc::new(properties) }
     }
+
+    /// What is looked up.
+    #[cfg(feature = "ballista")]
+    pub(super) fn lookup(&self) -> &Lookup {
+        &self.lookup
+    }
 }
 
 impl DisplayAs for PointInTimeExec {
