@@ -82,6 +82,8 @@ pub use vector::{
 };
 pub use version::Version;
 pub use wait::wait;
+#[cfg(feature = "offline")]
+pub(crate) use window::array;
 pub use window::{
     Added, AggregateError, AggregateSpec, Aggregates, Compile, DecodeError, Function, Ledger, Predicate,
     PrepareError, Prepared, Readings, TooEarly, Values, WindowLength,

@@ -8,7 +8,7 @@ use arrow::{
 };
 use datafusion::datasource::MemTable;
 
-use super::{AsOf, OfflineSet};
+use super::{AsOf, OfflineSet, set::SetEvents};
 use crate::{
     AppendError, Column, FeatureSetSpec, LoadError, LoadOptions, MemoryTable, OnlineTable, Statistics,
     fit::{Unfit, fit},
@@ -36,11 +36,13 @@ impl FeatureSetSpec {
             }
         }
         let batches = rows(&source, &columns, options)?;
-        // Means come from the rows that count now, as online.
-        let table =
-            MemoryTable::from_batches(set.clone(), &batches).map_err(|error| unfit(&source, error))?;
-        let statistics: Vec<Statistics> =
-            (0..set.features().len()).filter_map(|feature| table.statistics(feature)).collect();
+        // Means come from the rows that count now, as online; windows have none.
+        let mut statistics: Vec<Statistics> = Vec::new();
+        if set.windows().is_none() {
+            let table = MemoryTable::from_batches(set.clone(), &batches);
+            let table = table.map_err(|error| unfit(&source, error))?;
+            statistics.extend((0..set.features().len()).filter_map(|feature| table.statistics(feature)));
+        }
         let schema = Arc::new(schema(&columns));
         let rows = MemTable::try_new(schema, vec![batches]).map_err(|error| LoadError::Malformed {
             place: source.place(At::File),
@@ -52,6 +54,8 @@ impl FeatureSetSpec {
             name: set.name().to_owned(),
             keys: set.keys().to_vec(),
             features: set.features().to_vec(),
+            own: set.own_features().len(),
+            events: SetEvents::of(&set),
             event: name(set.timestamp()),
             created: name(times.as_ref().and_then(|times| times.created.as_ref())),
             sequence: None,

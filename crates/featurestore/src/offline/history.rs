@@ -29,7 +29,8 @@ use millstream_graph::suggest;
 use super::{
     AsOf, LogError, OfflineSet, OfflineStore, Spine, Times, TrainingSet, Vector,
     as_of::{Bounds, micros},
-    operator::{Fault, Fill, Lookup, LookupFeature, LookupKey, PointInTimeExec},
+    operator::{Fault, Fill, Lookup, LookupEvents, LookupFeature, LookupKey, Origin, PointInTimeExec},
+    set::SetEvents,
     spine::{Once, numbered, numbered_schema},
 };
 use crate::{
@@ -92,6 +93,12 @@ impl<'a> Planned<'a> {
             _ => {}
         }
         Some(Self { lookup, set, as_of })
+    }
+
+    /// What makes the set's rows events, if a feature is a window.
+    fn events(&self) -> Option<&'a SetEvents> {
+        let window = self.lookup.features.iter().any(|wanted| wanted.feature >= self.set.own);
+        self.set.events.as_ref().filter(|_| window)
     }
 }
 
@@ -170,12 +177,21 @@ impl Parts {
         });
         let features = planned.lookup.features.iter().map(|wanted| {
             Ok(LookupFeature {
-                log: place(log, &set.features[wanted.feature].name)?,
+                origin: match wanted.feature.checked_sub(set.own) {
+                    Some(window) => Origin::Window(window),
+                    None => Origin::Log(place(log, &set.features[wanted.feature].name)?),
+                },
                 data_type: wanted.data_type.clone(),
                 column: wanted.column.clone(),
                 missing: Fill::of(&wanted.missing, &wanted.data_type),
                 null: Fill::of(&wanted.null, &wanted.data_type),
             })
+        });
+        let events = planned.events().map(|events| -> Result<_, HistoryError> {
+            let columns = events.schema.fields().iter().map(|field| place(log, field.name()));
+            let columns = columns.collect::<Result<_, HistoryError>>()?;
+            let windows = Arc::clone(&events.windows);
+            Ok(LookupEvents { windows, schema: Arc::clone(&events.schema), columns })
         });
         Ok(Lookup {
             set: set.name.clone(),
@@ -188,6 +204,7 @@ impl Parts {
             created: optional(&set.created)?,
             sequence: optional(&set.sequence)?,
             valid_to: optional(&set.valid_to)?,
+            events: events.transpose()?,
             features: features.collect::<Result<_, HistoryError>>()?,
         })
     }
@@ -231,9 +248,11 @@ async fn scan(
 ) -> Result<(Arc<dyn ExecutionPlan>, SchemaRef), HistoryError> {
     let set = planned.set;
     let schema = set.rows.schema();
-    let features = planned.lookup.features.iter().map(|wanted| &set.features[wanted.feature].name);
+    let own = planned.lookup.features.iter().filter(|wanted| wanted.feature < set.own);
+    let features = own.map(|wanted| &set.features[wanted.feature].name);
+    let events = planned.events().into_iter().flat_map(|events| events.schema.fields()).map(|field| field.name());
     let bookkeeping = [&set.event, &set.created, &set.sequence, &set.valid_to].into_iter().flatten();
-    let names = set.keys.iter().map(|key| &key.name).chain(features).chain(bookkeeping);
+    let names = set.keys.iter().map(|key| &key.name).chain(features).chain(events).chain(bookkeeping);
     let mut columns = names
         .map(|name| schema.index_of(name))
         .collect::<Result<Vec<_>, _>>()
@@ -263,7 +282,9 @@ fn matters(set: &OfflineSet, planned: &Planned<'_>, (from, to): (i64, i64)) -> O
     let at = |micros: i64| Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()), None);
     let ahead = micros(planned.lookup.ahead);
     let until = column().lt_eq(at(to.saturating_add(ahead)));
-    let oldest = from.saturating_add(ahead).checked_sub(Bounds::from(planned.as_of).ttl);
+    // A key that had an event once has windows for ever, though they may be empty.
+    let ttl = Bounds::from(planned.as_of).ttl;
+    let oldest = from.saturating_add(ahead).checked_sub(ttl).filter(|_| planned.events().is_none());
     Some(match oldest {
         Some(oldest) => until.and(column().gt_eq(at(oldest))),
         None => until,

@@ -9,6 +9,8 @@ mod as_of;
 #[cfg(feature = "offline")]
 mod defined;
 #[cfg(feature = "offline")]
+mod held;
+#[cfg(feature = "offline")]
 mod history;
 mod join;
 #[cfg(feature = "offline")]
@@ -25,6 +27,8 @@ mod set;
 mod spine;
 #[cfg(feature = "offline")]
 mod store;
+#[cfg(feature = "offline")]
+mod sweep;
 mod times;
 
 pub use crate::vector::Vector;

@@ -77,7 +77,7 @@ impl OfflineStore {
     /// The policies of the vector and the lifetimes of rows do not matter there.
     ///
     /// # Errors
-    /// With every mistake in the vector, or when a set has its name.
+    /// With every mistake in the vector, such as a feature that is a window, or when a set has its name.
     pub fn insert_vector(&mut self, vector: Vector) -> Result<(), HistoryError> {
         if self.sets.contains_key(&vector.name) {
             let problems = vec![format!("a feature set is named `{}` already", vector.name)];
@@ -167,6 +167,20 @@ fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String
     vector.with.clear();
     let Resolved { lookups, columns: wanted, label, .. } =
         resolve(&vector, sets, Given::Columns(&spine), true)?;
+    let windows = lookups.iter().filter_map(|lookup| {
+        let set = sets.get(&lookup.set)?;
+        let feature = lookup.features.iter().find(|wanted| wanted.feature >= set.own)?;
+        let text = format!(
+            "feature `{}` of set `{}` is a window, which has a value at a time and none in a table; leave it out, or ask for a \
+             training set",
+            set.features[feature.feature].name, set.name
+        );
+        Some(VectorProblem { place: vec!["features".to_owned()], text })
+    });
+    let problems: Vec<_> = windows.collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
 
     let mut places: IndexMap<String, String> = IndexMap::new();
     let mut keys = Vec::new();

@@ -62,6 +62,9 @@ enum Command {
         /// A file, a folder, or `folder/*.csv`; or such a place at s3://, gs:// or az://, where a folder ends with `/`.
         place: String,
     },
+    /// Make a training set: rows of yours, each with the features of a vector as they were known at its time.
+    #[cfg(feature = "offline")]
+    History(super::history::HistoryArgs),
     /// Remove all rows of a set, and what it remembers of their sources.
     Purge {
         set: String,
@@ -84,6 +87,8 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
         Command::Show { set } => show(args, set),
         Command::Get { set, keys } => get(args, set, keys),
         Command::Ingest { set, place } => ingest(args, set, place),
+        #[cfg(feature = "offline")]
+        Command::History(history) => super::history::history(history, &args.project, args.json),
         Command::Purge { set, yes } => {
             if !yes {
                 return Err(

@@ -4,6 +4,8 @@ mod asked;
 mod batch;
 mod bench;
 mod features;
+#[cfg(feature = "offline")]
+mod history;
 mod input;
 mod observe;
 mod output;
