@@ -5,14 +5,13 @@ use std::{sync::Arc, time::Duration};
 use arrow::{
     array::{Array, RecordBatch},
     datatypes::{DataType, TimeUnit},
+    util::pretty::pretty_format_batches,
 };
 use expect_test::{Expect, expect};
 use millstream_featurestore::{
     FeatureSet, FeatureSets, MemoryTable, OnlineVector, Policy, StoredSet, Vector, VectorRows,
 };
 use millstream_graph::rows;
-
-use super::shown;
 
 const SECOND: i64 = 1_000_000;
 
@@ -49,6 +48,10 @@ fn sets() -> FeatureSets {
         sets.insert(StoredSet::Loaded(Arc::new(table)));
     }
     sets
+}
+
+fn shown(rows: &RecordBatch) -> String {
+    pretty_format_batches(std::slice::from_ref(rows)).unwrap().to_string()
 }
 
 fn read(vector: &OnlineVector, rows: &RecordBatch, at: i64) -> Result<VectorRows, String> {
