@@ -170,7 +170,7 @@ impl WritableSet {
                 let changes = self.changes(rows).map_err(failed)?.at(at);
                 told(&wait::wait(self.write(changes).get()).map_err(failed)?, &|row| places[row])
             };
-            source.read(&wanted, &mut |batch, place| backfill.add(batch, place, put))?;
+            source.read(&wanted, &mut |batch, place| backfill.add(batch, place, &mut *put))?;
             return backfill.finish(put);
         }
         let name = format!("file:{}", source.digest()?);
