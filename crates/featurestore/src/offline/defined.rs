@@ -4,7 +4,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
+    compute::filter_record_batch,
     datatypes::{Field, Schema},
+    error::ArrowError,
 };
 use datafusion::datasource::MemTable;
 
@@ -13,6 +15,7 @@ use crate::{
     AppendError, Column, FeatureSetSpec, LoadError, LoadOptions, MemoryTable, OnlineTable, Statistics,
     fit::{Unfit, fit},
     load::{At, Defined, Source, define},
+    online::rules::Rules,
 };
 
 impl FeatureSetSpec {
@@ -26,7 +29,7 @@ impl FeatureSetSpec {
         root: &Path,
         options: &LoadOptions,
     ) -> Result<Option<OfflineSet>, LoadError> {
-        let Defined { set, source, times } = define(name, self, root, options)?;
+        let Defined { set, source, times, rules } = define(name, self, root, options)?;
         let Some(source) = source else { return Ok(None) };
         let extra = times.iter().flat_map(|times| times.created.iter().chain(&times.valid_to));
         let mut columns: Vec<Column> = Vec::new();
@@ -35,7 +38,14 @@ impl FeatureSetSpec {
                 columns.push(column.clone());
             }
         }
-        let batches = rows(&source, &columns, options)?;
+        let mut batches = rows(&source, &columns, options)?;
+        // What breaks a rule is not taken online either.
+        for batch in &mut batches {
+            *batch = kept(batch, &rules).map_err(|error| LoadError::Malformed {
+                place: source.place(At::File),
+                problem: error.to_string(),
+            })?;
+        }
         // Means come from the rows that count now, as online; windows have none.
         let mut statistics: Vec<Statistics> = Vec::new();
         if set.windows().is_none() {
@@ -65,6 +75,13 @@ impl FeatureSetSpec {
             rows: Arc::new(rows),
         }))
     }
+}
+
+/// The rows that break no rule that refuses them.
+fn kept(batch: &RecordBatch, rules: &Rules) -> Result<RecordBatch, ArrowError> {
+    let mut kept = vec![true; batch.num_rows()];
+    rules.broken(batch).iter().filter(|broken| broken.refuses).for_each(|broken| kept[broken.row] = false);
+    if kept.contains(&false) { filter_record_batch(batch, &kept.into()) } else { Ok(batch.clone()) }
 }
 
 fn schema(columns: &[Column]) -> Schema {
