@@ -5,13 +5,13 @@
 use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray},
+    array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray},
     compute::concat_batches,
-    datatypes::DataType,
+    datatypes::{DataType, Float64Type},
 };
 use futures_util::TryStreamExt;
 use millstream_featurestore::{
-    FeatureSet, FeatureSetBuilder, Policy,
+    AggregateSpec, Condition, Conditions, FeatureSet, FeatureSetBuilder, Policy, Predicate,
     offline::{
         AsOf, Cluster, Executor, HistoryError, Log, LogSchema, OfflineLimits, OfflineSet, OfflineStore,
         Scheduler, Spine, Vector,
@@ -37,16 +37,31 @@ fn batch<const N: usize>(columns: [(&str, ArrayRef); N]) -> RecordBatch {
 
 /// A set in a log of its own.
 async fn set(folder: &Path, set: FeatureSetBuilder, rows: &RecordBatch, as_of: AsOf) -> OfflineSet {
-    let set = set.build().unwrap();
+    let set = set.build_with(&|text| Ok(Arc::new(large(text)))).unwrap();
     let log = Log::local(folder.join(set.name()), LogSchema::of(&set).unwrap()).await.unwrap();
     let half = rows.num_rows() / 2;
     log.append(0, &rows.slice(0, half)).await.unwrap();
     log.append(half as u64, &rows.slice(half, rows.num_rows() - half)).await.unwrap();
-    OfflineSet::of_log(set.name(), log.table()).as_of(as_of)
+    OfflineSet::of(&set, log.table()).unwrap().as_of(as_of)
 }
 
-/// Cards, which know their shop, and shops.
-async fn sets(folder: &Path) -> [OfflineSet; 2] {
+/// The one condition there is: that an amount is large.
+fn large(text: &str) -> impl Predicate + use<> {
+    assert_eq!(text, "amount > 1000");
+    |rows: &RecordBatch| {
+        let amounts = rows.column_by_name("amount").unwrap().as_primitive::<Float64Type>();
+        Ok(amounts.iter().map(|amount| Some(amount.is_some_and(|amount| amount > 1000.0))).collect())
+    }
+}
+
+fn conditions() -> Conditions {
+    Conditions::new(|text, columns| {
+        Ok(Condition { reads: vec![columns.index_of("amount").unwrap()], predicate: Arc::new(large(text)) })
+    })
+}
+
+/// Cards, which know their shop; shops; and what the cards spent over windows.
+async fn sets(folder: &Path) -> [OfflineSet; 3] {
     let rows = 6000;
     let texts: StringArray =
         (0..rows).map(|row| (row % 7 > 0).then(|| format!("s{}", scattered(row, 1) % 40))).collect();
@@ -71,7 +86,21 @@ async fn sets(folder: &Path) -> [OfflineSet; 2] {
         .feature("amount", DataType::Float64);
     let of_shops = FeatureSet::builder("shops").key("shop", DataType::Utf8).feature("rank", DataType::Int64);
     let ttl = AsOf { ttl: Some(Duration::from_secs(40 * 3600)), ..AsOf::default() };
-    [set(folder, of_cards, &cards, ttl).await, set(folder, of_shops, &shops, AsOf::default()).await]
+    let aggregates: Vec<AggregateSpec> = serde_json::from_str(
+        r#"[{"column": "amount", "functions": ["count", "sum", "p50"], "windows": ["6h", "2d"]},
+            {"column": "amount", "functions": ["avg"], "windows": ["3d"], "where": "amount > 1000", "name": "large"}]"#,
+    )
+    .unwrap();
+    let spent = FeatureSet::builder("spent")
+        .key("card", DataType::Int64)
+        .event_column("amount", DataType::Float64)
+        .aggregates(aggregates, Duration::from_secs(3600 * 1000));
+    let events = cards.project(&[0, 2, 3, 4]).unwrap();
+    [
+        set(folder, of_cards, &cards, ttl).await,
+        set(folder, of_shops, &shops, AsOf::default()).await,
+        set(folder, spent, &events, AsOf::default()).await,
+    ]
 }
 
 fn spine() -> RecordBatch {
@@ -85,7 +114,7 @@ fn spine() -> RecordBatch {
 
 fn vector() -> Vector {
     Vector::new("all")
-        .features(["cards.*", "shops.rank AS rank"])
+        .features(["cards.*", "shops.rank AS rank", "spent.*"])
         .by("shops", ["cards.shop"])
         .missing_of("amount", Policy::Default(serde_json::json!(-1.5)))
         .label("shops.rank AS later", Duration::from_secs(3600))
@@ -131,7 +160,7 @@ fn free() -> SocketAddr {
 fn on_a_cluster<F: Future<Output = ()>>(body: impl FnOnce(Cluster) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     runtime.block_on(async {
-        let scheduler = Scheduler::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let scheduler = Scheduler::bind("127.0.0.1:0".parse().unwrap(), conditions()).await.unwrap();
         let address = scheduler.address().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let executor = |name: &str| Executor {
@@ -140,6 +169,7 @@ fn on_a_cluster<F: Future<Output = ()>>(body: impl FnOnce(Cluster) -> F) {
             host: None,
             tasks: 2,
             folder: Some(folder.path().join(name)),
+            conditions: conditions(),
         };
         let (first, second) = (executor("first"), executor("second"));
         tokio::select! {

@@ -216,7 +216,12 @@ impl Parts {
             let columns = events.schema.fields().iter().map(|field| place(log, field.name()));
             let columns = columns.collect::<Result<_, HistoryError>>()?;
             let windows = Arc::clone(&events.windows);
-            Ok(LookupEvents { windows, schema: Arc::clone(&events.schema), columns })
+            Ok(LookupEvents {
+                windows,
+                made_of: events.made_of.clone(),
+                schema: Arc::clone(&events.schema),
+                columns,
+            })
         });
         Ok(Lookup {
             set: set.name.clone(),
@@ -275,7 +280,8 @@ async fn scan(
     let schema = set.rows.schema();
     let own = planned.lookup.features.iter().filter(|wanted| wanted.feature < set.own);
     let features = own.map(|wanted| &set.features[wanted.feature].name);
-    let events = planned.events().into_iter().flat_map(|events| events.schema.fields()).map(|field| field.name());
+    let events =
+        planned.events().into_iter().flat_map(|events| events.schema.fields()).map(|field| field.name());
     let bookkeeping = [&set.event, &set.created, &set.sequence, &set.valid_to].into_iter().flatten();
     let names = set.keys.iter().map(|key| &key.name).chain(features).chain(events).chain(bookkeeping);
     let mut columns = names

@@ -1,6 +1,6 @@
 //! The point-in-time join as an operator of DataFusion.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array},
@@ -31,7 +31,7 @@ use super::{
     join::{LogRows, Method, PointInTime, merge},
     sweep::sweep,
 };
-use crate::{Aggregates, Gap, key};
+use crate::{AggregateSpec, Aggregates, Gap, key};
 
 /// What is looked up for each spine row, and where both sides have what that needs.
 #[derive(Clone, Debug)]
@@ -68,6 +68,12 @@ pub(super) struct LookupKey {
 #[derive(Clone, Debug)]
 pub(super) struct LookupEvents {
     pub(super) windows: Arc<Aggregates>,
+    /// What the windows were made of, for those who cannot be given them as they are.
+    #[cfg_attr(
+        not(feature = "ballista"),
+        expect(dead_code, reason = "what one process runs is not encoded")
+    )]
+    pub(super) made_of: (Vec<AggregateSpec>, Duration),
     /// The columns of an event, as the windows read them, and where the log has them.
     pub(super) schema: SchemaRef,
     pub(super) columns: Vec<usize>,

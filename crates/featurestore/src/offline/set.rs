@@ -1,6 +1,6 @@
 //! Feature sets as the offline side knows them: the rows of all times, and what their columns mean.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -12,7 +12,7 @@ use super::{
     log::{CREATED, EVENT, LogTable, SEQUENCE, VALID_TO},
 };
 use crate::{
-    Aggregates, Column, FeatureSet, Statistics,
+    AggregateSpec, Aggregates, Column, FeatureSet, Statistics,
     vector::resolve::{Shape, Shapes},
 };
 
@@ -39,13 +39,19 @@ pub struct OfflineSet {
 #[derive(Clone, Debug)]
 pub(super) struct SetEvents {
     pub(super) windows: Arc<Aggregates>,
+    /// What the windows were made of.
+    pub(super) made_of: (Vec<AggregateSpec>, Duration),
     /// The columns that windows read, with keys and own features.
     pub(super) schema: SchemaRef,
 }
 
 impl SetEvents {
     pub(super) fn of(set: &FeatureSet) -> Option<Self> {
-        set.windows().map(|windows| Self { windows: Arc::clone(windows), schema: set.event_schema() })
+        set.windows().map(|windows| Self {
+            windows: Arc::clone(windows),
+            made_of: (set.aggregates().to_vec(), set.lateness()),
+            schema: set.event_schema(),
+        })
     }
 }
 
@@ -93,7 +99,10 @@ impl OfflineSet {
     pub fn of_table(set: &FeatureSet, rows: Arc<dyn TableProvider>) -> Result<Self, HistoryError> {
         check_columns(set, set.event_columns().chain(set.timestamp()), &rows.schema())?;
         if set.windows().is_some() && set.timestamp().is_none() {
-            let problem = format!("feature set `{}` has windows, and no event timestamp to place events by", set.name());
+            let problem = format!(
+                "feature set `{}` has windows, and no event timestamp to place events by",
+                set.name()
+            );
             return Err(HistoryError::Vector { problems: vec![problem] });
         }
         Ok(Self {

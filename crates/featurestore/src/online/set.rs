@@ -10,8 +10,8 @@ use arrow::{
 use millstream_graph::suggest;
 
 use super::{
-    Answer, Changes, Outcome, Receipt, WritableTable, WriteError, Written, aside::Aside,
-    backfill::Backfill, guard::Guard, rules::Rules,
+    Answer, Changes, Outcome, Receipt, WritableTable, WriteError, Written, aside::Aside, backfill::Backfill,
+    guard::Guard, rules::Rules,
 };
 use crate::{
     FeatureSet, LoadError, Positions,

@@ -4,7 +4,7 @@ use std::{io::Cursor, sync::Arc, time::Duration};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, new_null_array},
-    datatypes::{DataType, Field, Schema},
+    datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
     ipc::{reader::StreamReader, writer::StreamWriter},
 };
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
@@ -23,8 +23,9 @@ use serde::{Deserialize, Serialize};
 use super::super::{
     AsOf, Knowledge,
     numbered::NumberedExec,
-    operator::{Fill, Lookup, LookupFeature, LookupKey, PointInTimeExec, external},
+    operator::{Fill, Lookup, LookupEvents, LookupFeature, LookupKey, Origin, PointInTimeExec, external},
 };
+use crate::{AggregateSpec, Aggregates, Conditions};
 
 /// What a message of ours begins with. Ballista's own are protocol buffers, which cannot begin so.
 const MARK: &[u8] = b"\x00millstream\x01";
@@ -33,6 +34,14 @@ const MARK: &[u8] = b"\x00millstream\x01";
 #[derive(Debug, Default)]
 pub(super) struct Codec {
     ballista: BallistaPhysicalExtensionCodec,
+    /// What stands under `where` in the aggregates of plans that are read.
+    conditions: Conditions,
+}
+
+impl Codec {
+    pub(super) fn new(conditions: Conditions) -> Self {
+        Self { ballista: BallistaPhysicalExtensionCodec::default(), conditions }
+    }
 }
 
 /// An operator, but for types and values, which stand in a batch behind it.
@@ -61,7 +70,16 @@ struct LookupWire {
     created: Option<usize>,
     sequence: Option<usize>,
     valid_to: Option<usize>,
+    events: Option<EventsWire>,
     features: Vec<FeatureWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventsWire {
+    aggregates: Vec<AggregateSpec>,
+    lateness: Duration,
+    /// Where the log has the columns of an event; they stand behind the others in the batch.
+    columns: Vec<usize>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,10 +91,16 @@ struct KeyWire {
 
 #[derive(Serialize, Deserialize)]
 struct FeatureWire {
-    log: usize,
+    origin: OriginWire,
     column: String,
     missing: FillWire,
     null: FillWire,
+}
+
+#[derive(Serialize, Deserialize)]
+enum OriginWire {
+    Log(usize),
+    Window(usize),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,7 +132,7 @@ impl PhysicalExtensionCodec for Codec {
                 Ok(Arc::new(NumberedExec::new(spine, time)))
             }
             (Operator::PointInTime(lookup), [spine, log]) => {
-                let lookup = Arc::new(lookup.read(&values)?);
+                let lookup = Arc::new(lookup.read(&values, &self.conditions)?);
                 Ok(Arc::new(PointInTimeExec::new(Arc::clone(spine), Arc::clone(log), lookup)))
             }
             _ => Err(malformed("its inputs are not those of the operator")),
@@ -162,8 +186,8 @@ fn malformed(problem: &str) -> DataFusionError {
 }
 
 impl LookupWire {
-    /// The lookup, and one row of what fills gaps: of each key its type, of each feature what stands for a row that is not there
-    /// and for null.
+    /// The lookup, and one row: of each key its type, of each feature what stands for a row that is not there and for null, then
+    /// the columns of an event by their names.
     fn write(lookup: &Lookup) -> Result<(Self, RecordBatch)> {
         let mut values: Vec<ArrayRef> =
             lookup.keys.iter().map(|key| new_null_array(&key.data_type, 1)).collect();
@@ -177,7 +201,10 @@ impl LookupWire {
             wire
         };
         let features = lookup.features.iter().map(|feature| FeatureWire {
-            log: feature.log,
+            origin: match feature.origin {
+                Origin::Log(at) => OriginWire::Log(at),
+                Origin::Window(at) => OriginWire::Window(at),
+            },
             column: feature.column.clone(),
             missing: fill(&feature.missing, &feature.data_type),
             null: fill(&feature.null, &feature.data_type),
@@ -201,19 +228,33 @@ impl LookupWire {
             created: lookup.created,
             sequence: lookup.sequence,
             valid_to: lookup.valid_to,
+            events: lookup.events.as_ref().map(|events| EventsWire {
+                aggregates: events.made_of.0.clone(),
+                lateness: events.made_of.1,
+                columns: events.columns.clone(),
+            }),
             features,
         };
         let fields = values.iter().enumerate();
         let fields = fields.map(|(at, value)| Field::new(at.to_string(), value.data_type().clone(), true));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let mut fields: Vec<FieldRef> = fields.map(Arc::new).collect();
+        for field in lookup.events.iter().flat_map(|events| events.schema.fields()) {
+            values.push(new_null_array(field.data_type(), 1));
+            fields.push(Arc::clone(field));
+        }
+        let schema = Arc::new(Schema::new(fields));
         Ok((wire, RecordBatch::try_new(schema, values)?))
     }
 
-    fn read(self, values: &RecordBatch) -> Result<Lookup> {
-        if values.num_rows() != 1 || values.num_columns() != self.keys.len() + 2 * self.features.len() {
+    fn read(self, values: &RecordBatch, conditions: &Conditions) -> Result<Lookup> {
+        let columns = self.events.as_ref().map_or(0, |events| events.columns.len());
+        let before = self.keys.len() + 2 * self.features.len();
+        if values.num_rows() != 1 || values.num_columns() != before + columns {
             return Err(malformed("it has not as many values as keys and features need"));
         }
-        let (keys, fills) = values.columns().split_at(self.keys.len());
+        let schema: SchemaRef = Arc::new(Schema::new(values.schema().fields()[before..].to_vec()));
+        let events = self.events.map(|events| events.read(schema, conditions)).transpose()?;
+        let (keys, fills) = values.columns()[..before].split_at(self.keys.len());
         let keys = self.keys.into_iter().zip(keys).map(|(key, value)| LookupKey {
             name: key.name,
             data_type: value.data_type().clone(),
@@ -248,7 +289,22 @@ impl LookupWire {
             created: self.created,
             sequence: self.sequence,
             valid_to: self.valid_to,
+            events,
             features: features.collect(),
+        })
+    }
+}
+
+impl EventsWire {
+    fn read(self, schema: SchemaRef, conditions: &Conditions) -> Result<LookupEvents> {
+        let compile = |text: &str| Ok(conditions.make(text, &schema)?.predicate);
+        let windows =
+            Aggregates::new(&self.aggregates, &schema, self.lateness, &compile).map_err(external)?;
+        Ok(LookupEvents {
+            windows: Arc::new(windows),
+            made_of: (self.aggregates, self.lateness),
+            schema,
+            columns: self.columns,
         })
     }
 }

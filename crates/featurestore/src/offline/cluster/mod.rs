@@ -38,11 +38,14 @@ impl Cluster {
         plan: Arc<dyn ExecutionPlan>,
         session: String,
     ) -> Result<SendableRecordBatchStream, HistoryError> {
-        let config = settings();
-        let (ballista, codec) = (config.ballista_config(), Codec::default());
+        // What is sent is not read here.
+        let codec = Arc::new(Codec::default());
+        let config = settings(&codec);
+        let ballista = config.ballista_config();
         let url = self.url.clone();
         let run =
-            execute_physical_plan::<PhysicalPlanNode>(url, &ballista, plan, &codec, session, config).await;
+            execute_physical_plan::<PhysicalPlanNode>(url, &ballista, plan, codec.as_ref(), session, config)
+                .await;
         run.map_err(HistoryError::Cluster)
     }
 }
@@ -54,6 +57,6 @@ impl fmt::Debug for Cluster {
 }
 
 /// What clients, scheduler and executors agree on.
-fn settings() -> SessionConfig {
-    SessionConfig::new_with_ballista().with_ballista_physical_extension_codec(Arc::new(Codec::default()))
+fn settings(codec: &Arc<Codec>) -> SessionConfig {
+    SessionConfig::new_with_ballista().with_ballista_physical_extension_codec(Arc::clone(codec) as _)
 }

@@ -13,11 +13,13 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::net::TcpListener;
 
 use super::{codec::Codec, settings};
+use crate::Conditions;
 
 /// The process that cuts plans into parts, and gives them to executors.
 #[derive(Debug)]
 pub struct Scheduler {
     listener: TcpListener,
+    conditions: Conditions,
 }
 
 /// A process that runs parts of plans.
@@ -33,6 +35,8 @@ pub struct Executor {
     pub tasks: usize,
     /// Where it keeps what it has computed until it is fetched; by default a temporary folder.
     pub folder: Option<PathBuf>,
+    /// What knows the expressions under `where` in aggregates.
+    pub conditions: Conditions,
 }
 
 /// Why a process of a cluster ended.
@@ -47,13 +51,13 @@ impl From<BallistaError> for ClusterError {
 }
 
 impl Scheduler {
-    /// Listens there; executors come to it, and clients.
+    /// Listens there; executors come to it, and clients. `conditions` knows the expressions under `where` in aggregates.
     ///
     /// # Errors
     /// When the address is taken.
-    pub async fn bind(address: SocketAddr) -> Result<Self, ClusterError> {
+    pub async fn bind(address: SocketAddr, conditions: Conditions) -> Result<Self, ClusterError> {
         let failed = |error| ClusterError(format!("{address} cannot be listened at: {error}"));
-        Ok(Self { listener: TcpListener::bind(address).await.map_err(failed)? })
+        Ok(Self { listener: TcpListener::bind(address).await.map_err(failed)?, conditions })
     }
 
     /// Where it listens.
@@ -70,10 +74,11 @@ impl Scheduler {
     /// When connections can no longer be taken.
     pub async fn serve(self) -> Result<(), ClusterError> {
         let address = self.address()?;
+        let codec = Arc::new(Codec::new(self.conditions));
         let config = SchedulerConfig {
             scheduling_policy: TaskSchedulingPolicy::PullStaged,
-            override_physical_codec: Some(Arc::new(Codec::default())),
-            override_config_producer: Some(Arc::new(settings)),
+            override_physical_codec: Some(Arc::clone(&codec) as _),
+            override_config_producer: Some(Arc::new(move || settings(&codec))),
             external_host: address.ip().to_string(),
             bind_host: address.ip().to_string(),
             bind_port: address.port(),
@@ -98,6 +103,7 @@ impl Executor {
         std::fs::create_dir_all(&folder)
             .map_err(|error| ClusterError(format!("{} cannot be made: {error}", folder.display())))?;
         let (scheduler_host, scheduler_port) = self.scheduler;
+        let codec = Arc::new(Codec::new(self.conditions));
         let config = ExecutorProcessConfig {
             scheduler_host,
             scheduler_port,
@@ -109,8 +115,8 @@ impl Executor {
             vcores: self.tasks,
             task_scheduling_policy: TaskSchedulingPolicy::PullStaged,
             work_dir: Some(folder.display().to_string()),
-            override_physical_codec: Some(Arc::new(Codec::default())),
-            override_config_producer: Some(Arc::new(settings)),
+            override_physical_codec: Some(Arc::clone(&codec) as _),
+            override_config_producer: Some(Arc::new(move || settings(&codec))),
             ..ExecutorProcessConfig::default()
         };
         Ok(start_executor_process(Arc::new(config)).await?)
