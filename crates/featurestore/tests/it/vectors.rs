@@ -74,18 +74,46 @@ fn across() -> Vector {
 
 #[test]
 fn keys_are_features_of_sets_that_are_read_before() {
-    check(across(), rows! { card: [Some(1_i64), Some(2), Some(3), Some(4), None, Some(1)] }, expect![[""]]);
-    check(across().label("shops.city", Duration::ZERO), rows! { card: [1_i64; 0] }, expect![[""]]);
+    check(
+        across(),
+        rows! { card: [Some(1_i64), Some(2), Some(3), Some(4), None, Some(1)] },
+        expect![[r#"
+        +------+------------+-------+
+        | card | neighbours | spent |
+        +------+------------+-------+
+        | 1    | 7          | 1.5   |
+        | 2    |            | 2.5   |
+        | 3    |            |       |
+        | 4    |            |       |
+        |      |            |       |
+        | 1    | 7          | 1.5   |
+        +------+------------+-------+"#]],
+    );
+    check(
+        across().label("shops.city", Duration::ZERO),
+        rows! { card: [1_i64; 0] },
+        expect![[r#"
+        +------+------------+-------+
+        | card | neighbours | spent |
+        +------+------------+-------+
+        +------+------------+-------+"#]],
+    );
 }
 
 #[test]
 fn rows_that_lack_what_they_must_have_are_all_named() {
     let asked = || rows! { card: [1_i64, 3, 4, 2] };
-    check(across().missing(Policy::Fail), asked(), expect![[""]]);
+    check(
+        across().missing(Policy::Fail),
+        asked(),
+        expect![
+            "row 1: no row for city=null in feature set `cities`; row 2: no row for card=4 in feature set `cards`; row 3: no row for city=null in feature set `cities`"
+        ],
+    );
     check(
         across().nulls_of("spent", Policy::Fail).missing_of("spent", Policy::Default(0.into())),
         asked(),
-        expect![[""]],
+        expect!["row 1: feature `spent` is null for card=3 in feature set `cards`"],
     );
 }
 
@@ -103,17 +131,35 @@ fn a_row_that_is_too_old_is_stale_and_tells_when_it_was() {
         });
         told.collect::<Vec<_>>().join("\n")
     };
-    expect![[""]].assert_eq(&told(60));
-    expect![[""]].assert_eq(&told(150));
-    expect![[""]].assert_eq(&told(151));
+    expect![[r#"
+        Present Present Null Missing [Some(100), Some(10), Some(100), None]
+        Present Null Missing Missing [Some(100), Some(50), None, None]"#]]
+    .assert_eq(&told(60));
+    expect![[r#"
+        Present Stale Null Missing [Some(100), Some(10), Some(100), None]
+        Present Missing Missing Missing [Some(100), None, None, None]"#]]
+    .assert_eq(&told(150));
+    expect![[r#"
+        Stale Stale Stale Missing [Some(100), Some(10), Some(100), None]
+        Missing Missing Missing Missing [None, None, None, None]"#]]
+    .assert_eq(&told(151));
 }
 
 #[test]
 fn a_vector_stands_beside_the_columns_that_come_in() {
     let rows = rows! { id: ["x"], card: [1_i32] };
     let vector = OnlineVector::beside(Arc::new(across()), &sets(), &rows.schema()).unwrap();
-    expect![[""]].assert_eq(&shown(read(&vector, &rows, 0).unwrap().rows()));
+    expect![[r#"
+        +----+------+------------+-------+
+        | id | card | neighbours | spent |
+        +----+------+------------+-------+
+        | x  | 1    | 7          | 1.5   |
+        +----+------+------------+-------+"#]]
+    .assert_eq(&shown(read(&vector, &rows, 0).unwrap().rows()));
     let rows = rows! { spent: [1], cart: [1_i32] };
     let problems = OnlineVector::beside(Arc::new(across()), &sets(), &rows.schema()).unwrap_err();
-    expect![[""]].assert_eq(&problems.iter().map(|one| one.text.as_str()).collect::<Vec<_>>().join("\n"));
+    expect![[r#"
+        key `card` of feature set `cards`: no column `card`; did you mean `cart`?
+        a column `spent` is there already; name the feature otherwise: `cards.spent AS cards_spent`"#]]
+    .assert_eq(&problems.iter().map(|one| one.text.as_str()).collect::<Vec<_>>().join("\n"));
 }

@@ -353,7 +353,12 @@ fn columns_by_expression_stand_behind_features_and_do_not_see_the_label() {
             | 9    | 160 |     |        |      |       |
             +------+-----+-----+--------+------+-------+"#]],
     );
-    check(history(), vector().with("leak", "label"), asked(), expect![[""]]);
+    check(
+        history(),
+        vector().with("leak", "label"),
+        asked(),
+        expect!["no column `label`; there is `card`, `at`, `avg`, `double`, `more`"],
+    );
 }
 
 /// Between two timestamped sets, MLRun's `inner` keeps rows without a match. Here there is one join, and it never drops a row.
