@@ -1,5 +1,5 @@
 #!/bin/sh
-# What tests compare answers with and talk to: DuckDB and pandas below target/, Redis and NATS from the system's packages. What
+# What tests compare answers with and talk to: DuckDB, pandas, Feast and a stand-in for S3 below target/, Redis and NATS from the system's packages. What
 # cannot be had is named, and the tests that need it say that they are skipped.
 set -eu
 
@@ -14,12 +14,15 @@ packages() {
     if python3 -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action=ignore --only-binary=:all: --target "$dest" "$@"; then
         echo "$*" >"$dest/packages"
     else
+        # Half of it is none.
+        rm -rf "$dest"
         echo "oracles: pip could not fetch $*; tests against them are skipped" >&2
     fi
 }
 packages target/oracles duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1
 # Speaks the API of S3.
 packages target/moto "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
+packages target/feast feast==0.67.0
 
 # A server from the system's packages, where they can be installed.
 server() {

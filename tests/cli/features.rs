@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{check_mistakes, client::Client, complaint, path, printed, project, serving::Serving};
+use super::{
+    check_mistakes, client::Client, complaint, millstream, path, printed, project, serving::Serving,
+};
 
 /// A set that takes rows, and a graph that reads it.
 const TAKES_ROWS: &str = "\
@@ -154,6 +156,47 @@ fn windows_are_filled_from_the_command_line_and_read_after_a_restart() {
 }
 
 #[test]
+#[cfg(unix)]
+fn rows_that_break_a_rule_are_told_counted_set_aside_and_erased() {
+    let rules = "    lateness: 1h\n    rules: { positive: amount > 0, known: { that: country IS NOT NULL, otherwise: count } }\n    aside: { path: state/aside }\n";
+    let folder = project(&WINDOWS.replace("    lateness: 1h\n", rules));
+    let root = folder.path().to_str().unwrap();
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
+    {
+        let mut serving = Serving::start(&folder);
+        let rows = r#"[{"card_id":7,"amount":-3,"country":"FR","at":"2026-01-01T03:00:00Z"},{"card_id":7,"amount":9,"at":"2026-01-01T03:00:00Z"}]"#;
+        let mut client = Client::connect(serving.address);
+        let answer = client.send("POST", "/v1/features/cards", &[], rows.as_bytes()).json();
+        assert_eq!((&answer["taken"], &answer["rules"]), (&json!(1), &json!({ "positive": 1, "known": 1 })));
+        let problem =
+            json!([{ "row": 0, "field": "positive", "error": "rule `positive`: `amount > 0` is not true" }]);
+        assert_eq!(answer["problems"], problem);
+        let spend = br#"{"card_id":7,"amount":0,"country":"US","at":"2026-01-01T04:00:00Z"}"#;
+        let refused = client.send("POST", "/v1/graphs/spend", &[], spend);
+        let told = refused.text();
+        assert!(told.contains("feature set `cards` refuses the row: rule `positive`"), "{told}");
+        let metrics = client.send("GET", "/metrics", &[], b"").text();
+        let metric = "millstream_feature_rule_failures_total{rule=\"positive\",set=\"cards\"} 2";
+        assert!(metrics.contains(metric), "{metrics}");
+        drop(client);
+        serving.terminate();
+        assert!(serving.server.wait().unwrap().success());
+    }
+    assert!(told(&["show", "cards"]).contains("set aside  3 rows"), "{}", told(&["show", "cards"]));
+    let file = path(&folder, "events.csv");
+    fs::write(&file, "card_id,amount,country,at\n7,0,US,2026-01-01T05:00:00Z\n").unwrap();
+    let ingested = millstream(&["features", "--project", root, "ingest", "cards", &file]);
+    let complaint = String::from_utf8_lossy(&ingested.stderr);
+    assert!(
+        !ingested.status.success() && complaint.contains("row 1: rule `positive`: `amount > 0` is not true"),
+        "{complaint}"
+    );
+    let receipt = told(&["erase", "cards", "card_id=7"]);
+    assert!(receipt.starts_with("1 removed, 0 unknown, 4 of those set aside\n"), "{receipt}");
+    assert!(told(&["show", "cards"]).contains("set aside  0 rows"));
+}
+
+#[test]
 fn the_command_line_leaves_the_stores_of_a_running_server_alone() {
     let folder = project(TAKES_ROWS);
     let _serving = Serving::start(&folder);
@@ -220,4 +263,32 @@ graphs: { g: { input: { k: int64 }, steps: { s: { select: [k] } }, respond: s } 
             "21:3: feature set `e`: column `_event`: the name is taken by what logs keep of a row; name it otherwise",
         ],
     );
+}
+
+#[test]
+fn feature_vectors_are_listed_shown_and_read_from_the_command_line() {
+    let folder = project(&TAKES_ROWS.replace(
+        "graphs:\n",
+        "feature_vectors:\n  double: { features: [cards.count], input: { by: int64 }, with: { times: count * by }, description: twice }\ngraphs:\n",
+    ));
+    let root = folder.path().to_str().unwrap();
+    fs::write(path(&folder, "rows.csv"), "card_id,count,at\n7,3,2026-01-01T00:00:00Z\n").unwrap();
+    printed(&["features", "--project", root, "ingest", "cards", &path(&folder, "rows.csv")]);
+    let told = |arguments: &[&str]| printed(&[&["vectors", "--project", root], arguments].concat());
+    assert_eq!(told(&["list"]), "double  twice\n");
+    assert!(
+        told(&["show", "double"])
+            .ends_with("input     by: int64?\n  features  count: int64?\n  features  times: int64?\n")
+    );
+    assert_eq!(told(&["get", "double", "card_id=7", "by=2"]), "card_id  7\nby  2\ncount  3\ntimes  6\n");
+    let json: Value = serde_json::from_str(&told(&["--json", "get", "double", "card_id=8"])).unwrap();
+    assert_eq!(json, json!({ "card_id": 8, "by": null, "count": null, "times": null }));
+    for (arguments, sentence) in [
+        (&["get", "dubble", "card_id=7"][..], "no feature vector `dubble`; did you mean `double`?"),
+        (&["get", "double", "card=7"], "no column `card`"),
+        (&["get", "double", "card_id=x"], "field `card_id`"),
+    ] {
+        let complaint = complaint(&[&["vectors", "--project", root], arguments].concat());
+        assert!(complaint.contains(sentence), "{complaint}");
+    }
 }

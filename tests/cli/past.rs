@@ -16,6 +16,8 @@ feature_sets:
     source: cards.csv
     timestamp: at
     types: { card_id: int64, avg: float64, tier: string, at: timestamp }
+feature_vectors:
+  known: { features: [cards.avg AS usual, cards.tier], missing: null, with: { double: usual * 2 } }
 graphs:
   score:
     input: { card_id: int64, amount: float64 }
@@ -97,6 +99,40 @@ fn sets_are_asked_by_sql() {
         ("SELEC", "SELEC"),
     ] {
         let complaint = complaint(&["sql", "--project", root, query]);
+        assert!(complaint.contains(sentence), "{complaint}");
+    }
+}
+
+#[test]
+fn a_training_set_has_the_features_of_each_time() {
+    let folder = folder();
+    let root = folder.path().to_str().unwrap();
+    let spine = path(&folder, "spine.csv");
+    fs::write(
+        &spine,
+        "card_id,when\n7,2026-01-02T00:00:00Z\n7,2026-01-04T00:00:00Z\n9,2026-01-04T00:00:00Z\n",
+    )
+    .unwrap();
+    let told = |arguments: &[&str]| {
+        printed(&[&["features", "--project", root, "history", "known", "--output"], arguments].concat())
+    };
+    let train = path(&folder, "train.jsonl");
+    let counts = told(&[&train, "--spine", &spine, "--time", "when"]);
+    assert_eq!(counts, "3 rows\n  usual: 1 null\n  tier: 1 null\n  double: 1 null\n");
+    let rows: Vec<_> = fs::read_to_string(&train).unwrap().lines().map(object).collect();
+    let usual: Vec<_> = rows.iter().map(|row| (row["usual"].as_f64(), row["double"].as_f64())).collect();
+    assert_eq!(usual, [(Some(10.0), Some(20.0)), (Some(20.0), Some(40.0)), (None, None)]);
+    let query = "SELECT card_id, at FROM cards";
+    let counts = told(&[&path(&folder, "train.parquet"), "--spine-sql", query, "--time", "at", "--json"]);
+    assert_eq!(counts, "{\"rows\":3,\"nulls\":{\"usual\":1,\"tier\":0,\"double\":1}}\n");
+    let newest = printed(&["sql", "--project", root, "SELECT usual FROM known WHERE card_id = 7"]);
+    assert_eq!(newest, "{\"usual\":20.0}\n");
+    for (vector, time, sentence) in [
+        ("knwon", "when", "no feature vector `knwon`; did you mean `known`?"),
+        ("known", "wen", "the times of the spine: no column `wen`; did you mean `when`?"),
+    ] {
+        let arguments = ["features", "--project", root, "history", vector, "--output", &train];
+        let complaint = complaint(&[&arguments[..], &["--spine", &spine, "--time", time]].concat());
         assert!(complaint.contains(sentence), "{complaint}");
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{Array, Int64Array, RecordBatch, UInt32Array, new_null_array},
+    array::{Array, AsArray, Int64Array, RecordBatch, UInt32Array, new_null_array},
     compute::{concat, take, take_record_batch},
     datatypes::{Field, Schema},
     error::ArrowError,
@@ -88,7 +88,12 @@ fn together(parts: &[(Found, UInt32Array)], rows: usize) -> Result<Found, ArrowE
     missing.sort_unstable();
     stale.sort_unstable();
     faults.sort_by_key(|fault| fault.row);
-    Ok(Found { columns, missing, stale, faults })
+    let events: Option<Vec<&dyn Array>> =
+        parts.iter().map(|(found, _)| found.events.as_ref().map(|events| events as &dyn Array)).collect();
+    let events = events.filter(|events| !events.is_empty());
+    let events = events.map(|events| take(&concat(&events)?, &places, None)).transpose()?;
+    let events = events.map(|events| events.as_primitive().clone());
+    Ok(Found { columns, missing, stale, faults, events })
 }
 
 fn broken(error: ArrowError) -> LookupError {

@@ -58,17 +58,21 @@ pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
 pub use ingest::Ingest;
 pub use inside::inside;
 pub use load::{LoadError, LoadOptions};
-#[cfg(feature = "redis")]
-pub use online::redis::{RedisError, RedisOptions, RedisServer, RedisTable};
 pub use online::{
-    Answer, Changes, Clock, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Outcome, Positions, Receipt,
-    Stores, TimeColumns, WritableSet, WritableTable, WriteError, Written,
+    Answer, AsideSpec, Changes, Clock, Counted, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Otherwise,
+    Outcome, Positions, Receipt, RuleSpec, Stores, TimeColumns, WritableSet, WritableTable, WriteError,
+    Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
 #[cfg(feature = "redb")]
 pub use online::{
     RedbSpec,
     redb::{RedbOptions, RedbTable},
+};
+#[cfg(feature = "redis")]
+pub use online::{
+    RedisSpec,
+    redis::{RedisError, RedisOptions, RedisServer, RedisTable},
 };
 pub use policy::Policy;
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
@@ -77,9 +81,13 @@ pub use spec::{FeatureSetSpec, TypeName};
 pub use statistics::Statistics;
 pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
-pub use vector::{Expressions, LabelSpec, Vector, VectorProblem, VectorSpec};
+pub use vector::{
+    Expressions, LabelSpec, OnlineVector, Vector, VectorError, VectorProblem, VectorRows, VectorSpec,
+};
 pub use version::Version;
 pub use wait::wait;
+#[cfg(feature = "offline")]
+pub(crate) use window::array;
 pub use window::{
     Added, AggregateError, AggregateSpec, Aggregates, Compile, DecodeError, Function, Ledger, Predicate,
     PrepareError, Prepared, Readings, TooEarly, Values, WindowLength,

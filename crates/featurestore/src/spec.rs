@@ -9,8 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    AggregateSpec, DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, StoredSet, Stores,
-    WindowLength,
+    AggregateSpec, AsideSpec, DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, RuleSpec,
+    StoredSet, Stores, WindowLength, WritableSet,
     load::{self, Defined},
 };
 
@@ -78,6 +78,15 @@ pub struct FeatureSetSpec {
     /// at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness: Option<WindowLength>,
+    /// What rows must keep, by name. Rows that come over HTTP, from files, streams and graphs are checked alike. For sets with
+    /// `online`.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(with = "std::collections::BTreeMap<String, RuleSpec>")]
+    pub rules: IndexMap<String, RuleSpec>,
+    /// Where rows are kept that were refused, came too late, or broke a rule. Without it they are counted. For sets with
+    /// `online`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<AsideSpec>,
     /// What the set is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -109,7 +118,7 @@ impl FeatureSetSpec {
         let Some(online) = &self.online else {
             return Ok(StoredSet::Loaded(Arc::new(self.load(name, root, options)?)));
         };
-        let Defined { set, source, times } = load::define(name, self, root, options)?;
+        let Defined { set, source, times, rules } = load::define(name, self, root, options)?;
         let mut problems = Vec::new();
         if times.is_none() {
             problems
@@ -123,11 +132,23 @@ impl FeatureSetSpec {
             return Err(DefinitionError { set: name.to_owned(), problems }.into());
         };
         let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
-        let set = stores.open(root, set, times, ttl, online)?;
+        let aside = self.aside.as_ref().map(|aside| stores.open_aside(root, &set, aside)).transpose()?;
+        let table = stores.open(root, set, times.clone(), ttl, online)?;
+        let set = Arc::new(WritableSet::new(table, times).keeping(rules, aside.flatten(), self.described()));
         if let Some(source) = source {
             set.fill(&source)?;
         }
         Ok(StoredSet::Writable(set))
+    }
+
+    /// What is done to the rows of a set that takes rows, line by line.
+    fn described(&self) -> String {
+        let mut text = format!("created {:?}\nvalid_to {:?}\n", self.created, self.valid_to);
+        text.extend(self.ttl.iter().map(|ttl| format!("ttl {}\n", ttl.micros())));
+        for (name, RuleSpec { that, otherwise }) in &self.rules {
+            text += &format!("rule {name:?} {that:?} {otherwise:?}\n");
+        }
+        text
     }
 }
 
@@ -243,7 +264,7 @@ mod tests {
         check(
             json!({"keys": ["a"], "source": "x.csv", "sources": 1}),
             expect![
-                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `aggregates`, `lateness`, `description`, `tags`"
+                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `aggregates`, `lateness`, `rules`, `aside`, `description`, `tags`"
             ],
         );
         check(
@@ -252,6 +273,17 @@ mod tests {
             expect![[
                 r#"{"keys":["a"],"timestamp":"at","created":"known","valid_to":"until","ttl":"30d","online":{"local":{"path":"state/a","durability":"interval","max_bytes":"1GiB","when_full":"refuse"}}}"#
             ]],
+        );
+        check(
+            json!({"keys": ["a"], "rules": {"p": "a > 0", "q": {"that": "a < 9", "otherwise": "count"}},
+                   "aside": {"path": "x"}}),
+            expect![[
+                r#"{"keys":["a"],"rules":{"p":{"that":"a > 0","otherwise":"refuse"},"q":{"that":"a < 9","otherwise":"count"}},"aside":{"path":"x","max_bytes":"64MiB"}}"#
+            ]],
+        );
+        check(
+            json!({"keys": ["a"], "rules": {"p": {"that": "a > 0", "else": "count"}}}),
+            expect!["unknown field `else`, expected `that` or `otherwise`"],
         );
         check(
             json!({"keys": ["a"], "online": {"local": {"path": "a", "durability": "never"}}}),

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
-    datatypes::{DataType, Int64Type},
+    datatypes::{DataType, Int64Type, TimeUnit},
 };
 use millstream_graph::suggest;
 use smallvec::SmallVec;
 
 use crate::{
-    FeatureSet, Statistics,
+    Clock, FeatureSet, Statistics,
     fit::{Unfit, fit},
     gather::{Found, Selection, gather},
     index::{ABSENT, Index, Inserted},
@@ -30,6 +30,8 @@ pub struct MemoryTable {
     statistics: Box<[Statistics]>,
     rows: PackedRows,
     index: Index,
+    /// When each row happened, in microseconds since 1970 UTC, for sets with an event timestamp.
+    events: Box<[i64]>,
 }
 
 impl MemoryTable {
@@ -55,15 +57,47 @@ impl MemoryTable {
 
     /// Bytes of memory the rows and their index take.
     pub fn bytes(&self) -> usize {
-        self.rows.bytes() + self.index.bytes()
+        self.rows.bytes() + self.index.bytes() + self.events.len() * 8
     }
 
-    fn find(&self, batch: &RecordBatch, selection: &Selection) -> Result<Found, LookupError> {
+    fn find(
+        &self,
+        batch: &RecordBatch,
+        selection: &Selection,
+        time: Option<i64>,
+    ) -> Result<Found, LookupError> {
         let columns = selection.key_columns(batch)?;
         let mut at: SmallVec<[u32; 64]> = SmallVec::with_capacity(batch.num_rows());
         self.index.find(&columns, |row| at.push(row))?;
+        if selection.tells_events() || selection.bounds_age() {
+            return Ok(self.aged(&at, selection, time.unwrap_or_else(|| Clock::default().now())));
+        }
         let rows = at.iter().map(|&row| (row != ABSENT).then(|| self.rows.row(row)));
         Ok(gather(selection, rows))
+    }
+
+    /// The rows of these numbers, as far as they are young enough at `time`, and when they happened.
+    fn aged(&self, numbers: &[u32], selection: &Selection, time: i64) -> Found {
+        let event = |row: u32| self.events.get(row as usize).copied();
+        let mut stale = SmallVec::new();
+        let rows = numbers.iter().enumerate().map(|(number, &row)| {
+            if row == ABSENT {
+                return None;
+            }
+            if event(row).is_some_and(|event| selection.is_too_old(event, time)) {
+                stale.push(number as u32);
+                if !selection.takes_stale() {
+                    return None;
+                }
+            }
+            Some(self.rows.row(row))
+        });
+        let mut found = gather(selection, rows);
+        found.stale = stale;
+        if selection.tells_events() && self.set.timestamp().is_some() {
+            found.events = Some(numbers.iter().map(|&row| event(row)).collect());
+        }
+        found
     }
 }
 
@@ -81,7 +115,12 @@ impl OnlineTable for MemoryTable {
     }
 
     fn read<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection) -> Read<'a> {
-        Read::Ready(self.find(batch, selection))
+        Read::Ready(self.find(batch, selection, None))
+    }
+
+    /// A row may be used at any time, unless the selection bounds its age.
+    fn read_at<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection, at: i64) -> Read<'a> {
+        Read::Ready(self.find(batch, selection, Some(at)))
     }
 }
 
@@ -165,6 +204,14 @@ pub enum RowProblem {
         /// What went wrong, and under which `where`.
         problem: String,
     },
+    /// It breaks a rule of the set.
+    #[error("rule `{rule}`: {problem}")]
+    Rule {
+        /// The rule's name.
+        rule: String,
+        /// What is not true.
+        problem: String,
+    },
     /// A key, a text or an event id has more bytes than a store takes.
     #[error("`{what}` has {bytes} bytes; {limit} are allowed")]
     TooLong {
@@ -184,6 +231,7 @@ impl RowProblem {
             Self::NullKey { key } | Self::Duplicate { key } => key,
             Self::NullTime { column } | Self::Value { column, .. } => column,
             Self::Filter { .. } => "where",
+            Self::Rule { rule, .. } => rule,
             Self::TooLong { what, .. } => what,
         }
     }
@@ -342,7 +390,20 @@ impl TableBuilder {
         self.index.shrink();
         let rows = 0..self.rows.len() as u32;
         let statistics = self.rows.statistics(&self.layout, self.set.features(), rows);
-        MemoryTable { set: self.set, statistics, rows: self.rows, index: self.index }
+        let time = self.set.timestamp().map(|column| &column.data_type);
+        let events = self.times.iter().map(|&ticks| micros(ticks, time)).collect();
+        MemoryTable { set: self.set, statistics, rows: self.rows, index: self.index, events }
+    }
+}
+
+/// Microseconds of what a time of this type counts.
+fn micros(ticks: i64, data_type: Option<&DataType>) -> i64 {
+    match data_type {
+        Some(DataType::Timestamp(TimeUnit::Second, _)) => ticks.saturating_mul(1_000_000),
+        Some(DataType::Timestamp(TimeUnit::Millisecond, _)) => ticks.saturating_mul(1_000),
+        Some(DataType::Timestamp(TimeUnit::Nanosecond, _)) => ticks.div_euclid(1_000),
+        Some(DataType::Date32) => ticks.saturating_mul(86_400_000_000),
+        _ => ticks,
     }
 }
 

@@ -41,6 +41,7 @@ use crate::{
     snapshot::{Shared, Snapshot, Terms},
     stats::{self, Watched},
     streams::{self, StreamMetrics},
+    vectors,
     wire::DecodeLimits,
 };
 
@@ -95,6 +96,14 @@ pub enum ServeError {
     Features {
         /// The set.
         set: String,
+        /// Which columns.
+        source: millstream_graph::SchemaError,
+    },
+    /// A feature vector has columns that JSON cannot carry.
+    #[error("feature vector `{vector}`: {source}")]
+    Vector {
+        /// The vector.
+        vector: String,
         /// Which columns.
         source: millstream_graph::SchemaError,
     },
@@ -172,6 +181,7 @@ impl Server {
             .route("/v1/graphs/{graph}", axum::routing::any(graph))
             .merge(stats::routes())
             .merge(features::routes())
+            .merge(vectors::routes())
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
             .with_state(Arc::clone(&self.shared))

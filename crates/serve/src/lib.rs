@@ -29,6 +29,7 @@ mod snapshot;
 mod stats;
 mod streams;
 mod units;
+mod vectors;
 mod watch;
 pub mod wire;
 

@@ -6,8 +6,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use indexmap::IndexMap;
 use millstream_featurestore::{
-    LoadOptions, OnlineStore, OnlineTable,
+    LoadOptions, OnlineStore, OnlineTable, Vector,
     offline::{OfflineLimits, OfflineStore},
 };
 use millstream_graph::Plan;
@@ -15,26 +16,42 @@ use tokio::runtime::Handle;
 
 use crate::{
     Project,
-    project::{Defined, chain},
+    project::{Defined, chain, conditions::conditions},
 };
 
 type Failure = Box<dyn std::error::Error>;
 
-/// What is known offline of the sets of the project at `path`: of those with a file, its rows.
-///
-/// No store is opened, so a server may go on serving the project meanwhile.
-pub(crate) fn store(path: &Path) -> Result<OfflineStore, Failure> {
-    let Defined { root, sets, .. } = Project::defined(path)?;
-    let mut store = OfflineStore::new(&OfflineLimits::default())?;
-    let mut problems = Vec::new();
-    for (name, spec) in &sets {
-        match spec.offline(name, &root, &LoadOptions::default()) {
-            Ok(Some(set)) => drop(store.insert(set)),
-            Ok(None) => {}
-            Err(error) => problems.push(chain(&error)),
+/// What is known offline of a project.
+pub(crate) struct Offline {
+    /// Its sets, of those with a file its rows; and its vectors over them.
+    pub(crate) store: OfflineStore,
+    /// All its vectors.
+    pub(crate) vectors: IndexMap<String, Vector>,
+}
+
+impl Offline {
+    /// Of the project at `path`. No store is opened, so a server may go on serving the project meanwhile.
+    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
+        let Defined { root, sets, vectors } = Project::defined(path)?;
+        let mut store = OfflineStore::new(&OfflineLimits::default())?;
+        let options = LoadOptions { conditions: conditions(), ..LoadOptions::default() };
+        let mut problems = Vec::new();
+        for (name, spec) in &sets {
+            match spec.offline(name, &root, &options) {
+                Ok(Some(set)) => drop(store.insert(set)),
+                Ok(None) => {}
+                Err(error) => problems.push(chain(&error)),
+            }
         }
+        if !problems.is_empty() {
+            return Err(problems.join("\n").into());
+        }
+        for vector in vectors.values() {
+            // One over sets that are not here is no table; whoever asks for its history hears what is missing.
+            let _ = store.insert_vector(vector.clone());
+        }
+        Ok(Self { store, vectors })
     }
-    if problems.is_empty() { Ok(store) } else { Err(problems.join("\n").into()) }
 }
 
 /// What a graph over the past does to the world.
@@ -56,7 +73,7 @@ pub(crate) fn plan(
     runtime: &Handle,
 ) -> Result<(String, Plan), Failure> {
     let past = Arc::new(Past {
-        store: store(path)?,
+        store: Offline::of(path)?.store,
         runtime: runtime.clone(),
         tables: Mutex::default(),
         problems: Mutex::default(),

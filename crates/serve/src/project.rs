@@ -1,6 +1,6 @@
 //! A project file: feature sets, models and graphs together, loaded and compiled.
 
-mod conditions;
+pub(crate) mod conditions;
 mod files;
 
 use std::{
@@ -66,6 +66,7 @@ pub(crate) struct Defined {
     /// The project's folder.
     pub(crate) root: PathBuf,
     pub(crate) sets: Definitions,
+    pub(crate) vectors: IndexMap<String, Vector>,
 }
 
 /// A graph of a project.
@@ -305,13 +306,19 @@ impl Project {
         let (file, root) = place(path);
         let text =
             read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
-        let sets = || {
+        let read = || {
             let document = Document::read(&text)?;
             let keys: ProjectKeys = document.typed(&[])?;
-            definitions(&document, &keys)
+            let expressions = expressions();
+            let vector = |name: &String| {
+                let spec: VectorSpec = document.typed(&["feature_vectors", name])?;
+                Ok((name.clone(), spec.vector(name).expressions(expressions.clone())))
+            };
+            let vectors = keys.feature_vectors.keys().map(vector).collect::<Result<_, SpecErrors>>()?;
+            Ok((definitions(&document, &keys)?, vectors))
         };
-        let sets = sets().map_err(|errors| ProjectError::Invalid { file, errors })?;
-        Ok(Defined { root, sets })
+        let (sets, vectors) = read().map_err(|errors| ProjectError::Invalid { file, errors })?;
+        Ok(Defined { root, sets, vectors })
     }
 
     /// One graph of the project at `path`, the only one if none is named, over the feature sets of `store`. Answers its name too.
@@ -387,6 +394,31 @@ impl Project {
             Ok((sets, definitions(&document, &keys)?))
         };
         read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
+    }
+
+    /// The feature sets and vectors of the project at `path`, without its models and graphs.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as sets and vectors go.
+    pub(crate) fn feature_vectors(path: &Path, stores: &Stores) -> Result<FeatureSets, ProjectError> {
+        let (file, root) = place(path);
+        let unreadable = |source| ProjectError::Unreadable { file: file.clone(), source };
+        let text = read_bounded(&file).map_err(unreadable)?;
+        let read = || {
+            let document = Document::read(&text)?;
+            let keys: ProjectKeys = document.typed(&[])?;
+            let mut errors = SpecErrors::default();
+            let mut sets = load_sets(&document, keys.feature_sets.keys(), &root, stores, &mut errors);
+            load_vectors(&document, keys.feature_vectors.keys(), &mut sets, &mut errors);
+            errors.check()?;
+            Ok(sets)
+        };
+        read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
+    }
+
+    /// The folder of the project at `path`.
+    pub(crate) fn folder(path: &Path) -> PathBuf {
+        place(path).1
     }
 
     /// What its steps that reach beyond the process share.
@@ -570,10 +602,7 @@ fn load_vectors<'n>(
 ) {
     // Sets that could not be loaded are no mistake of the vectors that name them.
     let complete = errors.errors().is_empty();
-    let expressions = Expressions::new(|named| {
-        let columns = named.iter().fold(With::new(), |with, (name, text)| with.column(name, text));
-        Arc::new(columns)
-    });
+    let expressions = expressions();
     for name in names {
         let path = ["feature_vectors", name];
         let mut wrong = |place: &[String], text: &str| {
@@ -594,6 +623,14 @@ fn load_vectors<'n>(
             Err(problems) => errors.extend(problems),
         }
     }
+}
+
+/// How vectors read the expressions of their columns.
+fn expressions() -> Expressions {
+    Expressions::new(|named| {
+        let columns = named.iter().fold(With::new(), |with, (name, text)| with.column(name, text));
+        Arc::new(columns)
+    })
 }
 
 /// Whether a name can stand in a URL as it is.

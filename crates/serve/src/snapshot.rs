@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
 use millstream_featurestore::{
-    Stores,
+    FeatureSets, Stores,
     stream::{Stream, Streams},
 };
 use millstream_graph::ErrorKind;
@@ -36,6 +36,7 @@ use crate::{
     service::{Answer, GraphService, json_answer},
     sink::SinkRows,
     stats::{Served, Watched},
+    vectors::{self, VectorService},
     wire::DecodeLimits,
 };
 
@@ -53,6 +54,8 @@ pub(crate) struct Snapshot {
     pub(crate) graphs: Vec<(String, GraphService)>,
     pub(crate) features: Vec<Arc<FeatureService>>,
     pub(crate) streams: Vec<Stream>,
+    pub(crate) vectors: Vec<Arc<VectorService>>,
+    pub(crate) sets: Arc<FeatureSets>,
     pub(crate) files: Files,
     /// Those files as they were when they were read.
     pub(crate) stamps: Stamps,
@@ -90,6 +93,8 @@ impl Snapshot {
         }
         let features = features::services(project.features(), terms.decode, &terms.feature_rows)
             .map_err(|(set, source)| ServeError::Features { set, source })?;
+        let vectors = vectors::services(project.features(), terms.decode)
+            .map_err(|(vector, source)| ServeError::Vector { vector, source })?;
         let (alive, gone) = oneshot::channel();
         let version = project.version().to_owned();
         Ok(Self {
@@ -100,6 +105,8 @@ impl Snapshot {
             graphs,
             features,
             streams: project.streams().to_vec(),
+            vectors,
+            sets: Arc::clone(project.features()),
             files: project.files().clone(),
             stamps: project.stamps().clone(),
             cut: Arc::new(Semaphore::new(0)),

@@ -12,7 +12,6 @@ use std::{
 use arrow::{
     array::{ArrayRef, BooleanArray, Int64Array, RecordBatch},
     datatypes::SchemaRef,
-    error::ArrowError,
 };
 use indexmap::IndexMap;
 use millstream_graph::{
@@ -22,8 +21,8 @@ use millstream_graph::{
 use smallvec::SmallVec;
 
 use crate::{
-    Fault, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
-    distinct::Distinct,
+    Fault, FeatureSet, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
+    distinct::{When, fetch},
     key::{self, KeyKind},
     online::set::micros,
     policy::{Policies, Policy},
@@ -280,29 +279,11 @@ impl Bound {
         }
     }
 
-    /// Reads from a table outside the process: each key at each time once.
+    /// Reads from a table outside the process.
     async fn fetch(&self, batch: &RecordBatch, times: Option<Int64Array>) -> Result<Found, LookupError> {
-        let broken = |error: ArrowError| LookupError::Unavailable(Box::new(error));
-        let keys = batch.project(&self.keys).map_err(broken)?;
-        let (mut columns, mut kinds) = (keys.columns().to_vec(), self.kinds.clone());
-        if let Some(times) = &times {
-            columns.push(Arc::new(times.clone()));
-            kinds.push(KeyKind::Signed);
-        }
-        let distinct = Distinct::of(&columns, &kinds)?;
-        if let Some(distinct) = &distinct {
-            columns = distinct.keys(&columns).map_err(broken)?;
-        }
-        let times = times.and_then(|_| columns.pop()).and_then(|times| micros(&times));
-        let asked = RecordBatch::try_new(keys.schema(), columns).map_err(broken)?;
-        let found = match self.ask(&asked, times.as_ref()) {
-            Read::Ready(found) => found?,
-            Read::Waits(found) => found.await?,
-        };
-        match distinct {
-            None => Ok(found),
-            Some(distinct) => distinct.spread(&found).map_err(broken),
-        }
+        let keys = batch.project(&self.keys).map_err(|error| LookupError::Unavailable(Box::new(error)))?;
+        let when = times.map_or(When::Now, When::Each);
+        fetch(self.table.as_ref(), keys, &self.kinds, &self.selection, when).await
     }
 
     fn answer(&self, rows: &Rows, found: Result<Found, LookupError>) -> StepResult {
@@ -329,18 +310,20 @@ impl Bound {
     }
 
     fn message(&self, batch: &RecordBatch, fault: Fault) -> String {
-        let set = self.table.set();
         let columns: SmallVec<[&ArrayRef; 2]> = self.keys.iter().map(|&key| batch.column(key)).collect();
-        let keys = key::display(set.keys().iter().map(|key| key.name.as_str()), &columns, fault.row as usize);
-        match fault.null.and_then(|pick| self.picks.get(pick)) {
-            None => format!("no row for {keys} in feature set `{}`", set.name()),
-            Some(feature) => {
-                format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name())
-            }
-        }
+        fault_text(self.table.set(), &columns, fault, &self.picks)
     }
 
     fn name(&self) -> &str {
         self.table.set().name()
+    }
+}
+
+/// Why a row is at fault, in words; `picks` are the features that were read.
+pub(crate) fn fault_text(set: &FeatureSet, keys: &[&ArrayRef], fault: Fault, picks: &[String]) -> String {
+    let keys = key::display(set.keys().iter().map(|key| key.name.as_str()), keys, fault.row as usize);
+    match fault.null.and_then(|pick| picks.get(pick)) {
+        None => format!("no row for {keys} in feature set `{}`", set.name()),
+        Some(feature) => format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name()),
     }
 }

@@ -34,6 +34,7 @@ use crate::vector::{derived::Derived, resolve::Resolved};
 /// The rows of a training set, in the order of its spine.
 pub struct TrainingSet {
     rows: SendableRecordBatchStream,
+    spine: usize,
 }
 
 impl TrainingSet {
@@ -67,12 +68,18 @@ impl TrainingSet {
             columns.extend(label.map(|label| Arc::clone(batch.column(label))));
             Ok(RecordBatch::try_new(Arc::clone(&answered), columns)?)
         });
-        Ok(Self { rows: Box::pin(RecordBatchStreamAdapter::new(schema, rows)) })
+        let spine = resolved.input.fields().len();
+        Ok(Self { rows: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), spine })
     }
 
     /// The columns of the spine, then those of the vector.
     pub fn schema(&self) -> SchemaRef {
         self.rows.schema()
+    }
+
+    /// How many of the columns are those of the spine.
+    pub fn spine_columns(&self) -> usize {
+        self.spine
     }
 
     /// The next rows; `None` at the end.

@@ -55,18 +55,34 @@ impl<R: Send + 'static> Worker<R> {
         Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), thread: Some(thread) })
     }
 
+    /// Hands over a request of about so many bytes, if there is room for it now.
+    pub(crate) fn try_send(&self, bytes: usize, request: R) -> bool {
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(kib(bytes));
+        permit.is_ok_and(|permit| self.put(request, permit))
+    }
+
     /// Hands over a request of about so many bytes, once there is room. One that nobody will run is dropped.
     pub(crate) async fn send(&self, bytes: usize, request: R) {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         // The semaphore is never closed.
-        if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib).await {
-            let mut state = self.queue.lock();
-            if !state.closed {
-                state.waiting.push((request, permit));
-                self.queue.changed.notify_one();
-            }
+        if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib(bytes)).await {
+            self.put(request, permit);
         }
     }
+
+    /// Whether there is a thread that will run it.
+    fn put(&self, request: R, permit: OwnedSemaphorePermit) -> bool {
+        let mut state = self.queue.lock();
+        if !state.closed {
+            state.waiting.push((request, permit));
+            self.queue.changed.notify_one();
+        }
+        !state.closed
+    }
+}
+
+/// More than the whole room is all of it.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB)
 }
 
 /// Drops what waits for a thread that has ended, so that nobody waits for it any more.

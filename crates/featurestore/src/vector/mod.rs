@@ -1,6 +1,7 @@
 //! Feature vectors: features of one or several sets under one name, the same for training and for serving.
 
 pub(crate) mod derived;
+mod online;
 pub(crate) mod resolve;
 mod spec;
 
@@ -15,6 +16,7 @@ use crate::{
     enrich::names::{Name, parse},
     policy::Policies,
 };
+pub use online::{OnlineVector, VectorError, VectorRows};
 use resolve::{Given, Shape, Shapes, resolve};
 pub use spec::{LabelSpec, VectorSpec};
 
@@ -249,7 +251,7 @@ impl Vector {
 }
 
 /// The sets of an online store.
-pub(crate) struct Tables(IndexMap<String, Arc<dyn OnlineTable>>);
+pub(crate) struct Tables(pub(crate) IndexMap<String, Arc<dyn OnlineTable>>);
 
 impl Tables {
     pub(crate) fn of(store: &dyn OnlineStore) -> Self {

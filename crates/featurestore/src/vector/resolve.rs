@@ -46,6 +46,7 @@ pub(crate) enum Given<'a> {
 pub(crate) struct Lookup {
     pub(crate) set: String,
     /// How long after the time of the row.
+    #[cfg_attr(not(feature = "offline"), expect(dead_code, reason = "training sets have labels"))]
     pub(crate) ahead: Duration,
     /// Whether it is for the label, which is never stale.
     pub(crate) label: bool,
@@ -85,6 +86,7 @@ pub(crate) struct Resolved {
     /// The columns of features, in the order asked.
     pub(crate) columns: Vec<String>,
     /// The column of the label.
+    #[cfg_attr(not(feature = "offline"), expect(dead_code, reason = "training sets have labels"))]
     pub(crate) label: Option<String>,
     /// What adds the columns that are expressions.
     pub(crate) derived: Option<Derived>,

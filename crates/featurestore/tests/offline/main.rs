@@ -10,6 +10,7 @@ mod oracle;
 mod past;
 mod random;
 mod sql;
+mod windows;
 
 use std::{future::Future, num::NonZero};
 

@@ -4,6 +4,8 @@ mod asked;
 mod batch;
 mod bench;
 mod features;
+#[cfg(feature = "offline")]
+mod history;
 mod input;
 mod observe;
 mod output;
@@ -11,6 +13,7 @@ mod serve;
 #[cfg(feature = "offline")]
 mod sql;
 mod top;
+mod vectors;
 #[cfg(feature = "offline")]
 mod verify;
 
@@ -58,6 +61,8 @@ enum Command {
     /// Ask a project's feature sets, as they were at all times.
     #[cfg(feature = "offline")]
     Sql(sql::SqlArgs),
+    /// List, show and read the feature vectors of a project that nobody serves.
+    Vectors(vectors::VectorsArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
     Bench(bench::BenchArgs),
     /// Show how the graphs of a server do, second by second.
@@ -158,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Features(args) => features::features(&args),
         #[cfg(feature = "offline")]
         Command::Sql(args) => sql::sql(&args),
+        Command::Vectors(args) => vectors::vectors(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),

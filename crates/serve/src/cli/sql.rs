@@ -13,11 +13,12 @@ use clap::Args;
 use futures_util::{Stream, TryStreamExt};
 
 use super::{Failure, batch::progress_bar, note, output::Output, print};
-use crate::offline;
+use crate::offline::Offline;
 
 #[derive(Args)]
 pub(super) struct SqlArgs {
-    /// The query, such as `SELECT count(*) FROM cards`. Every feature set is a table of its rows of all times.
+    /// The query, such as `SELECT count(*) FROM cards`. Every feature set is a table of its rows of all times, every
+    /// feature vector one of the newest.
     query: String,
     /// The project's folder or file.
     #[arg(long, default_value = ".")]
@@ -36,7 +37,7 @@ pub(super) struct SqlArgs {
 pub(super) fn sql(args: &SqlArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = offline::store(&args.project)?;
+        let store = Offline::of(&args.project)?.store;
         let rows = store.query(&args.query).await?;
         let schema = rows.schema();
         match &args.output {

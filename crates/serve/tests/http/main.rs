@@ -4,6 +4,7 @@
 #[path = "../../../../tests/client/mod.rs"]
 mod client;
 mod encodings;
+mod feast;
 mod features;
 mod floods;
 mod http2;
@@ -13,6 +14,7 @@ mod nats;
 mod reload;
 mod slow;
 mod streams;
+mod vectors;
 
 use std::{
     fs,

@@ -76,12 +76,13 @@ impl LogSchema {
         Ok(Self { keys, columns, arrow: Arc::new(Schema::new(fields)) })
     }
 
-    /// A log of the features of `set`.
+    /// A log of what is written into `set`: its features, and what its windows are put together from.
     ///
     /// # Errors
     /// As [`LogSchema::new`].
     pub fn of(set: &FeatureSet) -> Result<Self, DefinitionError> {
-        Self::new(set.name(), set.keys().to_vec(), set.features().to_vec())
+        let written = set.event_columns().skip(set.keys().len());
+        Self::new(set.name(), set.keys().to_vec(), written.cloned().collect())
     }
 
     /// The keys, in the order in which they are given.

@@ -171,7 +171,7 @@ impl Writer {
         let rows: Vec<_> = fates.map(put).collect();
         let too_late = rows.iter().filter(|row| **row == Outcome::TooLate).count();
         self.counters.too_late.fetch_add(too_late as u64, Relaxed);
-        Written { rows }
+        Written { rows, broken: Vec::new() }
     }
 
     fn put(&mut self, row: &Row<'_>, event: Option<(&Prepared, usize)>) -> Outcome {
