@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use async_nats::jetstream::stream;
 use millstream_featurestore::Stores;
 use millstream_serve::{Outcome, Project};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     ConnectionLimits, PATIENCE, Serving,
@@ -22,6 +22,7 @@ feature_sets:
     features: { count: int64, tier: string }
     timestamp: at
     online: { local: { path: state/cards } }
+    aside: { path: state/aside.jsonl }
   other: { keys: [k], types: { k: int64, at: int64 }, features: { v: int64 }, timestamp: at, online: memory }
   fixed: { keys: [k], source: fixed.csv }
 streams:
@@ -87,6 +88,12 @@ fn a_stream_is_read_while_a_project_is_served_and_goes_on_when_it_is_again() {
         }] });
         assert_eq!(told, expected);
     });
+    let aside = fs::read_to_string(folder.path().join("state/aside.jsonl")).unwrap();
+    let reasons: Vec<_> =
+        aside.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["reason"].clone()).collect();
+    let reason = |offset| format!("offset {offset} of partition 0 of nats:TX: ");
+    assert!(reasons.len() == 2 && reasons[0].as_str().unwrap().starts_with(&reason(3)), "{aside}");
+    assert!(reasons[1].as_str().unwrap().starts_with(&reason(4)) && aside.contains("nothing"), "{aside}");
     send(&[r#"{"card_id":1,"count":9,"at":4}"#]);
     serves(&|serving| {
         await_written(serving, "counts", "written", 1);
