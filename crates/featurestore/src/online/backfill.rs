@@ -30,8 +30,14 @@ pub(super) type Put<'a> = dyn FnMut(RecordBatch, Positions, &[At]) -> Result<(),
 /// Rows of a file on their way, partition by partition.
 pub(super) struct Backfill<'a> {
     source: &'a Source,
-    partitions: BTreeMap<(String, u32), Held>,
+    partitions: BTreeMap<Partition, Held>,
 }
+
+/// A source, and a partition of it.
+type Partition = (String, u32);
+
+/// Rows of a batch by their numbers, and their offsets.
+type Rows = Vec<(u32, u64)>;
 
 /// Rows of the last offset of a partition. More of the same event may follow, which must be in the same write.
 #[derive(Default)]
@@ -115,7 +121,7 @@ impl<'a> Backfill<'a> {
         &self,
         batch: &RecordBatch,
         place: &dyn Fn(usize) -> At,
-    ) -> Result<BTreeMap<(String, u32), Vec<(u32, u64)>>, LoadError> {
+    ) -> Result<BTreeMap<Partition, Rows>, LoadError> {
         let column = |at: usize| {
             let (name, data_type) = (PLACE[at], TYPES[at].clone());
             batch.column_by_name(name).map(|found| {
@@ -130,7 +136,7 @@ impl<'a> Backfill<'a> {
         let (sources, offsets): (&StringArray, &UInt64Array) =
             (sources.as_string(), offsets.as_primitive::<UInt64Type>());
         let partitions = partitions.as_ref().map(|partitions| partitions.as_primitive::<UInt32Type>());
-        let mut rows: BTreeMap<(String, u32), Vec<(u32, u64)>> = BTreeMap::new();
+        let mut rows: BTreeMap<Partition, Rows> = BTreeMap::new();
         for row in 0..batch.num_rows() {
             let wrong = |problem: String| LoadError::Malformed {
                 place: Place { file: self.source.name().to_owned(), at: place(row) },
@@ -159,7 +165,7 @@ impl<'a> Backfill<'a> {
 
 fn flush(
     source: &Source,
-    (name, partition): &(String, u32),
+    (name, partition): &Partition,
     held: &mut Held,
     offsets: Vec<u64>,
     put: &mut Put<'_>,

@@ -36,7 +36,7 @@ pub(crate) use self::{backfill::PLACE, repeats::LONGEST_NAME};
 pub use self::{
     changes::{Changes, Positions},
     expiry::Clock,
-    set::{Counted, TimeColumns, WritableSet},
+    set::{Counted, Heard, TimeColumns, WritableSet},
     spec::{AsideSpec, DurabilitySpec, LocalSpec, OnlineSpec, Otherwise, RuleSpec},
     stores::Stores,
 };

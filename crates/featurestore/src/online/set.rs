@@ -174,12 +174,7 @@ impl WritableSet {
     ///
     /// # Errors
     /// When the file cannot be read or lacks columns, or the store does not take it.
-    pub fn ingest(
-        &self,
-        root: &Path,
-        file: &str,
-        told: &mut dyn FnMut(&Written, &dyn Fn(usize) -> At),
-    ) -> Result<(), LoadError> {
+    pub fn ingest(&self, root: &Path, file: &str, told: &mut Heard<'_>) -> Result<(), LoadError> {
         self.take(&Source::open(root, file)?, &mut |written, place| {
             told(written, place);
             Ok(())
@@ -234,6 +229,9 @@ pub(crate) fn written(set: &FeatureSet, times: &TimeColumns) -> SchemaRef {
 }
 
 /// Hears what became of rows, and where each of them stands in its file.
+pub type Heard<'a> = dyn FnMut(&Written, &dyn Fn(usize) -> At) + 'a;
+
+/// The same, and may end it.
 type Told<'a> = dyn FnMut(&Written, &dyn Fn(usize) -> At) -> Result<(), LoadError> + 'a;
 
 impl fmt::Debug for WritableSet {
