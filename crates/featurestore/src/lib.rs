@@ -59,9 +59,9 @@ pub use ingest::Ingest;
 pub use inside::inside;
 pub use load::{LoadError, LoadOptions};
 pub use online::{
-    Answer, AsideSpec, Changes, Clock, Counted, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Otherwise,
-    Outcome, Positions, Receipt, RuleSpec, Stores, TimeColumns, WritableSet, WritableTable, WriteError,
-    Written,
+    Answer, AsideSpec, Changes, Clock, Counted, Counts, DurabilitySpec, Heard, LocalSpec, OnlineSpec,
+    Otherwise, Outcome, Positions, Receipt, RuleSpec, Stores, TimeColumns, WritableSet, WritableTable,
+    WriteError, Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
 #[cfg(feature = "redb")]

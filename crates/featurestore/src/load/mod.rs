@@ -149,7 +149,7 @@ pub enum At {
     File,
     /// A line of a text file, counted from 1.
     Line(u64),
-    /// A row of a file without lines, counted from 1.
+    /// A row, counted from 1: of a file without lines, or of one that is not taken line by line.
     Row(u64),
 }
 

@@ -31,6 +31,8 @@ pub(super) type Put<'a> = dyn FnMut(RecordBatch, Positions, &[At]) -> Result<(),
 pub(super) struct Backfill<'a> {
     source: &'a Source,
     partitions: BTreeMap<Partition, Held>,
+    /// Rows of the batches before.
+    read: u64,
 }
 
 /// A source, and a partition of it.
@@ -71,7 +73,7 @@ impl<'a> Backfill<'a> {
     }
 
     pub(super) fn new(source: &'a Source) -> Self {
-        Self { source, partitions: BTreeMap::new() }
+        Self { source, partitions: BTreeMap::new(), read: 0 }
     }
 
     /// Hands on what a batch completes.
@@ -82,6 +84,8 @@ impl<'a> Backfill<'a> {
         put: &mut Put<'_>,
     ) -> Result<(), LoadError> {
         let rows = self.rows(batch, place)?;
+        let read = self.read;
+        self.read += batch.num_rows() as u64;
         for (partition, rows) in rows {
             let held = self.partitions.entry(partition.clone()).or_default();
             let Some(&(_, last)) = rows.last() else { continue };
@@ -90,19 +94,19 @@ impl<'a> Backfill<'a> {
                 let indices: UInt32Array = rows.iter().map(|&(row, _)| row).collect();
                 take_record_batch(batch, &indices).map_err(|error| self.source.malformed(At::File, error))
             };
-            let places =
-                |rows: &[(u32, u64)]| rows.iter().map(|&(row, _)| place(row as usize)).collect::<Vec<_>>();
+            // The number of a row in the file: its line would be looked for from the beginning of the file, for each.
+            let number = |&(row, _): &(u32, u64)| At::Row(read + u64::from(row) + 1);
             let (done, tail) = rows.split_at(cut);
             if last > held.offset || held.rows.is_empty() {
                 let mut offsets = vec![held.offset; held.places.len()];
                 offsets.extend(done.iter().map(|&(_, offset)| offset));
                 held.rows.push(take(done)?);
-                held.places.extend(places(done));
+                held.places.extend(done.iter().map(number));
                 flush(self.source, &partition, held, offsets, put)?;
                 held.offset = last;
             }
             held.rows.push(take(tail)?);
-            held.places.extend(places(tail));
+            held.places.extend(tail.iter().map(number));
         }
         Ok(())
     }

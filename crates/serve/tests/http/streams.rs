@@ -136,23 +136,23 @@ fn mistakes_in_streams_are_told_with_their_places() {
     };
     check(
         "  a: { nats: { url: 'nats://h', stream: TX }, into: card }",
-        &["12:3: stream `a`: no feature set `card`; did you mean `cards`?"],
+        &["13:3: stream `a`: no feature set `card`; did you mean `cards`?"],
     );
     check(
         "  a: { into: fixed }",
         &[
-            "12:3: stream `a`: name what is read: `nats` or `kafka`",
-            "12:3: stream `a`: feature set `fixed` is its file and takes no rows; give it `online`",
+            "13:3: stream `a`: name what is read: `nats` or `kafka`",
+            "13:3: stream `a`: feature set `fixed` is its file and takes no rows; give it `online`",
         ],
     );
     check(
         "  a: { nats: { url: 'nats://h', stream: TX }, into: cards }\n  b: { nats: { url: 'nats://i', stream: TX }, into: cards, gap: continue }\n  c: { nats: { url: 'nats://i', stream: TX }, into: other }",
-        &["13:3: stream `b`: stream `a` reads the same into the same set"],
+        &["14:3: stream `b`: stream `a` reads the same into the same set"],
     );
     check(
         "  a: { nats: { url: 'nats://h', stream: TX, password: hunter2, user: me }, into: cards, rows: 10 }",
         &[
-            "12:3: stream `a`: `password` stands in the environment: write `${NAME}` here, and its value there",
+            "13:3: stream `a`: `password` stands in the environment: write `${NAME}` here, and its value there",
         ],
     );
 }
