@@ -8,9 +8,12 @@ use millstream_graph::suggest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+#[cfg(feature = "offline")]
+use crate::OfflineSpec;
 use crate::{
     DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, StoredSet, Stores, WindowLength,
     load::{self, Defined},
+    online::Wanted,
 };
 
 /// One entry of `feature_sets:` in a project file.
@@ -52,6 +55,10 @@ pub struct FeatureSetSpec {
     /// Where the rows lie while they change. Without it the set is its file, and takes no rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub online: Option<OnlineSpec>,
+    /// Where everything that the set takes is kept, to train models on: a log of Parquet files. For sets with `online: {local: …}`.
+    #[cfg(feature = "offline")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<OfflineSpec>,
     /// The features and their types. By default: every other column of the file, typed as found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<std::collections::BTreeMap<String, TypeName>>")]
@@ -89,6 +96,13 @@ impl FeatureSetSpec {
         options: &LoadOptions,
     ) -> Result<StoredSet, LoadError> {
         let Some(online) = &self.online else {
+            #[cfg(feature = "offline")]
+            if self.offline.is_some() {
+                let problem = "`offline` keeps what a set takes, and this one takes nothing; give it `online: {local: …}`";
+                return Err(
+                    DefinitionError { set: name.to_owned(), problems: vec![problem.to_owned()] }.into()
+                );
+            }
             return Ok(StoredSet::Loaded(Arc::new(self.load(name, root, options)?)));
         };
         let Defined { set, source, times } = load::define(name, self, root, options)?;
@@ -100,7 +114,12 @@ impl FeatureSetSpec {
         };
         let times = times.ok_or_else(needs_time)?;
         let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
-        let set = stores.open(root, set, times, ttl, online)?;
+        let wanted = Wanted {
+            online: online.clone(),
+            #[cfg(feature = "offline")]
+            offline: self.offline.clone(),
+        };
+        let set = stores.open(root, set, (times, ttl), wanted)?;
         if let Some(source) = source {
             set.fill(&source)?;
         }

@@ -186,4 +186,3 @@ fn filled(
         (Fill::Value(value), Some(_)) => Ok(zip(gaps, &Scalar::new(Arc::clone(value)), &column)?),
     }
 }
-

@@ -219,7 +219,8 @@ async fn scan(
     let schema = set.rows.schema();
     let own = planned.features.iter().filter(|planned| planned.feature < set.own);
     let features = own.map(|planned| &set.features[planned.feature].name);
-    let events = planned.events().into_iter().flat_map(|events| events.schema.fields()).map(|field| field.name());
+    let events =
+        planned.events().into_iter().flat_map(|events| events.schema.fields()).map(|field| field.name());
     let bookkeeping = [&set.event, &set.created, &set.sequence, &set.valid_to].into_iter().flatten();
     let names = set.keys.iter().map(|key| &key.name).chain(features).chain(events).chain(bookkeeping);
     let mut columns = names

@@ -89,7 +89,10 @@ impl OfflineSet {
     pub fn of_table(set: &FeatureSet, rows: Arc<dyn TableProvider>) -> Result<Self, HistoryError> {
         check_columns(set, set.event_columns().chain(set.timestamp()), &rows.schema())?;
         if set.windows().is_some() && set.timestamp().is_none() {
-            let problem = format!("feature set `{}` has windows, and no event timestamp to place events by", set.name());
+            let problem = format!(
+                "feature set `{}` has windows, and no event timestamp to place events by",
+                set.name()
+            );
             return Err(HistoryError::Vector { problems: vec![problem] });
         }
         Ok(Self {

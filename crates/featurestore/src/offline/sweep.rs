@@ -111,7 +111,8 @@ impl Sweeper {
     fn answer(&self, found: &Sweep, batch: &RecordBatch, start: usize) -> Result<RecordBatch> {
         let rows = start..start + batch.num_rows();
         let windows = found.cells.iter().zip(&self.columns);
-        let windows = windows.map(|(cells, column)| array(column, cells[rows.clone()].iter().map(Option::as_ref)));
+        let windows =
+            windows.map(|(cells, column)| array(column, cells[rows.clone()].iter().map(Option::as_ref)));
         let unknown: Vec<bool> = found.known[rows.clone()].iter().map(|known| !known).collect();
         let own = found.rows.slice(start, batch.num_rows());
         let answers = Answers::events(&own, windows.collect(), BooleanArray::from(unknown));

@@ -125,6 +125,27 @@ impl WritableSet {
         }
     }
 
+    /// The offline log that everything goes into that the set takes; `None` for a set without one.
+    #[cfg(feature = "offline")]
+    pub fn log(&self) -> Option<&Arc<crate::offline::Log>> {
+        self.table.log()
+    }
+
+    /// Brings the offline log up to date, as [`WritableTable::archive`].
+    #[cfg(feature = "offline")]
+    pub fn archive(&self) -> Answer<'_, Option<super::Archived>> {
+        self.table.archive()
+    }
+
+    /// The set as training sets and queries see it, with all that its offline log holds; `None` for a set without one.
+    ///
+    /// # Errors
+    /// As [`OfflineSet::of`](crate::offline::OfflineSet::of).
+    #[cfg(feature = "offline")]
+    pub fn history(&self) -> Option<Result<crate::offline::OfflineSet, crate::offline::HistoryError>> {
+        self.log().map(|log| crate::offline::OfflineSet::of(self.set(), log.table()))
+    }
+
     fn count(&self, written: &Written) {
         let Some(count) = self.counter.get() else { return };
         for (name, rows) in written.counts() {

@@ -16,7 +16,14 @@ use super::{
     set::TimeColumns,
     spec::OnlineSpec,
 };
+#[cfg(feature = "offline")]
+use super::{local::Archive, spec::OfflineSpec};
 use crate::{DefinitionError, FeatureSet, LoadError, set::Column};
+#[cfg(feature = "offline")]
+use crate::{
+    offline::{Log, LogSchema},
+    wait,
+};
 
 /// Where the sets of a project that take rows are opened. A project that is read anew goes on with the stores that are open: a
 /// store has one writer.
@@ -42,7 +49,15 @@ struct Terms {
     features: Vec<Column>,
     times: TimeColumns,
     ttl: Option<Duration>,
-    online: OnlineSpec,
+    wanted: Wanted,
+}
+
+/// Where a set lies while it changes, and where what it takes is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) online: OnlineSpec,
+    #[cfg(feature = "offline")]
+    pub(crate) offline: Option<OfflineSpec>,
 }
 
 impl Stores {
@@ -67,12 +82,11 @@ impl Stores {
         &self,
         root: &Path,
         set: FeatureSet,
-        times: TimeColumns,
-        ttl: Option<Duration>,
-        online: &OnlineSpec,
+        (times, ttl): (TimeColumns, Option<Duration>),
+        wanted: Wanted,
     ) -> Result<Arc<WritableSet>, LoadError> {
-        let path = match online.path() {
-            Some(path) => Some(self.inside(root, path, &set)?),
+        let path = match wanted.online.path() {
+            Some(path) => Some(self.inside(root, ("online", path), set.name())?),
             None => None,
         };
         let place = match &path {
@@ -85,24 +99,34 @@ impl Stores {
             features: set.features().to_vec(),
             times,
             ttl,
-            online: online.clone(),
+            wanted,
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, known| known.set.strong_count() > 0);
         if let Some((known, found)) = open.get(&place).and_then(|known| Some((known, known.set.upgrade()?))) {
             return if known.terms == terms { Ok(found) } else { Err(in_use(&terms, &known.terms)) };
         }
-        let table = self.table(&terms, path.as_deref(), set)?;
+        #[cfg(feature = "offline")]
+        if let Some(offline) = &terms.wanted.offline {
+            let other = open.values().find(|known| known.terms.wanted.offline.as_ref() == Some(offline));
+            if let Some(other) = other {
+                let problem = format!(
+                    "`offline`: feature set `{}` has the same log; name another path",
+                    other.terms.name
+                );
+                return Err(DefinitionError { set: terms.name, problems: vec![problem] }.into());
+            }
+        }
+        let table = self.table(&terms, (root, path.as_deref()), set)?;
         let set = Arc::new(WritableSet::new(table, terms.times.clone()));
         open.insert(place, Open { set: Arc::downgrade(&set), terms });
         Ok(set)
     }
 
-    fn inside(&self, root: &Path, path: &str, set: &FeatureSet) -> Result<PathBuf, LoadError> {
+    fn inside(&self, root: &Path, (what, path): (&str, &str), set: &str) -> Result<PathBuf, LoadError> {
         let root = self.state.as_deref().unwrap_or(root);
         let wrong = |problem: String| -> LoadError {
-            DefinitionError { set: set.name().to_owned(), problems: vec![format!("`online`: {problem}")] }
-                .into()
+            DefinitionError { set: set.to_owned(), problems: vec![format!("`{what}`: {problem}")] }.into()
         };
         let path = crate::inside(root, path).map_err(wrong)?;
         if let Some(parent) = path.parent().filter(|_| !self.aside) {
@@ -115,14 +139,25 @@ impl Stores {
     fn table(
         &self,
         terms: &Terms,
-        path: Option<&Path>,
+        (root, path): (&Path, Option<&Path>),
         set: FeatureSet,
     ) -> Result<Arc<dyn WritableTable>, LoadError> {
         let ttl = terms.ttl;
+        #[cfg(feature = "offline")]
+        if let Some(offline) = &terms.wanted.offline {
+            let OnlineSpec::Local(local) = &terms.wanted.online else { return Err(no_log(terms)) };
+            if let (Some(path), false) = (path, self.aside) {
+                let archive = self.archive(root, offline, &set)?;
+                let options = local.options(ttl);
+                return Ok(Arc::new(LocalTable::open_archived(path, set, options, archive)?));
+            }
+        }
+        #[cfg(not(feature = "offline"))]
+        let _ = root;
         let (Some(path), false) = (path, self.aside) else {
             return Ok(Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() })));
         };
-        Ok(match &terms.online {
+        Ok(match &terms.wanted.online {
             OnlineSpec::Memory => {
                 Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() }))
             }
@@ -139,10 +174,31 @@ impl Stores {
     }
 }
 
+#[cfg(feature = "offline")]
+impl Stores {
+    /// The offline log of a set.
+    fn archive(&self, root: &Path, offline: &OfflineSpec, set: &FeatureSet) -> Result<Archive, LoadError> {
+        let folder = self.inside(root, ("offline", &offline.path), set.name())?;
+        let log = wait(Log::local(folder, LogSchema::of(set)?));
+        let log = log.map_err(|source| LoadError::Log { set: set.name().to_owned(), source })?;
+        Ok(Archive::new(Arc::new(log)))
+    }
+}
+
+/// Why a store has no offline log.
+#[cfg(feature = "offline")]
+fn no_log(terms: &Terms) -> LoadError {
+    let problem = format!(
+        "`offline` needs `online: {{local: …}}`, whose log holds each row until it is kept; {} has none to read",
+        terms.wanted.online.place()
+    );
+    DefinitionError { set: terms.name.clone(), problems: vec![problem] }.into()
+}
+
 fn in_use(terms: &Terms, open: &Terms) -> LoadError {
     let problem = if terms.name == open.name {
         "its store is open, and goes on as it was opened; end the process and start it anew to change `keys`, `features`, \
-         types, times, `ttl` or `online`"
+         types, times, `ttl`, `online` or `offline`"
             .to_owned()
     } else {
         format!("feature set `{}` has the same store; name another path", open.name)

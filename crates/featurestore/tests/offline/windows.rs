@@ -12,9 +12,10 @@ use arrow::{
 use datafusion::datasource::MemTable;
 use expect_test::expect;
 use millstream_featurestore::{
-    AggregateSpec, Changes, FeatureSet, FeatureSetBuilder, Gap, Ledger, LocalOptions, LocalTable, OnlineTable,
-    Outcome, Pick, Policy, Predicate, Read, Selection, Version, WritableTable, wait,
+    AggregateSpec, Changes, FeatureSet, FeatureSetBuilder, Gap, Ledger, LocalOptions, LocalTable,
+    OnlineTable, Outcome, Pick, Policy, Predicate, Read, Selection, Version, WritableTable,
     offline::{AsOf, Knowledge, Log, LogSchema, OfflineLimits, OfflineSet, OfflineStore, Spine, Vector},
+    wait,
 };
 use millstream_graph::rows;
 use proptest::{collection::vec, option::weighted, prelude::*};
@@ -31,8 +32,7 @@ pub(crate) const KEYS: i64 = 3;
 
 /// Sliding, fixed and stepped windows, with and without `where`, over numbers and texts.
 fn specs() -> Vec<AggregateSpec> {
-    let every =
-        json!(["count", "sum", "min", "max", "avg", "stddev", "first", "last", "distinct", "p50"]);
+    let every = json!(["count", "sum", "min", "max", "avg", "stddev", "first", "last", "distinct", "p50"]);
     let specs = json!([
         {"column": "amount", "functions": every, "windows": ["10m", "1h", "1d"]},
         {"column": "units", "functions": every, "windows": ["1h"], "where": "units > 1", "name": "some"},
@@ -103,7 +103,8 @@ pub(crate) fn batch(events: &[Event]) -> RecordBatch {
 fn logged(events: &[Event]) -> RecordBatch {
     let columns = batch(events);
     let schema = columns.schema();
-    let named = schema.fields().iter().map(|field| field.name().as_str()).zip(columns.columns().iter().cloned());
+    let named =
+        schema.fields().iter().map(|field| field.name().as_str()).zip(columns.columns().iter().cloned());
     let times: [(&str, ArrayRef); 2] = [
         ("_event", Arc::new(column::<Int64Array, _>(events, |event| Some(event.at)))),
         ("_created", Arc::new(column::<Int64Array, _>(events, |event| event.created))),
@@ -119,14 +120,24 @@ pub(crate) fn changes(events: &[Event]) -> Changes {
 
 /// Values whose sums are rounded unless they are exact, and ties.
 pub(crate) fn any_event(at: impl Strategy<Value = i64>) -> impl Strategy<Value = Event> {
-    let amount = weighted(0.9, prop_oneof![
-        (-9_i64..9).prop_map(|tenths| tenths as f64 / 10.0),
-        Just(1e17),
-        Just(f64::NAN),
-    ]);
+    let amount = weighted(
+        0.9,
+        prop_oneof![(-9_i64..9).prop_map(|tenths| tenths as f64 / 10.0), Just(1e17), Just(f64::NAN),],
+    );
     let tier = weighted(0.8, prop_oneof![Just("gold"), Just("base"), Just("")]);
-    (0..KEYS, at, amount, weighted(0.9, -2_i64..5), tier)
-        .prop_map(|(key, at, amount, units, tier)| Event { key, at, created: None, amount, units, tier })
+    (0..KEYS, at, amount, weighted(0.9, -2_i64..5), tier).prop_map(|(key, at, amount, units, tier)| Event {
+        key,
+        at,
+        created: None,
+        amount,
+        units,
+        tier,
+    })
+}
+
+/// An event of key 0 that counts in every window.
+pub(crate) fn plain_event(at: i64) -> Event {
+    Event { key: 0, at, created: None, amount: Some(1.5), units: Some(3), tier: Some("gold") }
 }
 
 /// All features of a key at a time, as the online store reads them.
@@ -163,7 +174,12 @@ pub(crate) async fn offline(
 }
 
 /// Columns bit for bit, in the order in which they were asked for.
-pub(crate) fn assert_same(set: &FeatureSet, asked: &[(i64, i64)], found: &[ArrayRef], expected: &[Vec<ArrayRef>]) {
+pub(crate) fn assert_same(
+    set: &FeatureSet,
+    asked: &[(i64, i64)],
+    found: &[ArrayRef],
+    expected: &[Vec<ArrayRef>],
+) {
     for (number, feature) in set.features().iter().enumerate() {
         let parts: Vec<&dyn arrow::array::Array> =
             expected.iter().map(|columns| columns[number].as_ref()).collect();
@@ -352,7 +368,12 @@ fn windows_stand_beside_plain_features_and_may_be_the_label() {
         let plain = set_of(&folder, cards(), rows).await;
         let spends = OfflineSet::of_table(&spends().build().unwrap(), table_of(&spend_rows())).unwrap();
         let vector = Vector::new("v")
-            .features(["spends.amount_sum_1h AS spent", "cards.tier", "spends.country", "spends.amount_count_1h"])
+            .features([
+                "spends.amount_sum_1h AS spent",
+                "cards.tier",
+                "spends.country",
+                "spends.amount_count_1h",
+            ])
             .features(["spends.amount_avg_1h AS mean"])
             .label("spends.amount_count_1h", Duration::from_secs(3600));
         // The label has the name of a feature, which takes another below.
@@ -360,7 +381,8 @@ fn windows_stand_beside_plain_features_and_may_be_the_label() {
             card: [7_i64, 7, 7, 9, 8],
             at: [5 * MINUTE, 40 * MINUTE, 10 * HOUR, 0, 10 * MINUTE],
         });
-        let error = training(&store(2, vec![plain.clone(), spends.clone()]), &vector, &asked).await.unwrap_err();
+        let error =
+            training(&store(2, vec![plain.clone(), spends.clone()]), &vector, &asked).await.unwrap_err();
         assert!(error.to_string().contains("a column `amount_count_1h` is there already"), "{error}");
         let vector = Vector::new("v")
             .features(["spends.amount_sum_1h AS spent", "cards.tier", "spends.country"])
@@ -418,7 +440,8 @@ fn the_events_of_a_set_with_windows_are_a_table_to_sql_and_its_windows_are_not()
         let mut store = OfflineStore::new(&OfflineLimits::default()).unwrap();
         store.insert(OfflineSet::of_table(&set, table_of(&spend_rows())).unwrap());
         let query = "SELECT card, sum(amount) AS spent FROM spends GROUP BY card ORDER BY card";
-        let rows = datafusion::physical_plan::common::collect(store.query(query).await.unwrap()).await.unwrap();
+        let rows =
+            datafusion::physical_plan::common::collect(store.query(query).await.unwrap()).await.unwrap();
         let rows = concat_batches(&rows[0].schema(), &rows).unwrap();
         expect![[r#"
             +------+-------+
@@ -430,7 +453,10 @@ fn the_events_of_a_set_with_windows_are_a_table_to_sql_and_its_windows_are_not()
         .assert_eq(&shown(&rows));
         store.insert_vector(Vector::new("countries").features(["spends.country"])).unwrap();
         let error = store.insert_vector(Vector::new("v").features(["spends.*"])).unwrap_err();
-        assert!(error.to_string().starts_with("feature `amount_sum_1h` of set `spends` is a window"), "{error}");
+        assert!(
+            error.to_string().starts_with("feature `amount_sum_1h` of set `spends` is a window"),
+            "{error}"
+        );
     });
 }
 
@@ -441,7 +467,8 @@ fn a_set_with_windows_says_what_its_rows_lack() {
     assert_eq!(error.to_string(), "feature set `spends`: no column `amount`; did you mean `amuont`?");
     let spec = r#"{"functions": ["count"], "windows": ["1h"]}"#;
     let timeless = FeatureSet::builder("t").key("card", DataType::Int64);
-    let timeless = timeless.aggregates([serde_json::from_str(spec).unwrap()], Duration::ZERO).build().unwrap();
+    let timeless =
+        timeless.aggregates([serde_json::from_str(spec).unwrap()], Duration::ZERO).build().unwrap();
     let error = OfflineSet::of_table(&timeless, table_of(&rows)).unwrap_err();
     assert!(error.to_string().contains("has windows, and no event timestamp"), "{error}");
 }
@@ -450,7 +477,8 @@ fn a_set_with_windows_says_what_its_rows_lack() {
 fn events_that_take_more_memory_than_allowed_are_refused() {
     block(async {
         let set = OfflineSet::of_table(&spends().build().unwrap(), table_of(&spend_rows())).unwrap();
-        let mut store = OfflineStore::new(&OfflineLimits { memory: 200, ..OfflineLimits::default() }).unwrap();
+        let mut store =
+            OfflineStore::new(&OfflineLimits { memory: 200, ..OfflineLimits::default() }).unwrap();
         store.insert(set);
         let asked = spine(rows! { card: [7_i64], at: [1_i64] });
         let error = training(&store, &Vector::new("v").features(["spends.*"]), &asked).await.unwrap_err();

@@ -193,6 +193,9 @@ fn receipt(args: &FeaturesArgs, receipt: &Receipt) -> Result<(), Failure> {
         return print(&receipt_text(receipt).to_string());
     }
     let mut text = format!("{} removed, {} unknown", receipt.removed, receipt.unknown);
+    if let Some(rows) = receipt.log_rows {
+        text += &format!(", {rows} rows of the offline log");
+    }
     for (what, files) in [("deleted", &receipt.files_deleted), ("written", &receipt.files_written)] {
         files.iter().for_each(|file| text += &format!("\n  {what}  {file}"));
     }

@@ -230,6 +230,7 @@ pub(crate) fn receipt_text(receipt: &Receipt) -> Value {
         "unknown": receipt.unknown,
         "files_deleted": receipt.files_deleted,
         "files_written": receipt.files_written,
+        "log_rows": receipt.log_rows,
         "beyond": receipt.beyond,
     })
 }

@@ -59,7 +59,8 @@ impl Swept {
         let (starts, mut rows) = by_key(&ids, count);
         if !counts.is_sorted() {
             for key in starts.windows(2) {
-                rows[key[0] as usize..key[1] as usize].sort_unstable_by_key(|&row| (counts[row as usize], row));
+                rows[key[0] as usize..key[1] as usize]
+                    .sort_unstable_by_key(|&row| (counts[row as usize], row));
             }
         }
         let since = rows.iter().map(|&row| counts[row as usize]).collect();
@@ -112,7 +113,12 @@ impl Swept {
     }
 
     /// The spine rows of one key, in the order of time.
-    fn key(&self, (of, events, wanted): (&Aggregates, &Prepared, &[usize]), asked: &[Asked], found: &mut Found) {
+    fn key(
+        &self,
+        (of, events, wanted): (&Aggregates, &Prepared, &[usize]),
+        asked: &[Asked],
+        found: &mut Found,
+    ) {
         let id = asked[0].0 as usize;
         let (mut next, end) = (self.starts[id] as usize, self.starts[id + 1] as usize);
         let (mut ledger, mut newest) = (Ledger::default(), NONE);
