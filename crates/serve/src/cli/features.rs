@@ -225,6 +225,9 @@ fn receipt(args: &FeaturesArgs, receipt: &Receipt) -> Result<(), Failure> {
     if receipt.set_aside > 0 {
         text += &format!(", {} of those set aside", receipt.set_aside);
     }
+    if let Some(rows) = receipt.log_rows {
+        text += &format!(", {rows} rows of the offline log");
+    }
     for (what, files) in [("deleted", &receipt.files_deleted), ("written", &receipt.files_written)] {
         files.iter().for_each(|file| text += &format!("\n  {what}  {file}"));
     }
