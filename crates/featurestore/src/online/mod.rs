@@ -8,6 +8,7 @@ mod changes;
 mod expiry;
 mod incoming;
 pub(crate) mod local;
+mod packed;
 #[cfg(feature = "redb")]
 pub(crate) mod redb;
 #[cfg(feature = "redis")]
