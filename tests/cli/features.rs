@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{check_mistakes, client::Client, complaint, path, printed, project, serving::Serving};
+use super::{
+    check_mistakes, client::Client, complaint, millstream, path, printed, project, serving::Serving,
+};
 
 /// A set that takes rows, and a graph that reads it.
 const TAKES_ROWS: &str = "\
@@ -151,6 +153,47 @@ fn windows_are_filled_from_the_command_line_and_read_after_a_restart() {
     let spent = r#"{"card_id":7,"amount":0.5,"country":"US","at":"2026-01-01T04:00:00Z"}"#;
     assert_eq!(ask("/v1/graphs/spend", spent)["spent"], 20.0);
     assert_eq!(ask("/v1/features/cards/read", r#"{"card_id":7}"#), windows(5, 20.0, 9.0));
+}
+
+#[test]
+#[cfg(unix)]
+fn rows_that_break_a_rule_are_told_counted_set_aside_and_erased() {
+    let rules = "    lateness: 1h\n    rules: { positive: amount > 0, known: { that: country IS NOT NULL, otherwise: count } }\n    aside: { path: state/aside }\n";
+    let folder = project(&WINDOWS.replace("    lateness: 1h\n", rules));
+    let root = folder.path().to_str().unwrap();
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
+    {
+        let mut serving = Serving::start(&folder);
+        let rows = r#"[{"card_id":7,"amount":-3,"country":"FR","at":"2026-01-01T03:00:00Z"},{"card_id":7,"amount":9,"at":"2026-01-01T03:00:00Z"}]"#;
+        let mut client = Client::connect(serving.address);
+        let answer = client.send("POST", "/v1/features/cards", &[], rows.as_bytes()).json();
+        assert_eq!((&answer["taken"], &answer["rules"]), (&json!(1), &json!({ "positive": 1, "known": 1 })));
+        let problem =
+            json!([{ "row": 0, "field": "positive", "error": "rule `positive`: `amount > 0` is not true" }]);
+        assert_eq!(answer["problems"], problem);
+        let spend = br#"{"card_id":7,"amount":0,"country":"US","at":"2026-01-01T04:00:00Z"}"#;
+        let refused = client.send("POST", "/v1/graphs/spend", &[], spend);
+        let told = refused.text();
+        assert!(told.contains("feature set `cards` refuses the row: rule `positive`"), "{told}");
+        let metrics = client.send("GET", "/metrics", &[], b"").text();
+        let metric = "millstream_feature_rule_failures_total{rule=\"positive\",set=\"cards\"} 2";
+        assert!(metrics.contains(metric), "{metrics}");
+        drop(client);
+        serving.terminate();
+        assert!(serving.server.wait().unwrap().success());
+    }
+    assert!(told(&["show", "cards"]).contains("set aside  3 rows"), "{}", told(&["show", "cards"]));
+    let file = path(&folder, "events.csv");
+    fs::write(&file, "card_id,amount,country,at\n7,0,US,2026-01-01T05:00:00Z\n").unwrap();
+    let ingested = millstream(&["features", "--project", root, "ingest", "cards", &file]);
+    let complaint = String::from_utf8_lossy(&ingested.stderr);
+    assert!(
+        !ingested.status.success() && complaint.contains("row 1: rule `positive`: `amount > 0` is not true"),
+        "{complaint}"
+    );
+    let receipt = told(&["erase", "cards", "card_id=7"]);
+    assert!(receipt.starts_with("1 removed, 0 unknown, 4 of those set aside\n"), "{receipt}");
+    assert!(told(&["show", "cards"]).contains("set aside  0 rows"));
 }
 
 #[test]

@@ -58,17 +58,23 @@ pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
 pub use ingest::Ingest;
 pub use inside::inside;
 pub use load::{LoadError, LoadOptions};
-#[cfg(feature = "redis")]
-pub use online::redis::{RedisError, RedisOptions, RedisServer, RedisTable};
 pub use online::{
-    Answer, Changes, Clock, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Outcome, Positions, Receipt,
-    Stores, TimeColumns, WritableSet, WritableTable, WriteError, Written,
+    Answer, AsideSpec, Changes, Clock, Counted, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Otherwise,
+    Outcome, Positions, Receipt, RuleSpec, Stores, TimeColumns, WritableSet, WritableTable, WriteError,
+    Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
+#[cfg(feature = "offline")]
+pub use online::{Archived, OfflineSpec, local::Archive};
 #[cfg(feature = "redb")]
 pub use online::{
     RedbSpec,
     redb::{RedbOptions, RedbTable},
+};
+#[cfg(feature = "redis")]
+pub use online::{
+    RedisSpec,
+    redis::{RedisError, RedisOptions, RedisServer, RedisTable},
 };
 pub use policy::Policy;
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
@@ -82,6 +88,8 @@ pub use vector::{
 };
 pub use version::Version;
 pub use wait::wait;
+#[cfg(feature = "offline")]
+pub(crate) use window::array;
 pub use window::{
     Added, AggregateError, AggregateSpec, Aggregates, Compile, DecodeError, Function, Ledger, Predicate,
     PrepareError, Prepared, Readings, TooEarly, Values, WindowLength,

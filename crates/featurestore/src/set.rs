@@ -109,6 +109,11 @@ impl FeatureSet {
         self.keys.iter().chain(self.own_features()).chain(&self.raw)
     }
 
+    /// What windows aggregate beside keys and own features.
+    pub(crate) fn raw_columns(&self) -> &[Column] {
+        &self.raw
+    }
+
     /// The aggregates as they were declared; none for a set without windows.
     pub fn aggregates(&self) -> &[AggregateSpec] {
         self.windows.as_ref().map_or(&[], |windows| &windows.specs)
@@ -148,6 +153,24 @@ impl FeatureSet {
     /// Words to find the set by.
     pub fn tags(&self) -> &[String] {
         &self.tags
+    }
+
+    /// All that its rows follow from, line by line.
+    pub(crate) fn described(&self) -> String {
+        let line = |kind: &'static str| {
+            move |Column { name, data_type }: &Column| format!("{kind} {name:?} {data_type}\n")
+        };
+        let mut text = format!("set {:?}\n", self.name);
+        text.extend(self.keys.iter().map(line("key")));
+        text.extend(self.own_features().iter().map(line("feature")));
+        text.extend(self.raw.iter().map(line("event")));
+        text.extend(self.timestamp.iter().map(line("timestamp")));
+        if let Some(Windows { specs, lateness, .. }) = &self.windows {
+            // A spec is plain data.
+            let specs = serde_json::to_string(specs).unwrap_or_default();
+            text += &format!("aggregates {specs} {}\n", lateness.as_micros());
+        }
+        text
     }
 }
 

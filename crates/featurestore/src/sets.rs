@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use sha2::{Digest, Sha256};
 
 use crate::{FeatureSet, MemoryTable, OnlineStore, OnlineTable, Vector, VectorProblem, WritableSet};
 
@@ -78,6 +79,17 @@ impl StoredSet {
             Self::Loaded(table) => Arc::clone(table) as _,
             Self::Writable(set) => Arc::clone(set.table()) as _,
         }
+    }
+
+    /// The version of its definition: a digest of what rows are and what is done to them, 16 hexadecimal digits. Where rows lie,
+    /// and what is said to people, is no part of it.
+    pub fn version(&self) -> String {
+        let mut text = self.set().described();
+        if let Self::Writable(set) = self {
+            text += set.described();
+        }
+        let digest = Sha256::digest(text.as_bytes());
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The set, if it takes rows.

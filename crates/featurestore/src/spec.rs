@@ -8,10 +8,13 @@ use millstream_graph::suggest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+#[cfg(feature = "offline")]
+use crate::OfflineSpec;
 use crate::{
-    AggregateSpec, DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, StoredSet, Stores,
-    WindowLength,
+    AggregateSpec, AsideSpec, DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, RuleSpec,
+    StoredSet, Stores, WindowLength, WritableSet,
     load::{self, Defined},
+    online::Wanted,
 };
 
 /// One entry of `feature_sets:` in a project file.
@@ -62,6 +65,10 @@ pub struct FeatureSetSpec {
     /// Where the rows lie while they change. Without it the set is its file, and takes no rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub online: Option<OnlineSpec>,
+    /// Where everything that the set takes is kept, to train models on: a log of Parquet files. For sets with `online: {local: …}`.
+    #[cfg(feature = "offline")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<OfflineSpec>,
     /// The features and their types. By default: every other column of the file, typed as found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<std::collections::BTreeMap<String, TypeName>>")]
@@ -78,6 +85,15 @@ pub struct FeatureSetSpec {
     /// at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness: Option<WindowLength>,
+    /// What rows must keep, by name. Rows that come over HTTP, from files, streams and graphs are checked alike. For sets with
+    /// `online`.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(with = "std::collections::BTreeMap<String, RuleSpec>")]
+    pub rules: IndexMap<String, RuleSpec>,
+    /// Where rows are kept that were refused, came too late, or broke a rule. Without it they are counted. For sets with
+    /// `online`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<AsideSpec>,
     /// What the set is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -107,9 +123,16 @@ impl FeatureSetSpec {
         options: &LoadOptions,
     ) -> Result<StoredSet, LoadError> {
         let Some(online) = &self.online else {
+            #[cfg(feature = "offline")]
+            if self.offline.is_some() {
+                let problem = "`offline` keeps what a set takes, and this one takes nothing; give it `online: {local: …}`";
+                return Err(
+                    DefinitionError { set: name.to_owned(), problems: vec![problem.to_owned()] }.into()
+                );
+            }
             return Ok(StoredSet::Loaded(Arc::new(self.load(name, root, options)?)));
         };
-        let Defined { set, source, times } = load::define(name, self, root, options)?;
+        let Defined { set, source, times, rules } = load::define(name, self, root, options)?;
         let mut problems = Vec::new();
         if times.is_none() {
             problems
@@ -123,11 +146,28 @@ impl FeatureSetSpec {
             return Err(DefinitionError { set: name.to_owned(), problems }.into());
         };
         let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
-        let set = stores.open(root, set, times, ttl, online)?;
+        let aside = self.aside.as_ref().map(|aside| stores.open_aside(root, &set, aside)).transpose()?;
+        let wanted = Wanted {
+            online: online.clone(),
+            #[cfg(feature = "offline")]
+            offline: self.offline.clone(),
+        };
+        let table = stores.open(root, set, (times.clone(), ttl), wanted)?;
+        let set = Arc::new(WritableSet::new(table, times).keeping(rules, aside.flatten(), self.described()));
         if let Some(source) = source {
             set.fill(&source)?;
         }
         Ok(StoredSet::Writable(set))
+    }
+
+    /// What is done to the rows of a set that takes rows, line by line.
+    fn described(&self) -> String {
+        let mut text = format!("created {:?}\nvalid_to {:?}\n", self.created, self.valid_to);
+        text.extend(self.ttl.iter().map(|ttl| format!("ttl {}\n", ttl.micros())));
+        for (name, RuleSpec { that, otherwise }) in &self.rules {
+            text += &format!("rule {name:?} {that:?} {otherwise:?}\n");
+        }
+        text
     }
 }
 
@@ -243,7 +283,7 @@ mod tests {
         check(
             json!({"keys": ["a"], "source": "x.csv", "sources": 1}),
             expect![
-                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `aggregates`, `lateness`, `description`, `tags`"
+                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `aggregates`, `lateness`, `rules`, `aside`, `description`, `tags`"
             ],
         );
         check(
@@ -252,6 +292,17 @@ mod tests {
             expect![[
                 r#"{"keys":["a"],"timestamp":"at","created":"known","valid_to":"until","ttl":"30d","online":{"local":{"path":"state/a","durability":"interval","max_bytes":"1GiB","when_full":"refuse"}}}"#
             ]],
+        );
+        check(
+            json!({"keys": ["a"], "rules": {"p": "a > 0", "q": {"that": "a < 9", "otherwise": "count"}},
+                   "aside": {"path": "x"}}),
+            expect![[
+                r#"{"keys":["a"],"rules":{"p":{"that":"a > 0","otherwise":"refuse"},"q":{"that":"a < 9","otherwise":"count"}},"aside":{"path":"x","max_bytes":"64MiB"}}"#
+            ]],
+        );
+        check(
+            json!({"keys": ["a"], "rules": {"p": {"that": "a > 0", "else": "count"}}}),
+            expect!["unknown field `else`, expected `that` or `otherwise`"],
         );
         check(
             json!({"keys": ["a"], "online": {"local": {"path": "a", "durability": "never"}}}),

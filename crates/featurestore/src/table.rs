@@ -204,6 +204,14 @@ pub enum RowProblem {
         /// What went wrong, and under which `where`.
         problem: String,
     },
+    /// It breaks a rule of the set.
+    #[error("rule `{rule}`: {problem}")]
+    Rule {
+        /// The rule's name.
+        rule: String,
+        /// What is not true.
+        problem: String,
+    },
     /// A key, a text or an event id has more bytes than a store takes.
     #[error("`{what}` has {bytes} bytes; {limit} are allowed")]
     TooLong {
@@ -223,6 +231,7 @@ impl RowProblem {
             Self::NullKey { key } | Self::Duplicate { key } => key,
             Self::NullTime { column } | Self::Value { column, .. } => column,
             Self::Filter { .. } => "where",
+            Self::Rule { rule, .. } => rule,
             Self::TooLong { what, .. } => what,
         }
     }

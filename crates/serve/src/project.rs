@@ -416,6 +416,11 @@ impl Project {
         read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
     }
 
+    /// The folder of the project at `path`.
+    pub(crate) fn folder(path: &Path) -> PathBuf {
+        place(path).1
+    }
+
     /// What its steps that reach beyond the process share.
     pub fn outside(&self) -> &Arc<Outside> {
         &self.outside

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     AggregateSpec, DefinitionError, FeatureSet, FeatureSetSpec, TimeColumns,
     cell::held_as,
+    online::{rules::Rules, set::written},
     set::{Column, is_time},
 };
 
@@ -22,6 +23,7 @@ pub(crate) struct Defined {
     pub(crate) source: Option<Source>,
     /// Where there is an event time.
     pub(crate) times: Option<TimeColumns>,
+    pub(crate) rules: Rules,
 }
 
 /// Completes a definition by what is found in its file, if it has one.
@@ -84,7 +86,14 @@ pub(crate) fn define(
     }
     types.check(name, source.as_ref())?;
     let times = event.map(|event| TimeColumns { event, created, valid_to });
-    Ok(Defined { set: set.build_over(&options.conditions)?, source, times })
+    let set = set.build_over(&options.conditions)?;
+    let rules = match &times {
+        Some(times) => Rules::new(&spec.rules, &written(&set, times), &options.conditions)
+            .map_err(|problems| DefinitionError { set: name.to_owned(), problems })?,
+        // Without a time there are no rows to write, which whoever opens the set says.
+        None => Rules::default(),
+    };
+    Ok(Defined { set, source, times, rules })
 }
 
 /// What a set that does not change cannot have.
@@ -94,6 +103,8 @@ fn misplaced(spec: &FeatureSetSpec) -> Vec<String> {
         ("valid_to", spec.valid_to.is_some()),
         ("ttl", spec.ttl.is_some()),
         ("aggregates", !spec.aggregates.is_empty()),
+        ("rules", !spec.rules.is_empty()),
+        ("aside", spec.aside.is_some()),
     ];
     let given = given.iter().filter(|(_, given)| *given && spec.online.is_none());
     let mut problems: Vec<_> = given.map(|(name, _)| format!("`{name}` is for sets with `online`")).collect();
@@ -154,12 +165,17 @@ impl Types<'_> {
         let candidates = self.candidates();
         let mut columns: IndexSet<String> = spec.types.keys().cloned().collect();
         columns.retain(|column| !named.contains(column.as_str()));
-        for AggregateSpec { column, filter, .. } in &spec.aggregates {
+        for AggregateSpec { column, .. } in &spec.aggregates {
             columns.extend(column.iter().filter(|column| candidates.index_of(column).is_ok()).cloned());
+        }
+        let rules = spec.rules.values().map(|rule| (&rule.that, true));
+        let filters = spec.aggregates.iter().filter_map(|spec| Some((spec.filter.as_ref()?, false)));
+        for (text, sees_times) in filters.chain(rules) {
             // What is wrong with a condition is said when the set is built.
-            let read = filter.iter().filter_map(|text| options.conditions.make(text, &candidates).ok());
-            let read = read.flat_map(|condition| condition.reads);
-            columns.extend(read.filter_map(|at| Some(candidates.fields().get(at)?.name().clone())));
+            let reads =
+                options.conditions.make(text, &candidates).map_or(Vec::new(), |condition| condition.reads);
+            let names = reads.into_iter().filter_map(|at| Some(candidates.fields().get(at)?.name().clone()));
+            columns.extend(names.filter(|name| !sees_times || !named.contains(name.as_str())));
         }
         let feature = |column: &str| spec.features.iter().any(|features| features.contains_key(column));
         columns.retain(|column| !spec.keys.contains(column) && !feature(column));

@@ -75,6 +75,16 @@ impl Bounds {
         self.lag.map_or(i64::MAX, |lag| at.saturating_sub(lag))
     }
 
+    /// From when on a row counts, until for ever; `None` if it never does.
+    #[cfg(feature = "offline")]
+    pub(super) fn since(self, event: i64, created: Option<i64>) -> Option<i64> {
+        let happened = if self.exclusive { event.checked_add(1)? } else { event };
+        match self.lag.zip(created) {
+            Some((lag, created)) => Some(happened.max(created.checked_add(lag)?)),
+            None => Some(happened),
+        }
+    }
+
     /// Whether a row of this event, which ends at `end`, may still be used at `at`.
     #[inline]
     pub(super) fn holds(self, at: i64, event: i64, end: i64) -> bool {

@@ -4,15 +4,18 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use arrow::{
     array::{ArrayRef, RecordBatch},
+    compute::filter_record_batch,
     datatypes::{Field, Schema},
+    error::ArrowError,
 };
 use datafusion::datasource::MemTable;
 
-use super::{AsOf, OfflineSet};
+use super::{AsOf, OfflineSet, set::SetEvents};
 use crate::{
     AppendError, Column, FeatureSetSpec, LoadError, LoadOptions, MemoryTable, OnlineTable, Statistics,
     fit::{Unfit, fit},
     load::{At, Defined, Source, define},
+    online::rules::Rules,
 };
 
 impl FeatureSetSpec {
@@ -26,7 +29,7 @@ impl FeatureSetSpec {
         root: &Path,
         options: &LoadOptions,
     ) -> Result<Option<OfflineSet>, LoadError> {
-        let Defined { set, source, times } = define(name, self, root, options)?;
+        let Defined { set, source, times, rules } = define(name, self, root, options)?;
         let Some(source) = source else { return Ok(None) };
         let extra = times.iter().flat_map(|times| times.created.iter().chain(&times.valid_to));
         let mut columns: Vec<Column> = Vec::new();
@@ -35,12 +38,21 @@ impl FeatureSetSpec {
                 columns.push(column.clone());
             }
         }
-        let batches = rows(&source, &columns, options)?;
-        // Means come from the rows that count now, as online.
-        let table =
-            MemoryTable::from_batches(set.clone(), &batches).map_err(|error| unfit(&source, error))?;
-        let statistics: Vec<Statistics> =
-            (0..set.features().len()).filter_map(|feature| table.statistics(feature)).collect();
+        let mut batches = rows(&source, &columns, options)?;
+        // What breaks a rule is not taken online either.
+        for batch in &mut batches {
+            *batch = kept(batch, &rules).map_err(|error| LoadError::Malformed {
+                place: source.place(At::File),
+                problem: error.to_string(),
+            })?;
+        }
+        // Means come from the rows that count now, as online; windows have none.
+        let mut statistics: Vec<Statistics> = Vec::new();
+        if set.windows().is_none() {
+            let table = MemoryTable::from_batches(set.clone(), &batches);
+            let table = table.map_err(|error| unfit(&source, error))?;
+            statistics.extend((0..set.features().len()).filter_map(|feature| table.statistics(feature)));
+        }
         let schema = Arc::new(schema(&columns));
         let rows = MemTable::try_new(schema, vec![batches]).map_err(|error| LoadError::Malformed {
             place: source.place(At::File),
@@ -52,6 +64,8 @@ impl FeatureSetSpec {
             name: set.name().to_owned(),
             keys: set.keys().to_vec(),
             features: set.features().to_vec(),
+            own: set.own_features().len(),
+            events: SetEvents::of(&set),
             event: name(set.timestamp()),
             created: name(times.as_ref().and_then(|times| times.created.as_ref())),
             sequence: None,
@@ -61,6 +75,13 @@ impl FeatureSetSpec {
             rows: Arc::new(rows),
         }))
     }
+}
+
+/// The rows that break no rule that refuses them.
+fn kept(batch: &RecordBatch, rules: &Rules) -> Result<RecordBatch, ArrowError> {
+    let mut kept = vec![true; batch.num_rows()];
+    rules.broken(batch).iter().filter(|broken| broken.refuses).for_each(|broken| kept[broken.row] = false);
+    if kept.contains(&false) { filter_record_batch(batch, &kept.into()) } else { Ok(batch.clone()) }
 }
 
 fn schema(columns: &[Column]) -> Schema {

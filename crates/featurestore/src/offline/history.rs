@@ -16,9 +16,12 @@ use datafusion::{
         expressions::{Column as PlanColumn, try_cast},
     },
     physical_plan::{
-        ExecutionPlan, ExecutionPlanProperties, Partitioning, coalesce_partitions::CoalescePartitionsExec,
-        empty::EmptyExec, repartition::RepartitionExec,
-        sorts::sort_preserving_merge::SortPreservingMergeExec, stream::RecordBatchStreamAdapter,
+        ExecutionPlan, ExecutionPlanProperties, Partitioning,
+        coalesce_partitions::CoalescePartitionsExec,
+        empty::EmptyExec,
+        repartition::RepartitionExec,
+        sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
+        stream::RecordBatchStreamAdapter,
         streaming::StreamingTableExec,
     },
     prelude::SessionContext,
@@ -29,8 +32,10 @@ use millstream_graph::suggest;
 use super::{
     AsOf, LogError, OfflineSet, OfflineStore, Spine, Times, TrainingSet, Vector,
     as_of::{Bounds, micros},
-    operator::{Fault, Fill, Lookup, LookupFeature, LookupKey, PointInTimeExec},
-    spine::{Once, numbered, numbered_schema},
+    numbered::NumberedExec,
+    operator::{Fault, Fill, Lookup, LookupEvents, LookupFeature, LookupKey, Origin, PointInTimeExec},
+    set::SetEvents,
+    spine::Once,
 };
 use crate::{
     VectorProblem,
@@ -47,7 +52,8 @@ impl OfflineStore {
     /// # Errors
     /// When the spine cannot be read, or the vector does not fit it: every mistake at once.
     pub async fn history(&self, vector: &Vector, spine: &Spine) -> Result<TrainingSet, HistoryError> {
-        let rows = spine.open(&self.session(1)?).await?;
+        let session = self.session(1)?;
+        let rows = spine.plan(&session).await?;
         let schema = rows.schema();
         let time = schema.index_of(&spine.time).map_err(|_| {
             let names = schema.fields().iter().map(|field| field.name().as_str());
@@ -56,20 +62,37 @@ impl OfflineStore {
         })?;
         let resolved = resolve(vector, &self.sets, Given::Columns(&schema), true)?;
 
-        let (rows, range) = look_ahead(numbered(rows, time), schema.fields().len() + 1).await?;
+        let numbered = Arc::new(NumberedExec::new(rows, time));
+        let (plan, range) = self.staged(numbered, &session, schema.fields().len() + 1).await?;
         let session = self.session(self.partitions)?;
-        let once = Arc::new(Once::new(rows));
-        let staged = numbered_schema(&schema);
-        let plan = Arc::new(StreamingTableExec::try_new(staged, vec![once], None, [], false, None)?);
-        let mut part = Parts { plan, spine: schema.fields().len(), split: None, into: self.partitions };
+        let into = self.partitions;
+        let mut part =
+            Parts { plan, spine: schema.fields().len(), split: None, into, ordered: !self.is_spread() };
         for lookup in &resolved.lookups {
             if let Some(planned) = Planned::new(self, vector, lookup) {
                 part.look_up(&session, &planned, range).await?;
             }
         }
-        let plan = part.together();
-        let joined = plan.execute(0, session.task_ctx())?;
+        let joined = self.run(part.together(), &session).await?;
         TrainingSet::new(joined, &resolved)
+    }
+
+    /// A spine as it is read once, and the earliest and latest time in it if that is known; `at` is the column of times.
+    async fn staged(
+        &self,
+        spine: Arc<dyn ExecutionPlan>,
+        session: &SessionContext,
+        at: usize,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Option<(i64, i64)>), HistoryError> {
+        // A cluster reads it where this process does not see it.
+        if self.is_spread() {
+            return Ok((spine, None));
+        }
+        let schema = spine.schema();
+        let (rows, range) = look_ahead(spine.execute(0, session.task_ctx())?, at).await?;
+        let once = Arc::new(Once::new(rows));
+        let plan = StreamingTableExec::try_new(schema, vec![once], None, [], false, None)?;
+        Ok((Arc::new(plan), range))
     }
 }
 
@@ -92,6 +115,12 @@ impl<'a> Planned<'a> {
             _ => {}
         }
         Some(Self { lookup, set, as_of })
+    }
+
+    /// What makes the set's rows events, if a feature is a window.
+    fn events(&self) -> Option<&'a SetEvents> {
+        let window = self.lookup.features.iter().any(|wanted| wanted.feature >= self.set.own);
+        self.set.events.as_ref().filter(|_| window)
     }
 }
 
@@ -128,6 +157,8 @@ struct Parts {
     /// The columns by which rows are split, and the types in which they are compared.
     split: Option<Vec<(usize, DataType)>>,
     into: usize,
+    /// Whether rows of a part stay in the order of the spine when they are split; between machines they do not.
+    ordered: bool,
 }
 
 impl Parts {
@@ -142,7 +173,8 @@ impl Parts {
         if self.into > 1 {
             let split: Vec<_> = lookup.keys.iter().map(|key| (key.spine, key.data_type.clone())).collect();
             if self.split.as_ref() != Some(&split) {
-                self.plan = self.split_by(self.together(), &split)?;
+                let whole = if self.ordered { self.together() } else { Arc::clone(&self.plan) };
+                self.plan = self.split_by(whole, &split)?;
                 self.split = Some(split);
             }
             let keys: Vec<_> = lookup.keys.iter().map(|key| (key.log, key.data_type.clone())).collect();
@@ -170,11 +202,25 @@ impl Parts {
         });
         let features = planned.lookup.features.iter().map(|wanted| {
             Ok(LookupFeature {
-                log: place(log, &set.features[wanted.feature].name)?,
+                origin: match wanted.feature.checked_sub(set.own) {
+                    Some(window) => Origin::Window(window),
+                    None => Origin::Log(place(log, &set.features[wanted.feature].name)?),
+                },
                 data_type: wanted.data_type.clone(),
                 column: wanted.column.clone(),
                 missing: Fill::of(&wanted.missing, &wanted.data_type),
                 null: Fill::of(&wanted.null, &wanted.data_type),
+            })
+        });
+        let events = planned.events().map(|events| -> Result<_, HistoryError> {
+            let columns = events.schema.fields().iter().map(|field| place(log, field.name()));
+            let columns = columns.collect::<Result<_, HistoryError>>()?;
+            let windows = Arc::clone(&events.windows);
+            Ok(LookupEvents {
+                windows,
+                made_of: events.made_of.clone(),
+                schema: Arc::clone(&events.schema),
+                columns,
             })
         });
         Ok(Lookup {
@@ -188,6 +234,7 @@ impl Parts {
             created: optional(&set.created)?,
             sequence: optional(&set.sequence)?,
             valid_to: optional(&set.valid_to)?,
+            events: events.transpose()?,
             features: features.collect::<Result<_, HistoryError>>()?,
         })
     }
@@ -216,10 +263,10 @@ impl Parts {
         let row: Arc<dyn PhysicalExpr> =
             Arc::new(PlanColumn::new(plan.schema().field(self.spine).name(), self.spine));
         let order = LexOrdering::new([PhysicalSortExpr::new(row, SortOptions::default())]);
-        match order {
-            Some(order) => Arc::new(SortPreservingMergeExec::new(order, plan)),
-            None => plan,
-        }
+        let Some(order) = order else { return plan };
+        let sorted = |plan| Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(true));
+        let plan: Arc<dyn ExecutionPlan> = if self.ordered { plan } else { sorted(plan) };
+        Arc::new(SortPreservingMergeExec::new(order, plan))
     }
 }
 
@@ -231,9 +278,12 @@ async fn scan(
 ) -> Result<(Arc<dyn ExecutionPlan>, SchemaRef), HistoryError> {
     let set = planned.set;
     let schema = set.rows.schema();
-    let features = planned.lookup.features.iter().map(|wanted| &set.features[wanted.feature].name);
+    let own = planned.lookup.features.iter().filter(|wanted| wanted.feature < set.own);
+    let features = own.map(|wanted| &set.features[wanted.feature].name);
+    let events =
+        planned.events().into_iter().flat_map(|events| events.schema.fields()).map(|field| field.name());
     let bookkeeping = [&set.event, &set.created, &set.sequence, &set.valid_to].into_iter().flatten();
-    let names = set.keys.iter().map(|key| &key.name).chain(features).chain(bookkeeping);
+    let names = set.keys.iter().map(|key| &key.name).chain(features).chain(events).chain(bookkeeping);
     let mut columns = names
         .map(|name| schema.index_of(name))
         .collect::<Result<Vec<_>, _>>()
@@ -263,7 +313,9 @@ fn matters(set: &OfflineSet, planned: &Planned<'_>, (from, to): (i64, i64)) -> O
     let at = |micros: i64| Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()), None);
     let ahead = micros(planned.lookup.ahead);
     let until = column().lt_eq(at(to.saturating_add(ahead)));
-    let oldest = from.saturating_add(ahead).checked_sub(Bounds::from(planned.as_of).ttl);
+    // A key that had an event once has windows for ever, though they may be empty.
+    let ttl = Bounds::from(planned.as_of).ttl;
+    let oldest = from.saturating_add(ahead).checked_sub(ttl).filter(|_| planned.events().is_none());
     Some(match oldest {
         Some(oldest) => until.and(column().gt_eq(at(oldest))),
         None => until,
@@ -320,6 +372,10 @@ pub enum HistoryError {
     /// A log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A cluster did not take a plan.
+    #[cfg(feature = "ballista")]
+    #[error("the cluster does not answer")]
+    Cluster(#[source] DataFusionError),
     /// The query engine gave up.
     #[error(transparent)]
     Engine(DataFusionError),

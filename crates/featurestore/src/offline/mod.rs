@@ -6,13 +6,19 @@
 //! everything else needs the feature `offline`, which brings DataFusion.
 
 mod as_of;
+#[cfg(feature = "ballista")]
+mod cluster;
 #[cfg(feature = "offline")]
 mod defined;
+#[cfg(feature = "offline")]
+mod held;
 #[cfg(feature = "offline")]
 mod history;
 mod join;
 #[cfg(feature = "offline")]
 mod log;
+#[cfg(feature = "offline")]
+mod numbered;
 #[cfg(feature = "offline")]
 mod operator;
 #[cfg(feature = "offline")]
@@ -25,10 +31,14 @@ mod set;
 mod spine;
 #[cfg(feature = "offline")]
 mod store;
+#[cfg(feature = "offline")]
+mod sweep;
 mod times;
 
 pub use crate::vector::Vector;
 pub use as_of::{AsOf, Knowledge};
+#[cfg(feature = "ballista")]
+pub use cluster::{Cluster, ClusterError, Executor, Scheduler};
 #[cfg(feature = "offline")]
 pub use history::HistoryError;
 pub use join::{JoinError, LogBatch, LogRows, Method, PointInTime, merge};

@@ -1,12 +1,10 @@
 //! The point-in-time join as an operator of DataFusion.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{
-        Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Scalar, UInt32Array, new_null_array,
-    },
-    compute::{CastOptions, cast_with_options, interleave, is_null, kernels::zip::zip},
+    array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array},
+    compute::{CastOptions, cast_with_options},
     datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type},
 };
 use datafusion::{
@@ -29,9 +27,11 @@ use futures_util::{
 
 use super::{
     AsOf, Times,
-    join::{LogBatch, LogRows, Method, PointInTime, merge},
+    held::{Answers, Held},
+    join::{LogRows, Method, PointInTime, merge},
+    sweep::sweep,
 };
-use crate::{Gap, key};
+use crate::{AggregateSpec, Aggregates, Gap, key};
 
 /// What is looked up for each spine row, and where both sides have what that needs.
 #[derive(Clone, Debug)]
@@ -50,6 +50,8 @@ pub(super) struct Lookup {
     pub(super) created: Option<usize>,
     pub(super) sequence: Option<usize>,
     pub(super) valid_to: Option<usize>,
+    /// There if a feature is a window.
+    pub(super) events: Option<LookupEvents>,
     pub(super) features: Vec<LookupFeature>,
 }
 
@@ -62,10 +64,34 @@ pub(super) struct LookupKey {
     pub(super) log: usize,
 }
 
-/// A feature: its column in the log, and what becomes of it.
+/// What makes the rows of a log events that windows are put together from.
+#[derive(Clone, Debug)]
+pub(super) struct LookupEvents {
+    pub(super) windows: Arc<Aggregates>,
+    /// What the windows were made of, for those who cannot be given them as they are.
+    #[cfg_attr(
+        not(feature = "ballista"),
+        expect(dead_code, reason = "what one process runs is not encoded")
+    )]
+    pub(super) made_of: (Vec<AggregateSpec>, Duration),
+    /// The columns of an event, as the windows read them, and where the log has them.
+    pub(super) schema: SchemaRef,
+    pub(super) columns: Vec<usize>,
+}
+
+/// Where a feature comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// This column of the log.
+    Log(usize),
+    /// This one of the windows.
+    Window(usize),
+}
+
+/// A feature: where it comes from, and what becomes of it.
 #[derive(Clone, Debug)]
 pub(super) struct LookupFeature {
-    pub(super) log: usize,
+    pub(super) origin: Origin,
     pub(super) data_type: DataType,
     pub(super) column: String,
     /// Where there is no row.
@@ -124,6 +150,12 @@ impl PointInTimeExec {
             Boundedness::Bounded,
         );
         Self { spine, log, lookup, properties: Arc::new(properties) }
+    }
+
+    /// What is looked up.
+    #[cfg(feature = "ballista")]
+    pub(super) fn lookup(&self) -> &Lookup {
+        &self.lookup
     }
 }
 
@@ -188,8 +220,10 @@ async fn join(
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let mut held = Held::new(&lookup)?;
     while let Some(batch) = log.try_next().await? {
-        memory.try_grow(batch.get_array_memory_size())?;
-        held.push(&lookup, &batch)?;
+        memory.try_grow(held.push(&lookup, &batch)?)?;
+    }
+    if let Some(events) = lookup.events.clone() {
+        return sweep(lookup, events, schema, spine, held, memory);
     }
     // The spine is waited for only as long as it is the smaller side of a log in the order of time.
     let (mut first, mut rows, mut ended) = (Vec::new(), 0, false);
@@ -209,7 +243,7 @@ async fn join(
         // What is reserved is given back when the last answer is out.
         let answer = move |(batch, found)| {
             let _held = &memory;
-            held.answer(&lookup, &schema, &batch, &found)
+            held.answer(&lookup, &schema, &batch, &Answers::rows(&found))
         };
         return Ok(answers.map(answer).boxed());
     }
@@ -221,14 +255,14 @@ async fn join(
         let batch = batch?;
         let (keys, times) = lookup.asked(&batch)?;
         let found = join.find(&keys.iter().collect::<Vec<_>>(), &times).map_err(external)?;
-        held.answer(&lookup, &schema, &batch, &found)
+        held.answer(&lookup, &schema, &batch, &Answers::rows(&found))
     };
     Ok(stream::iter(first.into_iter().map(Ok)).chain(spine).map(answer).boxed())
 }
 
 impl Lookup {
     /// Keys and times of spine rows. A key that does not fit the set's type is one that no row has.
-    fn asked(&self, batch: &RecordBatch) -> Result<(Vec<ArrayRef>, Times)> {
+    pub(super) fn asked(&self, batch: &RecordBatch) -> Result<(Vec<ArrayRef>, Times)> {
         let keys = self.keys.iter().map(|key| cast(batch.column(key.spine), &key.data_type, true));
         let times = Times::of(batch.column(self.at)).map_err(external)?.later(self.ahead);
         Ok((keys.collect::<Result<_>>()?, times))
@@ -250,7 +284,7 @@ impl Lookup {
     }
 
     /// What a row says that lacks a value it must have.
-    fn fault(&self, batch: &RecordBatch, at: usize, problem: &str) -> DataFusionError {
+    pub(super) fn fault(&self, batch: &RecordBatch, at: usize, problem: &str) -> DataFusionError {
         let columns: Vec<&ArrayRef> = self.keys.iter().map(|key| batch.column(key.spine)).collect();
         let keys = key::display(self.keys.iter().map(|key| key.name.as_str()), &columns, at);
         let row =
@@ -264,99 +298,8 @@ impl Lookup {
 #[error("{0}")]
 pub(super) struct Fault(pub(super) String);
 
-/// A partition of a log: what the join asks of it, and the features.
-struct Held {
-    rows: LogRows,
-    /// By feature, the column of each batch; the last one is a null, for rows that are not there.
-    columns: Vec<Vec<ArrayRef>>,
-    /// The number of each batch's first row.
-    starts: Vec<u32>,
-}
-
-impl Held {
-    fn new(lookup: &Lookup) -> Result<Self> {
-        let types: Vec<_> = lookup.keys.iter().map(|key| key.data_type.clone()).collect();
-        let columns = lookup.features.iter().map(|feature| vec![new_null_array(&feature.data_type, 1)]);
-        Ok(Self {
-            rows: LogRows::new(&types).map_err(external)?,
-            columns: columns.collect(),
-            starts: Vec::new(),
-        })
-    }
-
-    fn push(&mut self, lookup: &Lookup, batch: &RecordBatch) -> Result<()> {
-        let keys = lookup.keys.iter().map(|key| cast(batch.column(key.log), &key.data_type, true));
-        let keys = keys.collect::<Result<Vec<_>>>()?;
-        let column = |at: Option<usize>| at.map(|at| batch.column(at));
-        // Rows of a set without event times were always there.
-        let always: ArrayRef = Arc::new(Int64Array::from(vec![i64::MIN; batch.num_rows()]));
-        self.starts.push(u32::try_from(self.rows.len()).unwrap_or(u32::MAX));
-        let part = LogBatch {
-            keys: &keys,
-            event: column(lookup.event).unwrap_or(&always),
-            created: column(lookup.created),
-            sequence: column(lookup.sequence),
-            valid_to: column(lookup.valid_to),
-        };
-        self.rows.push(&part).map_err(external)?;
-        for (feature, columns) in lookup.features.iter().zip(&mut self.columns) {
-            let column = cast(batch.column(feature.log), &feature.data_type, false)?;
-            let nothing = columns.len() - 1;
-            columns.insert(nothing, column);
-        }
-        Ok(())
-    }
-
-    /// The spine's rows with their features.
-    fn answer(
-        &self,
-        lookup: &Lookup,
-        schema: &SchemaRef,
-        batch: &RecordBatch,
-        found: &UInt32Array,
-    ) -> Result<RecordBatch> {
-        let place = |row: Option<u32>| match row {
-            None => (self.starts.len(), 0),
-            Some(row) => {
-                let part = self.starts.partition_point(|&start| start <= row) - 1;
-                (part, (row - self.starts[part]) as usize)
-            }
-        };
-        let places: Vec<_> = found.iter().map(place).collect();
-        let missing = is_null(found)?;
-        let mut columns = batch.columns().to_vec();
-        for (feature, parts) in lookup.features.iter().zip(&self.columns) {
-            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-            let column = interleave(&parts, &places)?;
-            let absent = is_null(&column)?;
-            let null = BooleanArray::new(absent.values() & &!missing.values(), None);
-            let fault = |row, problem: &str| lookup.fault(batch, row, problem);
-            let column = filled(column, &missing, &feature.missing, |row| fault(row, "no row"))?;
-            let column = filled(column, &null, &feature.null, |row| {
-                fault(row, &format!("feature `{}` is null", feature.column))
-            })?;
-            columns.push(column);
-        }
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
-    }
-}
-
-/// A column with `fill` where `gaps` says so.
-fn filled(
-    column: ArrayRef,
-    gaps: &BooleanArray,
-    fill: &Fill,
-    fault: impl FnOnce(usize) -> DataFusionError,
-) -> Result<ArrayRef> {
-    match (fill, gaps.values().set_indices().next()) {
-        (Fill::Null, _) | (_, None) => Ok(column),
-        (Fill::Fail, Some(row)) => Err(fault(row)),
-        (Fill::Value(value), Some(_)) => Ok(zip(gaps, &Scalar::new(Arc::clone(value)), &column)?),
-    }
-}
-
 /// A column in another type; values without a counterpart are null if `safe`, else an error.
-fn cast(column: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
+pub(super) fn cast(column: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
     if column.data_type() == to {
         return Ok(Arc::clone(column));
     }

@@ -1,7 +1,8 @@
 //! Feature sets as the offline side knows them: the rows of all times, and what their columns mean.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use indexmap::IndexMap;
 use millstream_graph::suggest;
@@ -11,7 +12,7 @@ use super::{
     log::{CREATED, EVENT, LogTable, SEQUENCE, VALID_TO},
 };
 use crate::{
-    Column, FeatureSet, Statistics,
+    AggregateSpec, Aggregates, Column, FeatureSet, Statistics,
     vector::resolve::{Shape, Shapes},
 };
 
@@ -20,7 +21,11 @@ use crate::{
 pub struct OfflineSet {
     pub(super) name: String,
     pub(super) keys: Vec<Column>,
+    /// Those of its own, then the windows.
     pub(super) features: Vec<Column>,
+    pub(super) own: usize,
+    /// There if it has windows.
+    pub(super) events: Option<SetEvents>,
     pub(super) event: Option<String>,
     pub(super) created: Option<String>,
     pub(super) sequence: Option<String>,
@@ -30,14 +35,52 @@ pub struct OfflineSet {
     pub(super) rows: Arc<dyn TableProvider>,
 }
 
+/// What makes rows of a set with windows events.
+#[derive(Clone, Debug)]
+pub(super) struct SetEvents {
+    pub(super) windows: Arc<Aggregates>,
+    /// What the windows were made of.
+    pub(super) made_of: (Vec<AggregateSpec>, Duration),
+    /// The columns that windows read, with keys and own features.
+    pub(super) schema: SchemaRef,
+}
+
+impl SetEvents {
+    pub(super) fn of(set: &FeatureSet) -> Option<Self> {
+        set.windows().map(|windows| Self {
+            windows: Arc::clone(windows),
+            made_of: (set.aggregates().to_vec(), set.lateness()),
+            schema: set.event_schema(),
+        })
+    }
+}
+
 impl OfflineSet {
-    /// The set whose rows are a log.
+    /// The set `set`, whose rows are a log. If it has windows, the log's rows are events, and each window is a feature: at every time it
+    /// holds what the online store would have read then, having taken the same events.
+    ///
+    /// # Errors
+    /// When the log lacks columns of the set; every one is named.
+    pub fn of(set: &FeatureSet, log: LogTable) -> Result<Self, HistoryError> {
+        check_columns(set, set.event_columns(), &log.schema())?;
+        Ok(Self {
+            keys: set.keys().to_vec(),
+            features: set.features().to_vec(),
+            own: set.own_features().len(),
+            events: SetEvents::of(set),
+            ..Self::of_log(set.name(), log)
+        })
+    }
+
+    /// The set whose rows are a log, with every column of the log as a feature.
     pub fn of_log(name: impl Into<String>, log: LogTable) -> Self {
         let schema = log.log_schema();
         Self {
             name: name.into(),
             keys: schema.keys().to_vec(),
             features: schema.columns().to_vec(),
+            own: schema.columns().len(),
+            events: None,
             event: Some(EVENT.into()),
             created: Some(CREATED.into()),
             sequence: Some(SEQUENCE.into()),
@@ -52,24 +95,22 @@ impl OfflineSet {
     /// the rows of a set without event timestamp count at any time.
     ///
     /// # Errors
-    /// When the table lacks columns of the set; every one is named.
+    /// When the table lacks columns of the set, every one of which is named, or a set with windows has no event timestamp.
     pub fn of_table(set: &FeatureSet, rows: Arc<dyn TableProvider>) -> Result<Self, HistoryError> {
-        let schema = rows.schema();
-        let names = || schema.fields().iter().map(|field| field.name().as_str());
-        let wanted = set.keys().iter().chain(set.features()).chain(set.timestamp());
-        let missing = wanted.filter(|column| schema.index_of(&column.name).is_err());
-        let problems: Vec<_> = missing
-            .map(|column| {
-                format!("feature set `{}`: {}", set.name(), suggest::unknown("column", &column.name, names()))
-            })
-            .collect();
-        if !problems.is_empty() {
-            return Err(HistoryError::Vector { problems });
+        check_columns(set, set.event_columns().chain(set.timestamp()), &rows.schema())?;
+        if set.windows().is_some() && set.timestamp().is_none() {
+            let problem = format!(
+                "feature set `{}` has windows, and no event timestamp to place events by",
+                set.name()
+            );
+            return Err(HistoryError::Vector { problems: vec![problem] });
         }
         Ok(Self {
             name: set.name().to_owned(),
             keys: set.keys().to_vec(),
             features: set.features().to_vec(),
+            own: set.own_features().len(),
+            events: SetEvents::of(set),
             event: set.timestamp().map(|column| column.name.clone()),
             created: None,
             sequence: None,
@@ -114,4 +155,20 @@ impl Shapes for IndexMap<String, OfflineSet> {
     fn mean(&self, set: &str, feature: usize) -> Option<f64> {
         self.get(set)?.statistics.get(feature)?.mean
     }
+}
+
+/// Whether rows have the columns of a set.
+fn check_columns<'a>(
+    set: &FeatureSet,
+    wanted: impl Iterator<Item = &'a Column>,
+    schema: &Schema,
+) -> Result<(), HistoryError> {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    let missing = wanted.filter(|column| schema.index_of(&column.name).is_err());
+    let problems: Vec<_> = missing
+        .map(|column| {
+            format!("feature set `{}`: {}", set.name(), suggest::unknown("column", &column.name, names()))
+        })
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(HistoryError::Vector { problems }) }
 }

@@ -10,6 +10,7 @@ use datafusion::{
         memory_pool::GreedyMemoryPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
+    physical_plan::{ExecutionPlan, execute_stream},
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
 use indexmap::IndexMap;
@@ -44,6 +45,8 @@ pub struct OfflineStore {
     pub(super) sets: IndexMap<String, OfflineSet>,
     vectors: IndexMap<String, Vector>,
     pub(super) partitions: usize,
+    #[cfg(feature = "ballista")]
+    pub(super) cluster: Option<super::Cluster>,
     runtime: Arc<RuntimeEnv>,
 }
 
@@ -59,8 +62,18 @@ impl OfflineStore {
             sets: IndexMap::new(),
             vectors: IndexMap::new(),
             partitions: limits.partitions.get(),
+            #[cfg(feature = "ballista")]
+            cluster: None,
             runtime,
         })
+    }
+
+    /// Runs training sets and queries on a cluster, which finds the files of sets and spines under the names that they have here.
+    #[cfg(feature = "ballista")]
+    #[must_use]
+    pub fn on(mut self, cluster: super::Cluster) -> Self {
+        self.cluster = Some(cluster);
+        self
     }
 
     /// Adds a set under its own name; one of the same name is replaced and answered.
@@ -77,7 +90,7 @@ impl OfflineStore {
     /// The policies of the vector and the lifetimes of rows do not matter there.
     ///
     /// # Errors
-    /// With every mistake in the vector, or when a set has its name.
+    /// With every mistake in the vector, such as a feature that is a window, or when a set has its name.
     pub fn insert_vector(&mut self, vector: Vector) -> Result<(), HistoryError> {
         if self.sets.contains_key(&vector.name) {
             let problems = vec![format!("a feature set is named `{}` already", vector.name)];
@@ -100,7 +113,7 @@ impl OfflineStore {
             session.register_table(TableReference::bare(vector.name.clone()), view)?;
         }
         match session.sql_with_options(text, read_only()).await {
-            Ok(frame) => Ok(frame.execute_stream().await?),
+            Ok(frame) => self.run(frame.create_physical_plan().await?, &session).await,
             Err(error) => Err(self.explained(&session, text, error)),
         }
     }
@@ -127,6 +140,27 @@ impl OfflineStore {
             problems.push(suggest::unknown("column", field.name(), valid));
         }
         if problems.is_empty() { error.into() } else { HistoryError::Query { problems } }
+    }
+
+    /// Whether plans run on a cluster.
+    pub(super) fn is_spread(&self) -> bool {
+        #[cfg(feature = "ballista")]
+        return self.cluster.is_some();
+        #[cfg(not(feature = "ballista"))]
+        false
+    }
+
+    /// What a plan answers, as one stream; of several parts in no order.
+    pub(super) async fn run(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        session: &SessionContext,
+    ) -> Result<SendableRecordBatchStream, HistoryError> {
+        #[cfg(feature = "ballista")]
+        if let Some(cluster) = &self.cluster {
+            return cluster.run(plan, session.session_id()).await;
+        }
+        Ok(execute_stream(plan, session.task_ctx())?)
     }
 
     /// A session that knows every set.
@@ -167,6 +201,20 @@ fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String
     vector.with.clear();
     let Resolved { lookups, columns: wanted, label, .. } =
         resolve(&vector, sets, Given::Columns(&spine), true)?;
+    let windows = lookups.iter().filter_map(|lookup| {
+        let set = sets.get(&lookup.set)?;
+        let feature = lookup.features.iter().find(|wanted| wanted.feature >= set.own)?;
+        let text = format!(
+            "feature `{}` of set `{}` is a window, which has a value at a time and none in a table; leave it out, or ask for a \
+             training set",
+            set.features[feature.feature].name, set.name
+        );
+        Some(VectorProblem { place: vec!["features".to_owned()], text })
+    });
+    let problems: Vec<_> = windows.collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
 
     let mut places: IndexMap<String, String> = IndexMap::new();
     let mut keys = Vec::new();

@@ -117,9 +117,9 @@ impl<'a> Backfill<'a> {
         place: &dyn Fn(usize) -> At,
     ) -> Result<BTreeMap<(String, u32), Vec<(u32, u64)>>, LoadError> {
         let column = |at: usize| {
-            let (name, data_type) = (PLACE[at], &TYPES[at]);
+            let (name, data_type) = (PLACE[at], TYPES[at].clone());
             batch.column_by_name(name).map(|found| {
-                cast(found, data_type).map_err(|_| {
+                cast(found, &data_type).map_err(|_| {
                     self.source.malformed(At::File, format!("column `{name}` is {}", found.data_type()))
                 })
             })

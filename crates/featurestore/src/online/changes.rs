@@ -2,6 +2,8 @@
 
 use arrow::array::{Int64Array, RecordBatch};
 
+use crate::RowProblem;
+
 /// Rows for a [`WritableTable`](crate::WritableTable), and where they come from.
 ///
 /// ```
@@ -19,6 +21,8 @@ pub struct Changes {
     pub(crate) valid_to: Option<Int64Array>,
     pub(crate) positions: Option<Positions>,
     pub(crate) ids: Option<Vec<Option<String>>>,
+    /// Rows that are refused already, and why.
+    pub(crate) refused: Vec<(usize, RowProblem)>,
 }
 
 /// Where the rows of a write stand in their source: `(source, partition, offset)`, one offset per row.
@@ -57,7 +61,15 @@ impl Positions {
 impl Changes {
     /// Rows with the keys and features of a set, by name, and when each happened: microseconds since 1970 UTC.
     pub fn new(rows: RecordBatch, event: impl Into<Int64Array>) -> Self {
-        Self { rows, event: event.into(), created: None, valid_to: None, positions: None, ids: None }
+        Self {
+            rows,
+            event: event.into(),
+            created: None,
+            valid_to: None,
+            positions: None,
+            ids: None,
+            refused: Vec::new(),
+        }
     }
 
     /// When each row became known: microseconds since 1970 UTC, null where nobody says.

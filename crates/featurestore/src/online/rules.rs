@@ -71,12 +71,18 @@ impl Rules {
         let mut broken = Vec::new();
         for rule in self.0.iter() {
             match rule.keep(rows) {
-                Ok(kept) => broken.extend((0..rows.num_rows()).filter(|&row| breaks(&kept, row)).map(|row| rule.broken(row, None))),
+                Ok(kept) => broken.extend(
+                    (0..rows.num_rows()).filter(|&row| breaks(&kept, row)).map(|row| rule.broken(row, None)),
+                ),
                 // One row's mistake must not be that of the others.
-                Err(_) => broken.extend((0..rows.num_rows()).filter_map(|row| match rule.keep(&rows.slice(row, 1)) {
-                    Ok(kept) => breaks(&kept, 0).then(|| rule.broken(row, None)),
-                    Err(problem) => Some(rule.broken(row, Some(&problem))),
-                })),
+                Err(_) => {
+                    broken.extend((0..rows.num_rows()).filter_map(
+                        |row| match rule.keep(&rows.slice(row, 1)) {
+                            Ok(kept) => breaks(&kept, 0).then(|| rule.broken(row, None)),
+                            Err(problem) => Some(rule.broken(row, Some(&problem))),
+                        },
+                    ))
+                }
             }
         }
         broken

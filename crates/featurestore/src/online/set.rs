@@ -1,10 +1,6 @@
 //! A feature set that takes rows: its store, and which columns of a row are times.
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch},
@@ -13,7 +9,10 @@ use arrow::{
 };
 use millstream_graph::suggest;
 
-use super::{Answer, Changes, Outcome, WritableTable, WriteError, Written, backfill::Backfill};
+use super::{
+    Answer, Changes, Outcome, Receipt, WritableTable, WriteError, Written, aside::Aside, backfill::Backfill,
+    guard::Guard, rules::Rules,
+};
 use crate::{
     FeatureSet, LoadError, Positions,
     load::{At, Source},
@@ -37,24 +36,37 @@ pub struct WritableSet {
     table: Arc<dyn WritableTable>,
     times: TimeColumns,
     schema: SchemaRef,
-    counter: OnceLock<Counter>,
+    guard: Guard,
+    /// What is done to rows, line by line.
+    described: String,
 }
 
-type Counter = Box<dyn Fn(&'static str, u64) + Send + Sync>;
+/// What a set counts while rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Counted<'a> {
+    /// Rows, by the [name](Outcome::name) of what became of them.
+    Rows(&'static str),
+    /// Rows that broke the rule of this name.
+    Rule(&'a str),
+    /// Rows and messages that were set aside: `kept`, or `lost` for want of room or because the file could not be written.
+    Aside(&'static str),
+}
 
 impl WritableSet {
     /// A set whose rows lie in `table` and have these times.
     pub fn new(table: Arc<dyn WritableTable>, times: TimeColumns) -> Self {
-        let mut fields: Vec<Field> = Vec::new();
-        let set = Arc::clone(table.set());
-        let extra = times.created.iter().chain(&times.valid_to);
-        for column in set.event_columns().chain([&times.event]).chain(extra) {
-            if fields.iter().all(|field| *field.name() != column.name) {
-                // What must not be null is refused row by row.
-                fields.push(Field::new(&column.name, column.data_type.clone(), true));
-            }
-        }
-        Self { table, times, schema: Arc::new(Schema::new(fields)), counter: OnceLock::new() }
+        let schema = written(table.set(), &times);
+        Self { table, times, schema, guard: Guard::default(), described: String::new() }
+    }
+
+    /// The same, with rules and a place for rows that are not taken as they are.
+    pub(crate) fn keeping(self, rules: Rules, aside: Option<Arc<Aside>>, described: String) -> Self {
+        Self { guard: Guard::new(rules, aside), described, ..self }
+    }
+
+    pub(crate) fn described(&self) -> &str {
+        &self.described
     }
 
     /// What the rows are.
@@ -77,10 +89,9 @@ impl WritableSet {
         &self.schema
     }
 
-    /// Tells `count` from now on what becomes of rows: an outcome's [name](Outcome::name) and how many. The first that is given
-    /// stays.
-    pub fn count_into(&self, count: impl Fn(&'static str, u64) + Send + Sync + 'static) {
-        let _ = self.counter.set(Box::new(count));
+    /// Tells `count` from now on what becomes of rows, and of how many. The first that is given stays.
+    pub fn count_into(&self, count: impl Fn(Counted<'_>, u64) + Send + Sync + 'static) {
+        let _ = self.guard.told.set(Box::new(count));
     }
 
     /// A write of rows that have the set's columns by name. `created` and `valid_to` may be left out.
@@ -115,21 +126,67 @@ impl WritableSet {
         Ok(changes)
     }
 
-    /// Takes rows, as [`WritableTable::write`].
-    pub fn write(&self, changes: Changes) -> Answer<'_, Written> {
+    /// Takes rows, as [`WritableTable::write`]. Those that break a rule which refuses them are not taken; those and others that
+    /// were refused, came too late, or broke a rule are set aside, if the set has a place for them.
+    pub fn write(&self, mut changes: Changes) -> Answer<'_, Written> {
+        let held = self.guard.hold(&mut changes, &self.schema, &self.times);
         match self.table.write(changes) {
-            Answer::Ready(written) => Answer::Ready(written.inspect(|written| self.count(written))),
+            Answer::Ready(written) => {
+                Answer::Ready(written.map(|written| self.guard.settle(self.set(), written, held)))
+            }
             Answer::Waits(written) => {
-                Answer::Waits(Box::pin(async { written.await.inspect(|written| self.count(written)) }))
+                Answer::Waits(Box::pin(
+                    async move { Ok(self.guard.settle(self.set(), written.await?, held)) },
+                ))
             }
         }
     }
 
-    fn count(&self, written: &Written) {
-        let Some(count) = self.counter.get() else { return };
-        for (name, rows) in written.counts() {
-            count(name, rows);
-        }
+    /// Sets a message aside of which no row could be made, with the reason, if the set has a place for it. Waits for nothing: what
+    /// cannot be written is counted.
+    pub fn set_aside(&self, message: &[u8], reason: &str) {
+        self.guard.set_aside(self.set(), message, reason);
+    }
+
+    /// Removes all that is known of some keys, as [`WritableTable::erase`], and the rows of theirs that were set aside.
+    ///
+    /// # Errors
+    /// As [`WritableTable::erase`].
+    pub async fn erase(&self, keys: RecordBatch) -> Result<Receipt, WriteError> {
+        let mut receipt = self.table.erase(keys.clone()).get().await?;
+        self.guard.remove(self.set(), Some(&keys), &mut receipt).await?;
+        Ok(receipt)
+    }
+
+    /// Empties the set, as [`WritableTable::purge`], and removes the rows that were set aside.
+    ///
+    /// # Errors
+    /// As [`WritableTable::purge`].
+    pub async fn purge(&self) -> Result<Receipt, WriteError> {
+        let mut receipt = self.table.purge().get().await?;
+        self.guard.remove(self.set(), None, &mut receipt).await?;
+        Ok(receipt)
+    }
+
+    /// The offline log that everything goes into that the set takes; `None` for a set without one.
+    #[cfg(feature = "offline")]
+    pub fn log(&self) -> Option<&Arc<crate::offline::Log>> {
+        self.table.log()
+    }
+
+    /// Brings the offline log up to date, as [`WritableTable::archive`].
+    #[cfg(feature = "offline")]
+    pub fn archive(&self) -> Answer<'_, Option<super::Archived>> {
+        self.table.archive()
+    }
+
+    /// The set as training sets and queries see it, with all that its offline log holds; `None` for a set without one.
+    ///
+    /// # Errors
+    /// As [`OfflineSet::of`](crate::offline::OfflineSet::of).
+    #[cfg(feature = "offline")]
+    pub fn history(&self) -> Option<Result<crate::offline::OfflineSet, crate::offline::HistoryError>> {
+        self.log().map(|log| crate::offline::OfflineSet::of(self.set(), log.table()))
     }
 
     /// Takes the rows of a file in the folder `root` that have not been taken before, and tells `told` what became of each part of
@@ -170,7 +227,7 @@ impl WritableSet {
                 let changes = self.changes(rows).map_err(failed)?.at(at);
                 told(&wait::wait(self.write(changes).get()).map_err(failed)?, &|row| places[row])
             };
-            source.read(&wanted, &mut |batch, place| backfill.add(batch, place, put))?;
+            source.read(&wanted, &mut |batch, place| backfill.add(batch, place, &mut *put))?;
             return backfill.finish(put);
         }
         let name = format!("file:{}", source.digest()?);
@@ -183,6 +240,18 @@ impl WritableSet {
             told(&wait::wait(self.write(changes).get()).map_err(failed)?, place)
         })
     }
+}
+
+/// The columns of a row of a set that is written. What must not be null is refused row by row.
+pub(crate) fn written(set: &FeatureSet, times: &TimeColumns) -> SchemaRef {
+    let mut fields: Vec<Field> = Vec::new();
+    let extra = times.created.iter().chain(&times.valid_to);
+    for column in set.event_columns().chain([&times.event]).chain(extra) {
+        if fields.iter().all(|field| *field.name() != column.name) {
+            fields.push(Field::new(&column.name, column.data_type.clone(), true));
+        }
+    }
+    Arc::new(Schema::new(fields))
 }
 
 /// Hears what became of rows, and where each of them stands in its file.

@@ -27,10 +27,13 @@ pub(crate) struct Queue<R> {
 }
 
 struct State<R> {
-    waiting: Vec<(R, OwnedSemaphorePermit)>,
+    waiting: Vec<Waiting<R>>,
     nudged: bool,
     closed: bool,
 }
+
+/// A request, and the room it takes until it has been run.
+type Waiting<R> = (R, Option<OwnedSemaphorePermit>);
 
 impl<R: Send + 'static> Worker<R> {
     /// Starts a thread. `run` is given what waits, which may be nothing, and answers when it wants to be run again even if
@@ -55,18 +58,30 @@ impl<R: Send + 'static> Worker<R> {
         Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), thread: Some(thread) })
     }
 
+    /// Hands over a request of about so many bytes, if there is room for it now.
+    pub(crate) fn try_send(&self, bytes: usize, request: R) -> bool {
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(kib(bytes));
+        permit.is_ok_and(|permit| self.queue.add(request, Some(permit)))
+    }
+
     /// Hands over a request of about so many bytes, once there is room. One that nobody will run is dropped.
     pub(crate) async fn send(&self, bytes: usize, request: R) {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         // The semaphore is never closed.
-        if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib).await {
-            let mut state = self.queue.lock();
-            if !state.closed {
-                state.waiting.push((request, permit));
-                self.queue.changed.notify_one();
-            }
+        if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib(bytes)).await {
+            self.queue.add(request, Some(permit));
         }
     }
+
+    /// Hands over a request that takes no room. One that nobody will run is dropped.
+    #[cfg(feature = "offline")]
+    pub(crate) fn put(&self, request: R) {
+        self.queue.put(request);
+    }
+}
+
+/// More than the whole room is all of it.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB)
 }
 
 /// Drops what waits for a thread that has ended, so that nobody waits for it any more.
@@ -98,8 +113,24 @@ impl<R> Queue<R> {
         self.changed.notify_one();
     }
 
+    /// Hands over a request that takes no room: of those a caller has one at a time. One that nobody will run is dropped.
+    #[cfg(feature = "offline")]
+    pub(crate) fn put(&self, request: R) {
+        self.add(request, None);
+    }
+
+    /// Whether there is a thread that will run it.
+    fn add(&self, request: R, permit: Option<OwnedSemaphorePermit>) -> bool {
+        let mut state = self.lock();
+        if !state.closed {
+            state.waiting.push((request, permit));
+            self.changed.notify_one();
+        }
+        !state.closed
+    }
+
     /// What waits, once something does, the thread is nudged, or `until` has come; `None` when nothing will come any more.
-    fn take(&self, until: Option<Instant>) -> Option<Vec<(R, OwnedSemaphorePermit)>> {
+    fn take(&self, until: Option<Instant>) -> Option<Vec<Waiting<R>>> {
         let mut state = self.lock();
         loop {
             if !state.waiting.is_empty() || state.nudged {

@@ -102,7 +102,7 @@ impl<F: Feed> Intake<F> {
         self
     }
 
-    /// Where messages go that cannot be read. Without it they are counted, and the log has the first of each write.
+    /// Where messages go that cannot be read, if not to the place that the set has for them.
     #[must_use]
     pub fn aside(mut self, aside: Arc<dyn PutAside>) -> Self {
         self.aside = Some(aside);
@@ -268,6 +268,10 @@ impl<F: Feed> Intake<F> {
         let Some(aside) = &self.aside else {
             let (stream, count, offset) = (self.progress.stream(), left.len(), first.offset);
             tracing::warn!(stream, count, offset, "messages cannot be read; the first: {}", first.reason);
+            for Left { source, partition, offset, payload, reason } in left {
+                let reason = format!("offset {offset} of partition {partition} of {source}: {reason}");
+                self.set.set_aside(payload, &reason);
+            }
             return;
         };
         let mut backoff = Backoff::default();

@@ -162,21 +162,19 @@ impl KafkaSession {
     /// The partitions that the topic has now.
     async fn look(&self) -> Result<Vec<i32>, FeedError> {
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
-        let metadata = blocking(move || consumer.fetch_metadata(Some(&topic), WAIT)).await?;
-        let metadata = metadata.map_err(|error| unreachable(&self.servers, error))?;
-        let found = metadata.topics().iter().find(|topic| topic.name() == self.topic);
-        let partitions =
-            found.map(|topic| topic.partitions().iter().map(|partition| partition.id()).collect::<Vec<_>>());
-        match partitions.filter(|partitions| !partitions.is_empty()) {
-            Some(mut partitions) => {
-                partitions.sort_unstable();
-                Ok(partitions)
-            }
-            None => Err(FeedError::Unknown {
-                server: self.servers.clone(),
-                what: format!("topic `{}`", self.topic),
-            }),
+        let partitions = blocking(move || {
+            let metadata = consumer.fetch_metadata(Some(&topic), WAIT)?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            let partitions = found.into_iter().flat_map(|topic| topic.partitions());
+            Ok::<Vec<i32>, KafkaError>(partitions.map(|partition| partition.id()).collect())
+        });
+        let mut partitions = partitions.await?.map_err(|error| unreachable(&self.servers, error))?;
+        if partitions.is_empty() {
+            let what = format!("topic `{}`", self.topic);
+            return Err(FeedError::Unknown { server: self.servers.clone(), what });
         }
+        partitions.sort_unstable();
+        Ok(partitions)
     }
 
     fn message(&self, message: &BorrowedMessage<'_>) -> Option<Message> {
@@ -229,12 +227,13 @@ impl Session for KafkaSession {
                 return Err(FeedError::Ended);
             }
         }
-        // An idle topic is looked at too.
         let first = loop {
-            match tokio::time::timeout(LOOK, self.consumer.recv()).await {
-                Ok(first) => break first,
-                Err(_) if self.look().await? == self.partitions => {}
-                Err(_) => return Err(FeedError::Ended),
+            if let Ok(first) = tokio::time::timeout(LOOK, self.consumer.recv()).await {
+                break first;
+            }
+            // An idle topic is looked at too.
+            if self.look().await? != self.partitions {
+                return Err(FeedError::Ended);
             }
         };
         let mut messages = Vec::new();

@@ -174,7 +174,12 @@ mod tests {
             json!({"features": ["cards.*"], "missing": "nul"}),
             expect!["no policy `nul`; did you mean `null`?"],
         );
-        check(json!({"features": ["cards.*"], "max_staleness": "soon"}), expect![[""]]);
+        check(
+            json!({"features": ["cards.*"], "max_staleness": "soon"}),
+            expect![
+                "`soon` is no length of time; write a whole number and one of ms, s, m, h, d, w, up to ten years, such as `24h`"
+            ],
+        );
     }
 
     #[test]

@@ -229,6 +229,12 @@ impl Aggregates {
         horizon.saturating_sub(self.reach)
     }
 
+    /// The earliest event that any window needs that ends at `at` or later.
+    #[cfg(feature = "offline")]
+    pub(crate) fn oldest(&self, at: i64) -> i64 {
+        self.windows.iter().map(|window| window.span.start(at)).min().unwrap_or(i64::MAX)
+    }
+
     /// What tells states of these aggregates from those of others.
     pub(crate) fn stamp(&self) -> u64 {
         self.fingerprint

@@ -68,6 +68,17 @@ impl Ledger {
         Added::Taken
     }
 
+    /// Adds an event that was taken once, in row `row` of `events`: however late it comes now, windows from the horizon on have it.
+    #[cfg(feature = "offline")]
+    pub(crate) fn replay(&mut self, of: &Aggregates, events: &Prepared, row: usize, version: Version) {
+        events.with_row(of.layout(), row, version, |row| self.insert(of, row));
+        let (horizon, cut) = (self.horizon, of.cut(self.horizon));
+        if version.event < cut {
+            let closed = &mut self.closed;
+            self.timeline.pop_before(of, cut, &mut |row| close(of, closed, horizon, row));
+        }
+    }
+
     /// The features at `at`: of windows that end there, `at` included. Events after `at` do not count.
     ///
     /// # Errors

@@ -20,4 +20,6 @@ pub use codec::DecodeError;
 pub use ledger::{Added, Ledger, TooEarly};
 pub use prepared::{PrepareError, Prepared};
 pub use spec::{AggregateSpec, Function, WindowLength};
+#[cfg(feature = "offline")]
+pub(crate) use values::array;
 pub use values::{Readings, Values};

@@ -48,7 +48,7 @@ impl Prepared {
     }
 
     /// Adds the events of another batch.
-    fn append(&mut self, other: Self) {
+    pub(crate) fn append(&mut self, other: Self) {
         self.rows += other.rows;
         self.words.extend(other.words);
         self.texts.extend(other.texts);

@@ -208,7 +208,8 @@ impl Aggregates {
     }
 }
 
-fn array<'a>(column: &Column, cells: impl Iterator<Item = Option<&'a Cell>>) -> ArrayRef {
+/// A feature's values as a column.
+pub(crate) fn array<'a>(column: &Column, cells: impl Iterator<Item = Option<&'a Cell>>) -> ArrayRef {
     let cells = cells.map(|cell| cell.map(|cell| &cell.0));
     if column.data_type == DataType::Utf8 {
         let text = |cell: Option<&'a CellValue>| match cell {

@@ -12,6 +12,7 @@ mod online;
 mod oracle;
 mod sets;
 mod stream;
+mod vectors;
 mod windows;
 
 use std::{fmt::Write as _, sync::Arc};

@@ -41,13 +41,14 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
 fn rows_of(arrivals: &[Arrival], now: &[i64]) -> RecordBatch {
     let event: Vec<i64> = arrivals.iter().zip(now).map(|(row, now)| now - row.late).collect();
     let end = arrivals.iter().zip(&event).map(|(row, event)| row.lives.map(|lives| event + lives));
+    let end: Vec<_> = end.collect();
     rows! {
         card: arrivals.iter().map(|row| row.card).collect::<Vec<_>>(),
         avg: arrivals.iter().map(|row| row.avg).collect::<Vec<_>>(),
         tier: arrivals.iter().map(|row| row.tier).collect::<Vec<_>>(),
         _event: event,
         _created: now.to_vec(),
-        _valid_to: end.collect::<Vec<_>>(),
+        _valid_to: end,
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::{
 };
 use clap::{Args, Subcommand};
 use millstream_featurestore::{
-    FeatureSet, Receipt, StoredSet, Stores, WritableSet,
+    FeatureSet, OnlineSpec, Receipt, StoredSet, Stores, WritableSet,
     load::{self, Place},
     wait,
 };
@@ -95,11 +95,11 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
                     format!("this removes all rows of feature set `{set}`; say --yes to do it").into()
                 );
             }
-            receipt(args, &wait(writable(args, set)?.table().purge().get())?)
+            receipt(args, &wait(writable(args, set)?.purge())?)
         }
         Command::Erase { set, keys } => {
             let set = writable(args, set)?;
-            receipt(args, &wait(set.table().erase(key_columns(set.set(), keys)?).get())?)
+            receipt(args, &wait(set.erase(key_columns(set.set(), keys)?))?)
         }
     }
 }
@@ -124,7 +124,7 @@ fn list(args: &FeaturesArgs) -> Result<(), Failure> {
     if args.json {
         let sets = sets.iter().map(|set| {
             let name = set.set().name();
-            json!({ "name": name, "takes_rows": set.writable().is_some(), "lies_in": place(set) })
+            json!({ "name": name, "version": set.version(), "takes_rows": set.writable().is_some(), "lies_in": place(set) })
         });
         return print(&Value::from_iter(sets).to_string());
     }
@@ -135,16 +135,23 @@ fn list(args: &FeaturesArgs) -> Result<(), Failure> {
 fn show(args: &FeaturesArgs, name: &str) -> Result<(), Failure> {
     let (sets, definitions) = defined(args, Some(name))?;
     let Some(set) = sets.first() else { return Err(unknown(name, &definitions)) };
-    let description = FeatureService::new(set, DecodeLimits::default())?.description();
+    let mut description = FeatureService::new(set, DecodeLimits::default())?.description();
+    if let Some(aside) = definitions.get(name).and_then(|spec| spec.aside.as_ref()) {
+        let folder = args.state.clone().unwrap_or_else(|| Project::folder(&args.project));
+        description["set_aside"] = aside.rows(&folder)?.into();
+    }
     if args.json {
         return print(&description.to_string());
     }
-    let mut text = name.to_owned();
+    let mut text = format!("{name}\n  version   {}", description["version"].as_str().unwrap_or_default());
     for kind in ["keys", "features", "row"] {
         for column in description[kind].as_array().into_iter().flatten() {
             let of = |what: &str| column[what].as_str().unwrap_or_default().to_owned();
             text += &format!("\n  {kind:<8}  {}: {}", of("name"), of("type"));
         }
+    }
+    if let Some(rows) = description["set_aside"].as_u64() {
+        text += &format!("\n  set aside  {rows} rows");
     }
     print(&text)
 }
@@ -172,13 +179,11 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
     let several = files.len() > 1;
     let progress =
         if several { progress_bar(Some(files.len() as u64), "files") } else { progress_bar(None, "rows") };
-    let (mut totals, mut told) = (Map::new(), 0);
+    let (mut totals, mut rules, mut told) = (Map::new(), Map::new(), 0);
     for file in files {
         set.ingest(&file.folder, &file.name, &mut |written, place| {
-            for (outcome, rows) in written.counts() {
-                let total = totals.get(outcome).and_then(Value::as_u64).unwrap_or(0) + rows;
-                totals.insert(outcome.to_owned(), total.into());
-            }
+            written.counts().iter().for_each(|(outcome, rows)| add(&mut totals, outcome, *rows));
+            written.broken.iter().for_each(|(rule, rows)| add(&mut rules, rule, *rows));
             for (row, problem) in written.refused().take(TOLD.saturating_sub(told)) {
                 told += 1;
                 let at = Place { file: file.name.clone(), at: place(row) };
@@ -190,10 +195,16 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
     }
     progress.finish_and_clear();
     if args.json {
-        print(&Value::from(totals.clone()).to_string())?;
+        let mut told = Value::from(totals.clone());
+        if !rules.is_empty() {
+            told["rules"] = rules.into();
+        }
+        print(&told.to_string())?;
     } else {
         let counts = totals.iter().map(|(outcome, rows)| format!("{rows} {outcome}"));
-        print(&counts.collect::<Vec<_>>().join(", "))?;
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        let rules = rules.iter().map(|(rule, rows)| format!("\n  rule {rule}: {rows} rows"));
+        print(&(counts + &rules.collect::<String>()))?;
     }
     match totals.get("refused").and_then(Value::as_u64) {
         None | Some(0) => Ok(()),
@@ -201,11 +212,22 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
     }
 }
 
+fn add(totals: &mut Map<String, Value>, name: &str, rows: u64) {
+    let total = totals.get(name).and_then(Value::as_u64).unwrap_or(0) + rows;
+    totals.insert(name.to_owned(), total.into());
+}
+
 fn receipt(args: &FeaturesArgs, receipt: &Receipt) -> Result<(), Failure> {
     if args.json {
         return print(&receipt_text(receipt).to_string());
     }
     let mut text = format!("{} removed, {} unknown", receipt.removed, receipt.unknown);
+    if receipt.set_aside > 0 {
+        text += &format!(", {} of those set aside", receipt.set_aside);
+    }
+    if let Some(rows) = receipt.log_rows {
+        text += &format!(", {rows} rows of the offline log");
+    }
     for (what, files) in [("deleted", &receipt.files_deleted), ("written", &receipt.files_written)] {
         files.iter().for_each(|file| text += &format!("\n  {what}  {file}"));
     }
@@ -223,7 +245,7 @@ fn opened(args: &FeaturesArgs, name: &str) -> Result<StoredSet, Failure> {
     let (sets, definitions) = Project::feature_sets(&args.project, &stores, |set| set == name)?;
     let Some(set) = sets.get(name) else { return Err(unknown(name, &definitions)) };
     let online = definitions.get(name).and_then(|spec| spec.online.as_ref());
-    if online.is_some_and(|online| online.path().is_none()) {
+    if online.is_some_and(|online| matches!(online, OnlineSpec::Memory)) {
         let problem = format!(
             "the rows of feature set `{name}` lie in the memory of the process that serves them; ask it at /v1/features/{name}"
         );

@@ -13,9 +13,9 @@ mod serve;
 #[cfg(feature = "offline")]
 mod sql;
 mod top;
+mod vectors;
 #[cfg(feature = "offline")]
 mod verify;
-mod vectors;
 
 use std::{
     io::Write,

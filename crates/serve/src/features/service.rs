@@ -125,6 +125,7 @@ impl FeatureService {
         let set = self.set.set();
         json!({
             "name": set.name(),
+            "version": self.set.version(),
             "description": set.description(),
             "tags": set.tags(),
             "keys": columns(self.key_schema()),
@@ -175,7 +176,7 @@ impl FeatureService {
     pub(crate) async fn erase(&self, body: Bytes) -> Result<Answer, Answer> {
         let Some(set) = self.set.writable() else { return Err(self.takes_none()) };
         let (keys, _) = self.keys.read(body).map_err(|error| undecoded(&error))?;
-        let receipt = set.table().erase(keys).get().await.map_err(|error| unwritten(self.name(), &error))?;
+        let receipt = set.erase(keys).await.map_err(|error| unwritten(self.name(), &error))?;
         Ok(json_answer(StatusCode::OK, &receipt_text(&receipt)))
     }
 
@@ -224,6 +225,10 @@ fn told(written: &Written) -> Answer {
     let counts = written.counts().into_iter();
     let mut body: Value = counts.map(|(name, rows)| (name.to_owned(), Value::from(rows))).collect();
     let problem = |(row, problem): (usize, &millstream_featurestore::RowProblem)| json!({ "row": row, "field": problem.column(), "error": problem.to_string() });
+    if !written.broken.is_empty() {
+        let rules = written.broken.iter().map(|(rule, rows)| (rule.to_string(), Value::from(*rows)));
+        body["rules"] = rules.collect();
+    }
     body["problems"] = written.refused().take(TOLD).map(problem).collect();
     json_answer(StatusCode::OK, &body)
 }
@@ -235,6 +240,8 @@ pub(crate) fn receipt_text(receipt: &Receipt) -> Value {
         "unknown": receipt.unknown,
         "files_deleted": receipt.files_deleted,
         "files_written": receipt.files_written,
+        "set_aside": receipt.set_aside,
+        "log_rows": receipt.log_rows,
         "beyond": receipt.beyond,
     })
 }

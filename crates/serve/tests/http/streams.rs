@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use async_nats::jetstream::stream;
 use millstream_featurestore::Stores;
 use millstream_serve::{Outcome, Project};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     ConnectionLimits, PATIENCE, Serving,
@@ -22,6 +22,7 @@ feature_sets:
     features: { count: int64, tier: string }
     timestamp: at
     online: { local: { path: state/cards } }
+    aside: { path: state/aside.jsonl }
   other: { keys: [k], types: { k: int64, at: int64 }, features: { v: int64 }, timestamp: at, online: memory }
   fixed: { keys: [k], source: fixed.csv }
 streams:
@@ -87,6 +88,12 @@ fn a_stream_is_read_while_a_project_is_served_and_goes_on_when_it_is_again() {
         }] });
         assert_eq!(told, expected);
     });
+    let aside = fs::read_to_string(folder.path().join("state/aside.jsonl")).unwrap();
+    let reasons: Vec<_> =
+        aside.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["reason"].clone()).collect();
+    let reason = |offset| format!("offset {offset} of partition 0 of nats:TX: ");
+    assert!(reasons.len() == 2 && reasons[0].as_str().unwrap().starts_with(&reason(3)), "{aside}");
+    assert!(reasons[1].as_str().unwrap().starts_with(&reason(4)) && aside.contains("nothing"), "{aside}");
     send(&[r#"{"card_id":1,"count":9,"at":4}"#]);
     serves(&|serving| {
         await_written(serving, "counts", "written", 1);
@@ -129,23 +136,23 @@ fn mistakes_in_streams_are_told_with_their_places() {
     };
     check(
         "  a: { nats: { url: 'nats://h', stream: TX }, into: card }",
-        &["12:6: stream `a`: there is no feature set `card`; did you mean `cards`?"],
+        &["12:3: stream `a`: no feature set `card`; did you mean `cards`?"],
     );
     check(
         "  a: { into: fixed }",
         &[
-            "12:6: stream `a`: name what is read: `nats` or `kafka`",
-            "12:6: stream `a`: feature set `fixed` is its file and takes no rows; give it `online`",
+            "12:3: stream `a`: name what is read: `nats` or `kafka`",
+            "12:3: stream `a`: feature set `fixed` is its file and takes no rows; give it `online`",
         ],
     );
     check(
         "  a: { nats: { url: 'nats://h', stream: TX }, into: cards }\n  b: { nats: { url: 'nats://i', stream: TX }, into: cards, gap: continue }\n  c: { nats: { url: 'nats://i', stream: TX }, into: other }",
-        &["13:6: stream `b`: stream `a` reads the same into the same set"],
+        &["13:3: stream `b`: stream `a` reads the same into the same set"],
     );
     check(
         "  a: { nats: { url: 'nats://h', stream: TX, password: hunter2, user: me }, into: cards, rows: 10 }",
         &[
-            "12:6: stream `a`: `password` stands in the environment: write `${NAME}` here, and its value there",
+            "12:3: stream `a`: `password` stands in the environment: write `${NAME}` here, and its value there",
         ],
     );
 }

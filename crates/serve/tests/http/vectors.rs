@@ -256,9 +256,12 @@ fn a_project_names_every_mistake_of_its_vectors_with_its_place() {
             12:35: feature vector `v`: in `peopel + 1`: no column `peopel`; did you mean `people`?
             12:35: feature vector `v`: in `people ||`: expected: an expression, found: EOF"#]],
     );
-    check_mistakes("  v: { features: cities.people }\n  w: { feature: [] }", expect![[r#"
+    check_mistakes(
+        "  v: { features: cities.people }\n  w: { feature: [] }",
+        expect![[r#"
         12:8: invalid type: string "cities.people", expected a sequence
-        13:8: no key `feature`; did you mean `features`?"#]]);
+        13:8: no key `feature`; did you mean `features`?"#]],
+    );
     check_mistakes(
         "  v: { features: [cities.people], label: { feature: cards.visits, after: 1d } }",
         expect![["v"]],

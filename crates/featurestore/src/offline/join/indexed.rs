@@ -95,7 +95,7 @@ impl Indexed {
 }
 
 /// Row numbers laid out by key, in the order they came, and where each key starts.
-fn by_key(ids: &[u32], count: u32) -> (Vec<u32>, Vec<u32>) {
+pub(super) fn by_key(ids: &[u32], count: u32) -> (Vec<u32>, Vec<u32>) {
     let mut starts = vec![0_u32; count as usize + 1];
     let known = || ids.iter().enumerate().filter(|(_, id)| **id != NONE);
     known().for_each(|(_, &id)| starts[id as usize + 1] += 1);

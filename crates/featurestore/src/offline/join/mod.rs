@@ -19,6 +19,8 @@
 mod indexed;
 mod merged;
 mod rows;
+#[cfg(feature = "offline")]
+mod swept;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +31,8 @@ use crate::LookupError;
 use indexed::Indexed;
 use rows::NONE;
 pub use rows::{LogBatch, LogRows};
+#[cfg(feature = "offline")]
+pub(super) use swept::{Sweep, Swept};
 
 /// A log that spines are joined to, batch by batch.
 #[derive(Debug)]

@@ -3,9 +3,13 @@
 //! One thread per set writes. What waits for it is decided on, appended to the log as one frame, made safe, put in place and
 //! answered, in that order; so what can be read can be recovered. Readers share nothing with it but one lock per shard of rows.
 
+#[cfg(feature = "offline")]
+mod archive;
 mod engine;
 mod files;
 mod frames;
+#[cfg_attr(not(feature = "offline"), allow(dead_code, reason = "only an offline log keeps segments"))]
+mod keeping;
 mod key_windows;
 mod log;
 mod reading;
@@ -13,6 +17,8 @@ mod record;
 mod recover;
 mod shards;
 mod snapshot;
+#[cfg(feature = "offline")]
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -30,9 +36,16 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+#[cfg(feature = "offline")]
+pub use self::archive::{Archive, Archived};
+#[cfg(feature = "offline")]
+use self::archive::{Archiver, Wish};
+#[cfg(feature = "offline")]
+use self::keeping::KeepingState;
 use self::{
     engine::{Engine, Kept, Reply, Request},
     files::{Files, Folder},
+    keeping::Keeping,
     log::Log,
     reading::{Counters, Reading},
     recover::Recoverer,
@@ -47,10 +60,12 @@ use super::{
     Answer, Changes, Clock, Receipt, WritableTable, WriteError, Written,
     expiry::Expiry,
     incoming::Packer,
-    row::{Copied, definition},
+    row::{Copied, definition, raw_definition},
     tally::Tally,
-    worker::Worker,
+    worker::{Queue, Worker},
 };
+#[cfg(feature = "offline")]
+use crate::offline::LogSchema;
 use crate::{
     Counts, FeatureSet, Found, LookupError, OnlineTable, Prepared, Read, Selection, Statistics,
     key::{Given, encode},
@@ -84,6 +99,9 @@ pub struct LocalTable {
     expiry: Expiry,
     recovery: Recovery,
     counters: Arc<Counters>,
+    /// What keeps the offline log; it ends before the engine that it reads from.
+    #[cfg(feature = "offline")]
+    archiver: Option<Archiver>,
     mode: Mode,
 }
 
@@ -165,8 +183,21 @@ impl LocalTable {
     }
 
     fn open_in(files: &Arc<dyn Files>, set: FeatureSet, options: LocalOptions) -> Result<Self, OpenError> {
+        Ok(Self::open_keeping(files, set, options, None)?.0)
+    }
+
+    /// Opens a table, whose engine goes on with `keeping`; beside it what its engine is asked through.
+    fn open_keeping(
+        files: &Arc<dyn Files>,
+        set: FeatureSet,
+        options: LocalOptions,
+        keeping: Option<(Keeping, u64)>,
+    ) -> Result<(Self, Option<Arc<Queue<Request>>>), OpenError> {
         let LocalOptions { durability, segment_bytes, snapshot_after, .. } = options;
         let (mut table, mut engine) = Self::empty(set, options);
+        if keeping.is_some() {
+            table.packer = table.packer.with_history();
+        }
         let definition: Arc<str> = definition(&table.packer.set).into();
         let mut recoverer = Recoverer {
             files,
@@ -175,14 +206,21 @@ impl LocalTable {
             writer: &mut engine.writer,
             found: Recovery::default(),
             removed: false,
+            keeps: keeping.is_some(),
         };
         let end = recoverer.run()?;
         let removed = recoverer.removed;
         table.recovery = recoverer.found;
         let path = files.path("");
         let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
-        let log = Log::open(Arc::clone(files), Arc::clone(&definition), durability, &end).map_err(io)?;
-        engine.kept = Some(Kept {
+        let raw = keeping.as_ref().map(|_| raw_definition(&table.packer.set).into());
+        let head = (Arc::clone(&definition), raw);
+        let log = Log::open(Arc::clone(files), head, durability, &end).map_err(io)?;
+        let keeping = keeping.map(|(keeping, next)| {
+            engine.writer.skip_to(next);
+            keeping
+        });
+        let mut kept = Kept {
             files: Arc::clone(files),
             definition,
             log,
@@ -191,19 +229,85 @@ impl LocalTable {
             failed: None,
             unsaved: None,
             running: None,
+            first: end.first,
+            keeping,
             queue: None,
-        });
+        };
+        if kept.keeping.is_some() && end.len.is_some() {
+            // The segment may have been begun without a log elsewhere.
+            kept.rotate().ok_or_else(|| io(io::Error::other(kept.failed.clone().unwrap_or_default())))?;
+        }
+        engine.kept = Some(kept);
         if removed {
             // A crash came between a removal and the rewriting of the files.
             engine.rewrite().map_err(|error| io(io::Error::other(error)))?;
         }
+        let mut asked = None;
         let worker = Worker::start("feature-set", |queue| {
+            asked = Some(Arc::clone(queue));
             if let Some(kept) = &mut engine.kept {
                 kept.queue = Some(Arc::clone(queue));
             }
             move |requests| engine.serve(requests)
         });
         table.mode = Mode::Kept(worker.map_err(io)?);
+        Ok((table, asked))
+    }
+
+    /// The same as [`LocalTable::open`], and everything that the table takes goes into an offline log too, exactly once: soon, at
+    /// [`WritableTable::archive`], and when the table is dropped. Rows that the folder has from before it had a log do not.
+    ///
+    /// # Errors
+    /// As [`LocalTable::open`], and when the log has other columns than the set.
+    #[cfg(feature = "offline")]
+    pub fn open_archived(
+        dir: &Path,
+        set: FeatureSet,
+        options: LocalOptions,
+        archive: Archive,
+    ) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { path: dir.to_owned(), source };
+        let folder = Folder::open(dir).map_err(io)?;
+        let folder = folder.ok_or_else(|| OpenError::InUse { path: dir.to_owned() })?;
+        let files: Arc<dyn Files> = Arc::new(folder);
+        Self::open_archived_in(&files, set, options, archive)
+    }
+
+    #[cfg(feature = "offline")]
+    fn open_archived_in(
+        files: &Arc<dyn Files>,
+        set: FeatureSet,
+        options: LocalOptions,
+        archive: Archive,
+    ) -> Result<Self, OpenError> {
+        if LogSchema::of(&set).ok().as_ref() != Some(archive.log.schema()) {
+            return Err(OpenError::OtherLog { set: set.name().to_owned() });
+        }
+        let path = files.path("");
+        let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
+        let segments = segments(files).map_err(io)?;
+        // Behind a gap nothing is missing: what lies before it was about to be deleted.
+        let first = segments
+            .keys()
+            .rev()
+            .copied()
+            .reduce(|next, number| if number + 1 == next { number } else { next });
+        let first = first.unwrap_or(1);
+        let state = Arc::<KeepingState>::default();
+        let keeping = Keeping {
+            from: first,
+            bytes: segments,
+            limit: archive.max_behind,
+            after: archive.after_bytes,
+            called: (0, 0),
+            state: Arc::clone(&state),
+        };
+        let next = archive.log.next();
+        let (mut table, engine) = Self::open_keeping(files, set, options, Some((keeping, next)))?;
+        if let Some(engine) = engine {
+            let of = (Arc::clone(files), Arc::clone(&table.packer.set));
+            table.archiver = Some(Archiver::start(archive, of, first, engine, state).map_err(io)?);
+        }
         Ok(table)
     }
 
@@ -228,7 +332,17 @@ impl LocalTable {
         let (mode, engine) = (Mode::Memory(Box::new(Mutex::new(engine()))), engine());
         let (recovery, shards) = (Recovery::default(), Arc::clone(&shards));
         let counters = Arc::clone(&counters);
-        (Self { packer, shards, expiry, recovery, counters, mode }, engine)
+        let table = Self {
+            packer,
+            shards,
+            expiry,
+            recovery,
+            counters,
+            #[cfg(feature = "offline")]
+            archiver: None,
+            mode,
+        };
+        (table, engine)
     }
 
     /// What was found when the table was opened.
@@ -253,7 +367,11 @@ impl LocalTable {
 
     /// What was set aside, skipped or lost in windows since the table was opened.
     pub fn counts(&self) -> Counts {
-        self.counters.counts()
+        Counts {
+            #[cfg(feature = "offline")]
+            archive_failures: self.archiver.as_ref().map_or(0, Archiver::failures),
+            ..self.counters.counts()
+        }
     }
 
     /// Writes all rows into one file, and deletes the log before it. Reads and writes go on. A table does so by itself, after
@@ -283,6 +401,18 @@ impl LocalTable {
                 worker.send(bytes, request(reply)).await;
                 answer.await.unwrap_or(Err(WriteError::Closed))
             })),
+        }
+    }
+
+    #[cfg(feature = "offline")]
+    fn ask_archiver<'a, T: Send + 'a>(
+        &'a self,
+        bytes: usize,
+        wish: impl FnOnce(Reply<T>) -> Wish + Send + 'a,
+    ) -> Answer<'a, T> {
+        match &self.archiver {
+            Some(archiver) => archiver.ask(bytes, wish),
+            None => Answer::Ready(Err(WriteError::Closed)),
         }
     }
 
@@ -368,12 +498,20 @@ impl WritableTable for LocalTable {
 
     fn erase(&self, keys: RecordBatch) -> Answer<'_, Receipt> {
         match self.packer.keys(&keys) {
+            #[cfg(feature = "offline")]
+            Ok(keys) if self.archiver.is_some() => {
+                self.ask_archiver(keys.len() * 64, |reply| Wish::Erase(keys, reply))
+            }
             Ok(keys) => self.ask(keys.len() * 64, |reply| Request::Erase(keys, reply)),
             Err(error) => Answer::Ready(Err(error)),
         }
     }
 
     fn purge(&self) -> Answer<'_, Receipt> {
+        #[cfg(feature = "offline")]
+        if self.archiver.is_some() {
+            return self.ask_archiver(0, Wish::Purge);
+        }
         self.ask(0, Request::Purge)
     }
 
@@ -381,4 +519,27 @@ impl WritableTable for LocalTable {
         let source = source.to_owned();
         self.ask(source.len(), move |reply| Request::Mark(source, partition, reply))
     }
+
+    #[cfg(feature = "offline")]
+    fn log(&self) -> Option<&Arc<crate::offline::Log>> {
+        self.archiver.as_ref().map(Archiver::log)
+    }
+
+    #[cfg(feature = "offline")]
+    fn archive(&self) -> Answer<'_, Option<Archived>> {
+        if self.archiver.is_none() {
+            return Answer::Ready(Ok(None));
+        }
+        let archived = self.ask_archiver(0, Wish::Archive);
+        Answer::Waits(Box::pin(async move { archived.get().await.map(Some) }))
+    }
+}
+
+/// The segments of a log, and their bytes.
+#[cfg(feature = "offline")]
+fn segments(files: &Arc<dyn Files>) -> io::Result<std::collections::BTreeMap<u64, u64>> {
+    let number = |name: &String| u64::from_str_radix(name.strip_prefix("wal-")?, 16).ok();
+    let names = files.list()?;
+    let segments = names.iter().filter_map(|name| Some((number(name)?, name)));
+    segments.map(|(number, name)| Ok((number, files.read(name)?.1))).collect()
 }

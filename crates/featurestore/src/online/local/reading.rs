@@ -23,6 +23,7 @@ impl Counters {
             too_late: self.too_late.load(Relaxed),
             not_a_number: self.not_a_number.load(Relaxed),
             overflows: self.overflows.load(Relaxed),
+            ..Counts::default()
         }
     }
 }

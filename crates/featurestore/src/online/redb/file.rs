@@ -77,7 +77,7 @@ impl<'t> Tables<'t> {
         {
             self.marks.insert((at.source.as_str(), at.partition), offset)?;
         }
-        Ok(Written { rows: outcomes })
+        Ok(Written { rows: outcomes, broken: Vec::new() })
     }
 
     fn put(&mut self, row: &Row<'_>) -> Result<Outcome, redb::Error> {

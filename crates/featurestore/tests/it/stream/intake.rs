@@ -24,7 +24,7 @@ use super::{Json, Kept, Watch, catch_up, event, events, in_folder, in_memory, kn
 pub(super) struct Shelf(Arc<Mutex<Shelved>>);
 
 #[derive(Default)]
-struct Shelved {
+pub(super) struct Shelved {
     partitions: BTreeMap<u32, (u64, Vec<Bytes>)>,
     /// After how many messages each session breaks; those behind them do not.
     breaks: VecDeque<usize>,
@@ -52,7 +52,7 @@ impl Shelf {
     }
 }
 
-struct Reading {
+pub(super) struct Reading {
     shelf: Shelf,
     next: BTreeMap<u32, u64>,
     left: usize,
