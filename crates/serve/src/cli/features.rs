@@ -88,7 +88,9 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
         Command::Get { set, keys } => get(args, set, keys),
         Command::Ingest { set, place } => ingest(args, set, place),
         #[cfg(feature = "offline")]
-        Command::History(history) => super::history::history(history, &args.project, args.json),
+        Command::History(history) => {
+            super::history::history(history, (&args.project, args.state.as_deref()), args.json)
+        }
         Command::Purge { set, yes } => {
             if !yes {
                 return Err(
