@@ -104,7 +104,7 @@ impl Selection {
     }
 
     /// Reads `picks` of rows with the cells of `features`, which has all of them.
-    fn over(features: &[Column], keys: &[usize], picks: Vec<Pick>) -> Self {
+    pub(crate) fn over(features: &[Column], keys: &[usize], picks: Vec<Pick>) -> Self {
         let layout = Layout::of(features);
         let mut slots = [0; 5];
         let mut placed = Vec::with_capacity(picks.len());

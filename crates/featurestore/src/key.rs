@@ -5,12 +5,16 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "offline")]
+use arrow::array::StringArray;
 use arrow::{
     array::{Array, ArrayRef, AsArray},
     datatypes::DataType,
 };
 use smallvec::SmallVec;
 
+#[cfg(feature = "offline")]
+use crate::{Column, cell::column_of_bits, online::bytes::Cursor};
 use crate::{cell::with_primitive, store::LookupError};
 
 /// What a key column holds, as far as looking it up is concerned.
@@ -196,6 +200,26 @@ pub(crate) fn encode(
         }
     }
     Ok(())
+}
+
+/// The key columns that [`encode`] has made `keys` of; `None` if it has not.
+#[cfg(feature = "offline")]
+pub(crate) fn decode(keys: &[&[u8]], columns: &[Column], kinds: &[KeyKind]) -> Option<Vec<ArrayRef>> {
+    let mut rest: Vec<Cursor<'_>> = keys.iter().map(|key| Cursor(key)).collect();
+    let decoded = columns.iter().zip(kinds).map(|(column, kind)| -> Option<ArrayRef> {
+        if *kind != KeyKind::Text {
+            let bits = rest.iter_mut().map(|rest| rest.u64().map(Some)).collect::<Option<Vec<_>>>()?;
+            return column_of_bits(&bits, &column.data_type);
+        }
+        let text = |rest: &mut Cursor<'_>| {
+            let bytes = if kinds.len() == 1 { rest.take(rest.0.len()) } else { rest.bytes() };
+            Some(std::str::from_utf8(bytes?).ok()?.to_owned())
+        };
+        let texts: Vec<String> = rest.iter_mut().map(text).collect::<Option<_>>()?;
+        arrow::compute::cast(&StringArray::from(texts), &column.data_type).ok()
+    });
+    let decoded = decoded.collect::<Option<_>>()?;
+    rest.iter().all(|rest| rest.0.is_empty()).then_some(decoded)
 }
 
 /// The keys of row `row` for people: `card_id=42, country=US`.

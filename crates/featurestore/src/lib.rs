@@ -64,6 +64,8 @@ pub use online::{
     WriteError, Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
+#[cfg(feature = "offline")]
+pub use online::{Archived, OfflineSpec, local::Archive};
 #[cfg(feature = "redb")]
 pub use online::{
     RedbSpec,

@@ -109,6 +109,11 @@ impl FeatureSet {
         self.keys.iter().chain(self.own_features()).chain(&self.raw)
     }
 
+    /// What windows aggregate beside keys and own features.
+    pub(crate) fn raw_columns(&self) -> &[Column] {
+        &self.raw
+    }
+
     /// The aggregates as they were declared; none for a set without windows.
     pub fn aggregates(&self) -> &[AggregateSpec] {
         self.windows.as_ref().map_or(&[], |windows| &windows.specs)

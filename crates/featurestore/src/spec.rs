@@ -8,10 +8,13 @@ use millstream_graph::suggest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+#[cfg(feature = "offline")]
+use crate::OfflineSpec;
 use crate::{
     AggregateSpec, AsideSpec, DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, RuleSpec,
     StoredSet, Stores, WindowLength, WritableSet,
     load::{self, Defined},
+    online::Wanted,
 };
 
 /// One entry of `feature_sets:` in a project file.
@@ -62,6 +65,10 @@ pub struct FeatureSetSpec {
     /// Where the rows lie while they change. Without it the set is its file, and takes no rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub online: Option<OnlineSpec>,
+    /// Where everything that the set takes is kept, to train models on: a log of Parquet files. For sets with `online: {local: …}`.
+    #[cfg(feature = "offline")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<OfflineSpec>,
     /// The features and their types. By default: every other column of the file, typed as found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<std::collections::BTreeMap<String, TypeName>>")]
@@ -116,6 +123,13 @@ impl FeatureSetSpec {
         options: &LoadOptions,
     ) -> Result<StoredSet, LoadError> {
         let Some(online) = &self.online else {
+            #[cfg(feature = "offline")]
+            if self.offline.is_some() {
+                let problem = "`offline` keeps what a set takes, and this one takes nothing; give it `online: {local: …}`";
+                return Err(
+                    DefinitionError { set: name.to_owned(), problems: vec![problem.to_owned()] }.into()
+                );
+            }
             return Ok(StoredSet::Loaded(Arc::new(self.load(name, root, options)?)));
         };
         let Defined { set, source, times, rules } = load::define(name, self, root, options)?;
@@ -133,7 +147,12 @@ impl FeatureSetSpec {
         };
         let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
         let aside = self.aside.as_ref().map(|aside| stores.open_aside(root, &set, aside)).transpose()?;
-        let table = stores.open(root, set, times.clone(), ttl, online)?;
+        let wanted = Wanted {
+            online: online.clone(),
+            #[cfg(feature = "offline")]
+            offline: self.offline.clone(),
+        };
+        let table = stores.open(root, set, (times.clone(), ttl), wanted)?;
         let set = Arc::new(WritableSet::new(table, times).keeping(rules, aside.flatten(), self.described()));
         if let Some(source) = source {
             set.fill(&source)?;
@@ -243,7 +262,8 @@ mod tests {
     fn check(value: serde_json::Value, expected: Expect) {
         let text = match serde_json::from_value::<FeatureSetSpec>(value) {
             Ok(spec) => serde_json::to_string(&spec).unwrap(),
-            Err(error) => error.to_string(),
+            // With the feature `offline` there is one field more.
+            Err(error) => error.to_string().replace("`offline`, ", ""),
         };
         expected.assert_eq(&text);
     }

@@ -23,21 +23,22 @@ type Failure = Box<dyn std::error::Error>;
 
 /// What is known offline of a project.
 pub(crate) struct Offline {
-    /// Its sets, of those with a file its rows; and its vectors over them.
+    /// Its sets, as their logs and files have them, and its vectors over those.
     pub(crate) store: OfflineStore,
     /// All its vectors.
     pub(crate) vectors: IndexMap<String, Vector>,
 }
 
 impl Offline {
-    /// Of the project at `path`. No store is opened, so a server may go on serving the project meanwhile.
-    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
+    /// Of the project at `path`, whose logs lie in the folder `state`, if not in the project's. No store is opened, so a server may go
+    /// on serving the project meanwhile.
+    pub(crate) fn of(path: &Path, state: Option<&Path>) -> Result<Self, Failure> {
         let Defined { root, sets, vectors } = Project::defined(path)?;
         let mut store = OfflineStore::new(&OfflineLimits::default())?;
         let options = LoadOptions { conditions: conditions(), ..LoadOptions::default() };
         let mut problems = Vec::new();
         for (name, spec) in &sets {
-            match spec.offline(name, &root, &options) {
+            match spec.offline(name, (&root, state), &options) {
                 Ok(Some(set)) => drop(store.insert(set)),
                 Ok(None) => {}
                 Err(error) => problems.push(chain(&error)),
@@ -67,13 +68,13 @@ pub(crate) enum Acts {
 ///
 /// Waits for `runtime`, on which the rows of the sets are read.
 pub(crate) fn plan(
-    path: &Path,
+    (path, state): (&Path, Option<&Path>),
     graph: Option<&str>,
     acts: Acts,
     runtime: &Handle,
 ) -> Result<(String, Plan), Failure> {
     let past = Arc::new(Past {
-        store: Offline::of(path)?.store,
+        store: Offline::of(path, state)?.store,
         runtime: runtime.clone(),
         tables: Mutex::default(),
         problems: Mutex::default(),

@@ -122,6 +122,16 @@ pub enum LoadError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The set's offline log cannot be opened.
+    #[cfg(feature = "offline")]
+    #[error("the offline log of feature set `{set}` cannot be opened")]
+    Log {
+        /// The set.
+        set: String,
+        /// Why.
+        #[source]
+        source: crate::offline::LogError,
+    },
     /// The store does not take the file's rows.
     #[error("`{file}`: its rows are not taken")]
     Write {

@@ -10,26 +10,35 @@ use arrow::{
 };
 use datafusion::datasource::MemTable;
 
-use super::{AsOf, OfflineSet, set::SetEvents};
+use super::{AsOf, Log, LogSchema, OfflineSet, set::SetEvents};
 use crate::{
-    AppendError, Column, FeatureSetSpec, LoadError, LoadOptions, MemoryTable, OnlineTable, Statistics,
+    AppendError, Column, DefinitionError, FeatureSet, FeatureSetSpec, LoadError, LoadOptions, MemoryTable,
+    OnlineTable, Statistics,
     fit::{Unfit, fit},
+    inside,
     load::{At, Defined, Source, define},
     online::rules::Rules,
+    wait,
 };
 
 impl FeatureSetSpec {
-    /// What is known offline of the set under the name `name`: the rows of its file, in memory. `None` for a set without a file.
+    /// What is known offline of the set under the name `name`: its log, inside the folder `state` or else `root`; without one the
+    /// rows of its file, in memory. `None` for a set without either.
     ///
     /// # Errors
-    /// As [`FeatureSetSpec::load`].
+    /// As [`FeatureSetSpec::load`], and when its log cannot be opened.
     pub fn offline(
         &self,
         name: &str,
-        root: &Path,
+        (root, state): (&Path, Option<&Path>),
         options: &LoadOptions,
     ) -> Result<Option<OfflineSet>, LoadError> {
         let Defined { set, source, times, rules } = define(name, self, root, options)?;
+        let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
+        if let Some(offline) = &self.offline {
+            let set = log(&set, state.unwrap_or(root), &offline.path)?;
+            return Ok(Some(set.as_of(AsOf { ttl, ..AsOf::default() })));
+        }
         let Some(source) = source else { return Ok(None) };
         let extra = times.iter().flat_map(|times| times.created.iter().chain(&times.valid_to));
         let mut columns: Vec<Column> = Vec::new();
@@ -58,7 +67,6 @@ impl FeatureSetSpec {
             place: source.place(At::File),
             problem: error.to_string(),
         })?;
-        let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
         let name = |column: Option<&Column>| column.map(|column| column.name.clone());
         Ok(Some(OfflineSet {
             name: set.name().to_owned(),
@@ -75,6 +83,15 @@ impl FeatureSetSpec {
             rows: Arc::new(rows),
         }))
     }
+}
+
+/// The set of a log.
+fn log(set: &FeatureSet, root: &Path, path: &str) -> Result<OfflineSet, LoadError> {
+    let wrong = |problems: Vec<String>| DefinitionError { set: set.name().to_owned(), problems };
+    let folder = inside(root, path).map_err(|problem| wrong(vec![format!("`offline`: {problem}")]))?;
+    let log = wait(Log::local(folder, LogSchema::of(set)?));
+    let log = log.map_err(|source| LoadError::Log { set: set.name().to_owned(), source })?;
+    Ok(OfflineSet::of(set, log.table()).map_err(|error| wrong(vec![error.to_string()]))?)
 }
 
 /// The rows that break no rule that refuses them.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, Int64Array, RecordBatch},
-    compute::{CastOptions, cast_with_options},
+    array::{ArrayRef, Int64Array, RecordBatch, UInt32Array},
     datatypes::Schema,
 };
 use datafusion::{
@@ -16,20 +15,27 @@ use futures_util::TryStreamExt;
 
 use super::{
     HistoryError, JoinError, LogBatch, LogRows, OfflineSet, OfflineStore, PointInTime, Times,
-    operator::external,
+    join::Swept,
+    operator::{LookupEvents, cast, external},
 };
 use crate::{
-    Column, FeatureSet, Found, LookupError, OnlineTable, Read, Selection, Statistics, gather::gather,
-    layout::Layout, packed::PackedRows,
+    Column, FeatureSet, Found, LookupError, OnlineTable, Prepared, Read, Selection, Statistics, Values,
+    gather::gather,
+    layout::Layout,
+    online::local::reading::{Counters, Reading},
+    packed::PackedRows,
 };
 
 /// The rows of a set of all times, in memory, read by key and time. Answers what the online store answered at that time, to the
-/// bit: rows are held and gathered in the same form.
+/// bit: rows are held and gathered in the same form, and events become windows by the same code.
+///
+/// In a set with windows every lookup passes over the events of its keys once, so many rows together cost less than each alone.
 #[derive(Debug)]
 pub struct PastTable {
     set: Arc<FeatureSet>,
+    /// Their own features.
     rows: PackedRows,
-    join: PointInTime,
+    join: Join,
     statistics: Box<[Statistics]>,
     /// What its memory takes of the store's, given back with it.
     _memory: MemoryReservation,
@@ -55,20 +61,48 @@ impl OfflineStore {
             building.push(set, &columns, &batch)?;
             memory.try_resize(building.bytes())?;
         }
-        let Building { layout, mut rows, log, .. } = building;
+        let Building { layout, mut rows, log, events } = building;
         rows.shrink();
-        let join = PointInTime::new(log, set.as_of).map_err(external)?;
+        let join = Join::of(set, log, events)?;
         memory.try_resize(rows.bytes() + join.bytes())?;
-        let statistics = match &set.statistics[..] {
-            [] => rows.statistics(&layout, &set.features, join.newest()),
-            known => known.into(),
+        let statistics = match (&set.statistics[..], &join) {
+            ([], Join::Rows(join)) => rows.statistics(&layout, &set.features[..set.own], join.newest()),
+            (known, _) => known.into(),
         };
-        Ok(Some(PastTable { set: Arc::new(definition(set)?), rows, join, statistics, _memory: memory }))
+        Ok(Some(PastTable { set: definition(set)?, rows, join, statistics, _memory: memory }))
+    }
+}
+
+/// How rows are found.
+#[derive(Debug)]
+enum Join {
+    Rows(PointInTime),
+    /// Rows are events, which are read as windows too.
+    Events(Box<Swept>, Prepared),
+}
+
+impl Join {
+    fn of(set: &OfflineSet, log: LogRows, events: Prepared) -> Result<Self, HistoryError> {
+        let failed = |error| HistoryError::from(external(error));
+        Ok(match &set.events {
+            None => Self::Rows(PointInTime::new(log, set.as_of).map_err(failed)?),
+            Some(_) => Self::Events(Box::new(Swept::new(log, set.as_of).map_err(failed)?), events),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Rows(join) => join.bytes(),
+            Self::Events(swept, events) => swept.bytes() + events.bytes(),
+        }
     }
 }
 
 /// The set as readers know it.
-fn definition(set: &OfflineSet) -> Result<FeatureSet, HistoryError> {
+fn definition(set: &OfflineSet) -> Result<Arc<FeatureSet>, HistoryError> {
+    if let Some(events) = &set.events {
+        return Ok(Arc::clone(&events.set));
+    }
     let mut builder = FeatureSet::builder(&set.name);
     for Column { name, data_type } in &set.keys {
         builder = builder.key(name, data_type.clone());
@@ -76,14 +110,17 @@ fn definition(set: &OfflineSet) -> Result<FeatureSet, HistoryError> {
     for Column { name, data_type } in &set.features {
         builder = builder.feature(name, data_type.clone());
     }
-    builder.build().map_err(|error| HistoryError::Vector { problems: error.problems })
+    let made = builder.build().map_err(|error| HistoryError::Vector { problems: error.problems })?;
+    Ok(Arc::new(made))
 }
 
 /// Which columns of a table are read, and where the batches have what of a set.
 struct Columns {
     read: Vec<usize>,
     keys: Vec<usize>,
+    /// Of its own features.
     features: Vec<usize>,
+    events: Option<LookupEvents>,
     event: Option<usize>,
     created: Option<usize>,
     sequence: Option<usize>,
@@ -104,11 +141,21 @@ impl Columns {
         let mut all = |columns: &[Column]| -> DataFusionResult<Vec<usize>> {
             columns.iter().map(|column| place(&column.name)).collect()
         };
-        let (keys, features) = (all(&set.keys)?, all(&set.features)?);
+        let (keys, features) = (all(&set.keys)?, all(&set.features[..set.own])?);
+        let events = set.events.as_ref().map(|events| {
+            let columns = events.schema.fields().iter().map(|field| place(field.name()));
+            Ok::<_, DataFusionError>(LookupEvents {
+                windows: Arc::clone(&events.windows),
+                made_of: events.made_of.clone(),
+                schema: Arc::clone(&events.schema),
+                columns: columns.collect::<DataFusionResult<_>>()?,
+            })
+        });
+        let events = events.transpose()?;
         let mut optional = |name: &Option<String>| name.as_ref().map(&mut place).transpose();
         let (event, created) = (optional(&set.event)?, optional(&set.created)?);
         let (sequence, valid_to) = (optional(&set.sequence)?, optional(&set.valid_to)?);
-        Ok(Self { read, keys, features, event, created, sequence, valid_to })
+        Ok(Self { read, keys, features, events, event, created, sequence, valid_to })
     }
 }
 
@@ -117,17 +164,29 @@ struct Building {
     layout: Layout,
     rows: PackedRows,
     log: LogRows,
+    events: Prepared,
 }
 
 impl Building {
     fn new(set: &OfflineSet) -> DataFusionResult<Self> {
-        let layout = Layout::of(&set.features);
+        let layout = Layout::of(&set.features[..set.own]);
         let keys: Vec<_> = set.keys.iter().map(|key| key.data_type.clone()).collect();
-        Ok(Self { rows: PackedRows::new(&layout), layout, log: LogRows::new(&keys).map_err(external)? })
+        let log = LogRows::new(&keys).map_err(external)?;
+        Ok(Self { rows: PackedRows::new(&layout), layout, log, events: Prepared::default() })
     }
 
     fn push(&mut self, set: &OfflineSet, columns: &Columns, batch: &RecordBatch) -> DataFusionResult<()> {
-        let keys = set.keys.iter().zip(&columns.keys).map(|(key, &at)| cast(batch.column(at), key));
+        let kept = match &columns.events {
+            None => batch.clone(),
+            Some(events) => {
+                let (kept, prepared) = events.prepare(batch)?;
+                self.events.append(prepared);
+                kept
+            }
+        };
+        let batch = &kept;
+        let fitted = |column: &Column, at: usize| cast(batch.column(at), &column.data_type, false);
+        let keys = set.keys.iter().zip(&columns.keys).map(|(key, &at)| fitted(key, at));
         let keys = keys.collect::<DataFusionResult<Vec<_>>>()?;
         let column = |at: Option<usize>| at.map(|at| batch.column(at));
         // Rows of a set without event times were always there.
@@ -145,7 +204,7 @@ impl Building {
         self.rows.grow(batch.num_rows());
         let slots: Vec<u32> = (first..self.log.len() as u32).collect();
         for (number, (feature, &at)) in set.features.iter().zip(&columns.features).enumerate() {
-            let values = cast(batch.column(at), feature)?;
+            let values = fitted(feature, at)?;
             self.rows.write(self.layout.place(number), &values, &slots).map_err(|_| {
                 let problem = format!("feature `{}` has more text than a table holds", feature.name);
                 DataFusionError::ResourcesExhausted(problem)
@@ -155,16 +214,8 @@ impl Building {
     }
 
     fn bytes(&self) -> usize {
-        self.rows.bytes() + self.log.bytes()
+        self.rows.bytes() + self.log.bytes() + self.events.bytes()
     }
-}
-
-fn cast(column: &ArrayRef, to: &Column) -> DataFusionResult<ArrayRef> {
-    if *column.data_type() == to.data_type {
-        return Ok(Arc::clone(column));
-    }
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    Ok(cast_with_options(column, &to.data_type, &strict)?)
 }
 
 impl PastTable {
@@ -180,8 +231,36 @@ impl PastTable {
         };
         let times: ArrayRef = Arc::new(times.clone());
         let times = Times::of(&times).map_err(failed)?;
-        let found = self.join.find(&selection.key_columns(batch)?, &times).map_err(failed)?;
-        Ok(gather(selection, found.iter().map(|row| row.map(|row| self.rows.row(row)))))
+        let keys = selection.key_columns(batch)?;
+        let (swept, events) = match &self.join {
+            Join::Rows(join) => {
+                let found = join.find(&keys, &times).map_err(failed)?;
+                return Ok(self.gathered(selection, &found));
+            }
+            Join::Events(swept, events) => (swept, events),
+        };
+        let (Some(of), Some(halves)) = (self.set.windows(), selection.halves()) else {
+            return Err(LookupError::Unavailable("the selection is of another set".into()));
+        };
+        let wanted: Vec<usize> = (0..of.columns().len()).collect();
+        let asked = [(keys.into_iter().cloned().collect(), times)];
+        let found = swept.sweep(of, events, &asked, &wanted).map_err(failed)?;
+        let own = self.gathered(&halves.own, &found.rows);
+        if halves.windows.len() == 0 {
+            return Ok(own);
+        }
+        let values = |row: usize| {
+            let cells = found.cells.iter().map(|cells| cells[row].clone());
+            Values { cells: cells.collect(), overflows: 0 }
+        };
+        let rows = found.known.iter().enumerate().map(|(row, known)| known.then(|| values(row)));
+        let windows = Reading::of_values(of, rows.collect());
+        Ok(halves.join(own, windows.found(&halves.windows, &Counters::default())))
+    }
+
+    /// The own features of some rows.
+    fn gathered(&self, selection: &Selection, rows: &UInt32Array) -> Found {
+        gather(selection, rows.iter().map(|row| row.map(|row| self.rows.row(row))))
     }
 }
 

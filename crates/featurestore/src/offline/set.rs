@@ -38,6 +38,8 @@ pub struct OfflineSet {
 /// What makes rows of a set with windows events.
 #[derive(Clone, Debug)]
 pub(super) struct SetEvents {
+    /// The set that they are of.
+    pub(super) set: Arc<FeatureSet>,
     pub(super) windows: Arc<Aggregates>,
     /// What the windows were made of.
     pub(super) made_of: (Vec<AggregateSpec>, Duration),
@@ -48,6 +50,7 @@ pub(super) struct SetEvents {
 impl SetEvents {
     pub(super) fn of(set: &FeatureSet) -> Option<Self> {
         set.windows().map(|windows| Self {
+            set: Arc::new(set.clone()),
             windows: Arc::clone(windows),
             made_of: (set.aggregates().to_vec(), set.lateness()),
             schema: set.event_schema(),

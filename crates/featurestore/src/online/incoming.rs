@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray},
+    array::{Array, ArrayRef, Int64Array, RecordBatch},
     datatypes::{DataType, SchemaRef},
 };
 use millstream_graph::suggest;
@@ -11,15 +11,15 @@ use smallvec::SmallVec;
 
 use super::{
     Changes, Positions, WriteError,
+    packed::{Packed, start},
     repeats::LONGEST_NAME,
     row::{Head, Row},
 };
 use crate::{
     Aggregates, FeatureSet, Prepared, RowProblem,
-    cell::{each_bits, texts},
     fit::fit_rows,
     key::{Given, KeyKind, encode},
-    layout::{Layout, TextAt},
+    layout::Layout,
     set::Column,
 };
 
@@ -36,6 +36,9 @@ const MOST_KEYS: u64 = 1 << 14;
 /// Times are less than this many microseconds from 1970, some 146 000 years, so that their arithmetic has room.
 const FARTHEST_TIME: i64 = 1 << 62;
 
+/// Events that an offline log holds: those of the years 1 to 9999.
+pub(crate) const LOGGED: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+
 /// Packs rows of one set.
 #[derive(Debug)]
 pub(crate) struct Packer {
@@ -44,17 +47,18 @@ pub(crate) struct Packer {
     layout: Layout,
     /// Of sets with windows: what makes rows events, and the columns that this reads.
     windows: Option<(Arc<Aggregates>, SchemaRef)>,
+    /// How columns are packed that are of windows alone, for a set whose rows go into an offline log.
+    history: Option<Layout>,
 }
 
 /// Rows of a write. Those that cannot be taken are told from those that can.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    fixed: usize,
-    bytes: Vec<u8>,
     keys: Vec<u8>,
     key_ends: Vec<usize>,
-    texts: String,
-    text_ends: Vec<usize>,
+    cells: Packed,
+    /// The columns that are of windows alone, if they are wanted.
+    raw: Option<Packed>,
     /// Of sets with windows: the rows as events.
     pub(crate) events: Option<Prepared>,
     pub(crate) refused: Vec<Option<RowProblem>>,
@@ -69,12 +73,13 @@ impl Incoming {
 
     /// Row `row`. One that was refused has no meaning.
     pub(crate) fn row(&self, row: usize) -> Row<'_> {
-        let from = |ends: &[usize]| row.checked_sub(1).map_or(0, |before| ends[before]);
-        Row {
-            key: &self.keys[from(&self.key_ends)..self.key_ends[row]],
-            text: &self.texts[from(&self.text_ends)..self.text_ends[row]],
-            fixed: &self.bytes[row * self.fixed..(row + 1) * self.fixed],
-        }
+        let (fixed, text) = self.cells.row(row);
+        Row { key: &self.keys[start(&self.key_ends, row)..self.key_ends[row]], text, fixed }
+    }
+
+    /// What row `row` has in the columns that are of windows alone, as cells and their texts; nothing if they are not wanted.
+    pub(crate) fn raw(&self, row: usize) -> (&[u8], &str) {
+        self.raw.as_ref().map_or((&[], ""), |raw| raw.row(row))
     }
 
     pub(crate) fn id(&self, row: usize) -> Option<&str> {
@@ -83,14 +88,15 @@ impl Incoming {
 
     /// Gives row `row` its place in the order of the store's rows.
     pub(crate) fn number(&mut self, row: usize, sequence: u64) {
-        let fixed = &mut self.bytes[row * self.fixed..(row + 1) * self.fixed];
+        let fixed = self.cells.row_mut(row);
         Head { sequence, seen: sequence, ..Head::read(fixed) }.write(fixed);
     }
 
     /// About as many bytes as the write takes while it waits.
     pub(crate) fn bytes(&self) -> usize {
         let events = self.events.as_ref().map_or(0, Prepared::bytes);
-        self.bytes.len() + self.keys.len() + self.texts.len() + events + self.len() * 64
+        let raw = self.raw.as_ref().map_or(0, Packed::len);
+        self.cells.len() + raw + self.keys.len() + events + self.len() * 64
     }
 }
 
@@ -100,7 +106,12 @@ impl Packer {
         // A definition has only key types with a kind.
         let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
         let windows = set.windows().map(|windows| (Arc::clone(windows), set.event_schema()));
-        Self { set: Arc::new(set), kinds, layout, windows }
+        Self { set: Arc::new(set), kinds, layout, windows, history: None }
+    }
+
+    /// Packs what an offline log needs too, and refuses what that cannot hold.
+    pub(crate) fn with_history(self) -> Self {
+        Self { history: Some(Layout::of(self.set.raw_columns())), ..self }
     }
 
     /// Bytes of a row's fixed part.
@@ -122,17 +133,19 @@ impl Packer {
         let columns = self.columns(&changes.rows, self.set.event_columns(), &mut refused)?;
         let events = self.events(&columns, &mut refused)?;
         let (keys, rest) = columns.split_at(self.set.keys().len());
-        let features = &rest[..self.set.own_features().len()];
+        let (features, raw) = rest.split_at(self.set.own_features().len());
         refuse_nulls(self.set.keys(), keys, &mut refused);
         let event_name = self.set.timestamp().map_or("event time", |column| &column.name);
         refuse_times(event_name, &changes, &mut refused);
+        if self.history.is_some() {
+            refuse_far_events(event_name, &changes.event, &mut refused);
+        }
+        let rows = changes.rows.num_rows();
         let mut incoming = Incoming {
-            fixed: self.fixed(),
-            bytes: vec![0; changes.rows.num_rows() * self.fixed()],
             keys: Vec::new(),
             key_ends: Vec::with_capacity(refused.len()),
-            texts: String::new(),
-            text_ends: Vec::with_capacity(refused.len()),
+            cells: Packed::new(rows, self.fixed()),
+            raw: self.history.as_ref().map(|layout| Packed::new(rows, layout.stride())),
             events,
             refused,
             positions: changes.positions,
@@ -141,8 +154,12 @@ impl Packer {
         self.pack_keys(keys, &mut incoming)?;
         refuse_ids(&mut incoming);
         pack_heads(&changes.event, changes.created.as_ref(), changes.valid_to.as_ref(), &mut incoming);
-        self.pack_cells(features, &mut incoming);
-        self.pack_texts(features, &mut incoming);
+        let Incoming { cells, raw: raw_cells, refused, .. } = &mut incoming;
+        let own = (self.set.own_features(), features);
+        cells.fill((&self.layout, Head::BYTES), own, refused);
+        if let (Some(cells), Some(layout)) = (raw_cells, &self.history) {
+            cells.fill((layout, 0), (self.set.raw_columns(), raw), refused);
+        }
         match incoming.bytes() as u64 {
             have if have > MOST_BYTES => Err(WriteError::TooLarge { have, limit: MOST_BYTES, unit: "bytes" }),
             _ => Ok(Box::new(incoming)),
@@ -265,58 +282,14 @@ impl Packer {
         })?;
         Ok(())
     }
-
-    /// Cells of fixed width, column by column. A null's cell is zero, whatever stood under it: equal rows have equal bytes.
-    fn pack_cells(&self, columns: &[ArrayRef], incoming: &mut Incoming) {
-        for (column, place) in columns.iter().zip(self.layout.places()) {
-            let cells = |row: usize| row * incoming.fixed + Head::BYTES..(row + 1) * incoming.fixed;
-            each_bits(column, |row, bits| {
-                if column.is_valid(row) {
-                    place.set(&mut incoming.bytes[cells(row)], bits);
-                }
-            });
-            for row in (0..column.len()).filter(|&row| column.is_null(row)) {
-                place.set_null(&mut incoming.bytes[cells(row)], true);
-            }
-        }
-    }
-
-    /// Texts row by row, because the texts of a row lie together.
-    fn pack_texts(&self, columns: &[ArrayRef], incoming: &mut Incoming) {
-        let columns: Vec<(usize, &StringArray)> = columns
-            .iter()
-            .enumerate()
-            .filter_map(|(feature, column)| Some((feature, texts(column)?)))
-            .collect();
-        for row in 0..incoming.len() {
-            let start = incoming.texts.len();
-            for &(feature, texts) in columns.iter().filter(|(_, texts)| texts.is_valid(row)) {
-                let text = texts.value(row);
-                let at = TextAt { offset: incoming.texts.len() - start, len: text.len() };
-                match at.pack() {
-                    Some(bits) if incoming.refused[row].is_none() => {
-                        incoming.texts.push_str(text);
-                        let cells = row * incoming.fixed + Head::BYTES..(row + 1) * incoming.fixed;
-                        self.layout.place(feature).set(&mut incoming.bytes[cells], bits);
-                    }
-                    Some(_) => {}
-                    None => {
-                        let name = &self.set.features()[feature].name;
-                        refuse(&mut incoming.refused, row, || too_long(name, text.len(), TextAt::LONGEST));
-                    }
-                }
-            }
-            incoming.text_ends.push(incoming.texts.len());
-        }
-    }
 }
 
 /// A row has one problem, the first that was found.
-fn refuse(refused: &mut [Option<RowProblem>], row: usize, problem: impl FnOnce() -> RowProblem) {
+pub(super) fn refuse(refused: &mut [Option<RowProblem>], row: usize, problem: impl FnOnce() -> RowProblem) {
     refused[row].get_or_insert_with(problem);
 }
 
-fn too_long(what: &str, bytes: usize, limit: usize) -> RowProblem {
+pub(super) fn too_long(what: &str, bytes: usize, limit: usize) -> RowProblem {
     RowProblem::TooLong { what: what.to_owned(), bytes, limit }
 }
 
@@ -350,6 +323,19 @@ fn refuse_times(event: &str, changes: &Changes, refused: &mut [Option<RowProblem
     }
 }
 
+/// An offline log holds events of the years that every reader can name.
+fn refuse_far_events(name: &str, events: &Int64Array, refused: &mut [Option<RowProblem>]) {
+    for (row, event) in events.iter().enumerate() {
+        if let Some(event) = event.filter(|event| !LOGGED.contains(event)) {
+            refuse(refused, row, || RowProblem::Value {
+                column: name.to_owned(),
+                value: event.to_string(),
+                data_type: DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None),
+            });
+        }
+    }
+}
+
 fn refuse_ids(incoming: &mut Incoming) {
     for (row, id) in incoming.ids.iter().flatten().enumerate() {
         if let Some(id) = id.as_ref().filter(|id| id.len() > LONGEST_NAME) {
@@ -367,7 +353,7 @@ fn pack_heads(
     let value = |times: Option<&Int64Array>, row: usize| {
         times.filter(|times| times.is_valid(row)).map(|times| times.value(row))
     };
-    for (row, fixed) in incoming.bytes.chunks_exact_mut(incoming.fixed).enumerate() {
+    for (row, fixed) in incoming.cells.rows_mut().enumerate() {
         let head = Head {
             event: event.value(row),
             created: value(created, row).unwrap_or(Head::NEVER_CREATED),

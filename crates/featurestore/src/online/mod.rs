@@ -5,12 +5,13 @@
 
 mod aside;
 mod backfill;
-mod bytes;
+pub(crate) mod bytes;
 mod changes;
 mod expiry;
 mod guard;
 mod incoming;
 pub(crate) mod local;
+mod packed;
 #[cfg(feature = "redb")]
 pub(crate) mod redb;
 #[cfg(feature = "redis")]
@@ -28,11 +29,17 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use arrow::array::RecordBatch;
 
+#[cfg(feature = "offline")]
+pub(crate) use self::incoming::LOGGED;
+#[cfg(feature = "offline")]
+pub use self::local::Archived;
+#[cfg(feature = "offline")]
+pub use self::spec::OfflineSpec;
 #[cfg(feature = "redb")]
 pub use self::spec::RedbSpec;
 #[cfg(feature = "redis")]
 pub use self::spec::RedisSpec;
-pub(crate) use self::{backfill::PLACE, repeats::LONGEST_NAME};
+pub(crate) use self::{backfill::PLACE, repeats::LONGEST_NAME, stores::Wanted};
 pub use self::{
     changes::{Changes, Positions},
     expiry::Clock,
@@ -65,6 +72,19 @@ pub trait WritableTable: OnlineTable {
 
     /// Up to which offset events of this partition have been taken; `None` before the first.
     fn mark(&self, source: &str, partition: u32) -> Answer<'_, Option<u64>>;
+
+    /// The offline log that everything goes into that the table takes; `None` for a table without one.
+    #[cfg(feature = "offline")]
+    fn log(&self) -> Option<&Arc<crate::offline::Log>> {
+        None
+    }
+
+    /// Brings the offline log up to date: what was answered before this was called is in it when this answers. `None` for a table
+    /// without one.
+    #[cfg(feature = "offline")]
+    fn archive(&self) -> Answer<'_, Option<Archived>> {
+        Answer::Ready(Ok(None))
+    }
 }
 
 /// What an operation of a [`WritableTable`] answers.
@@ -114,7 +134,7 @@ pub enum Outcome {
     Refused(RowProblem),
 }
 
-/// What a set with windows has come upon since its store was opened.
+/// What a store has come upon since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -124,6 +144,8 @@ pub struct Counts {
     pub not_a_number: u64,
     /// Values that were null in answers because a sum of whole numbers is beyond 64 bits.
     pub overflows: u64,
+    /// How often the offline log could not be written. What it lacks stays in the store's log.
+    pub archive_failures: u64,
 }
 
 /// What [`WritableTable::erase`] and [`WritableTable::purge`] did.
@@ -140,6 +162,9 @@ pub struct Receipt {
     pub files_written: Vec<String>,
     /// Rows of these keys that had been set aside, which are gone.
     pub set_aside: u64,
+    /// Rows that are gone from the offline log, with all that it had of these keys; `None` for a store without one, or if it was not
+    /// reached. Its files that went are named as below `offline/`.
+    pub log_rows: Option<u64>,
     /// Places that the store does not rewrite itself, one sentence each: what is left to do there.
     pub beyond: Vec<String>,
 }
@@ -172,6 +197,16 @@ pub enum WriteError {
     Full {
         /// What is allowed.
         limit: u64,
+    },
+    /// The set's offline log is too far behind, so the rows would not be kept for it.
+    #[error(
+        "the offline log is behind by more than {limit} bytes of the store's log; nothing of the write was taken: {reason}"
+    )]
+    Behind {
+        /// What is allowed.
+        limit: u64,
+        /// Why it is.
+        reason: String,
     },
     /// The store could not make an earlier write safe, and takes no more until it is opened anew. Reads go on.
     #[error("the store is read-only until it is opened anew: {reason}")]

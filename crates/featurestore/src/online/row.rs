@@ -188,6 +188,12 @@ pub(crate) fn definition(set: &FeatureSet) -> String {
     text
 }
 
+/// What a definition says of the columns that events carry for windows alone.
+pub(crate) fn raw_definition(set: &FeatureSet) -> String {
+    let columns = set.raw_columns().iter();
+    columns.map(|column| format!("event column `{}` {}\n", column.name, column.data_type)).collect()
+}
+
 /// How two definitions differ, in words; `None` when they do not.
 pub(crate) fn difference(wrote: &str, now: &str) -> Option<String> {
     if wrote == now {

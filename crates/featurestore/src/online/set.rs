@@ -168,6 +168,27 @@ impl WritableSet {
         Ok(receipt)
     }
 
+    /// The offline log that everything goes into that the set takes; `None` for a set without one.
+    #[cfg(feature = "offline")]
+    pub fn log(&self) -> Option<&Arc<crate::offline::Log>> {
+        self.table.log()
+    }
+
+    /// Brings the offline log up to date, as [`WritableTable::archive`].
+    #[cfg(feature = "offline")]
+    pub fn archive(&self) -> Answer<'_, Option<super::Archived>> {
+        self.table.archive()
+    }
+
+    /// The set as training sets and queries see it, with all that its offline log holds; `None` for a set without one.
+    ///
+    /// # Errors
+    /// As [`OfflineSet::of`](crate::offline::OfflineSet::of).
+    #[cfg(feature = "offline")]
+    pub fn history(&self) -> Option<Result<crate::offline::OfflineSet, crate::offline::HistoryError>> {
+        self.log().map(|log| crate::offline::OfflineSet::of(self.set(), log.table()))
+    }
+
     /// Takes the rows of a file in the folder `root` that have not been taken before, and tells `told` what became of each part of
     /// it, and where its rows stand in the file. A file is known by its content, a row by its number; where the file has columns
     /// `_source` and `_offset`, and `_partition` if that is not 0, a row is known as the event of that stream.

@@ -126,6 +126,15 @@ impl RedisSpec {
     }
 }
 
+/// `offline:` of a feature set: where everything that it takes is kept, to train models on.
+#[cfg(feature = "offline")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OfflineSpec {
+    /// The folder of the log, inside the project's or the state folder; made if it is not there. No other set has it.
+    pub path: String,
+}
+
 /// When a write is safe against a crash of the machine. A crash of the process loses nothing that was answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -289,7 +298,8 @@ impl AsideSpec {
     }
 }
 
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
+#[cfg(feature = "redis")]
 mod tests {
     use expect_test::{Expect, expect};
     use serde_json::json;

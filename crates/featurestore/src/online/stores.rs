@@ -17,6 +17,8 @@ use super::{
     set::TimeColumns,
     spec::{AsideSpec, OnlineSpec},
 };
+#[cfg(feature = "offline")]
+use super::{local::Archive, spec::OfflineSpec};
 #[cfg(feature = "redis")]
 use super::{
     redis::{
@@ -25,7 +27,9 @@ use super::{
     },
     spec::RedisSpec,
 };
-#[cfg(feature = "redis")]
+#[cfg(feature = "offline")]
+use crate::offline::{Log, LogSchema};
+#[cfg(any(feature = "offline", feature = "redis"))]
 use crate::wait;
 use crate::{AggregateSpec, DefinitionError, FeatureSet, LoadError, set::Column};
 
@@ -61,7 +65,15 @@ struct Terms {
     lateness: Duration,
     times: TimeColumns,
     ttl: Option<Duration>,
-    online: OnlineSpec,
+    wanted: Wanted,
+}
+
+/// Where a set lies while it changes, and where what it takes is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) online: OnlineSpec,
+    #[cfg(feature = "offline")]
+    pub(crate) offline: Option<OfflineSpec>,
 }
 
 impl Stores {
@@ -86,15 +98,14 @@ impl Stores {
         &self,
         root: &Path,
         set: FeatureSet,
-        times: TimeColumns,
-        ttl: Option<Duration>,
-        online: &OnlineSpec,
+        (times, ttl): (TimeColumns, Option<Duration>),
+        wanted: Wanted,
     ) -> Result<Arc<dyn WritableTable>, LoadError> {
-        let path = match online.path() {
-            Some(path) => Some(self.inside(root, path, &set)?),
+        let path = match wanted.online.path() {
+            Some(path) => Some(self.inside(root, ("online", path), set.name())?),
             None => None,
         };
-        let place = match (&path, online) {
+        let place = match (&path, &wanted.online) {
             (Some(path), _) => path.display().to_string(),
             #[cfg(feature = "redis")]
             (None, OnlineSpec::Redis(redis)) => {
@@ -111,7 +122,7 @@ impl Stores {
             lateness: set.lateness(),
             times,
             ttl,
-            online: online.clone(),
+            wanted,
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, known| known.table.strong_count() > 0);
@@ -119,7 +130,18 @@ impl Stores {
         {
             return if known.terms == terms { Ok(found) } else { Err(in_use(&terms, &known.terms)) };
         }
-        let table = self.table(&terms, path.as_deref(), set)?;
+        #[cfg(feature = "offline")]
+        if let Some(offline) = &terms.wanted.offline {
+            let other = open.values().find(|known| known.terms.wanted.offline.as_ref() == Some(offline));
+            if let Some(other) = other {
+                let problem = format!(
+                    "`offline`: feature set `{}` has the same log; name another path",
+                    other.terms.name
+                );
+                return Err(DefinitionError { set: terms.name, problems: vec![problem] }.into());
+            }
+        }
+        let table = self.table(&terms, (root, path.as_deref()), set)?;
         open.insert(place, Open { table: Arc::downgrade(&table), terms });
         Ok(table)
     }
@@ -158,11 +180,10 @@ impl Stores {
         Ok(Some(made))
     }
 
-    fn inside(&self, root: &Path, path: &str, set: &FeatureSet) -> Result<PathBuf, LoadError> {
+    fn inside(&self, root: &Path, (what, path): (&str, &str), set: &str) -> Result<PathBuf, LoadError> {
         let root = self.state.as_deref().unwrap_or(root);
         let wrong = |problem: String| -> LoadError {
-            DefinitionError { set: set.name().to_owned(), problems: vec![format!("`online`: {problem}")] }
-                .into()
+            DefinitionError { set: set.to_owned(), problems: vec![format!("`{what}`: {problem}")] }.into()
         };
         let path = crate::inside(root, path).map_err(wrong)?;
         if let Some(parent) = path.parent().filter(|_| !self.aside) {
@@ -175,14 +196,27 @@ impl Stores {
     fn table(
         &self,
         terms: &Terms,
-        path: Option<&Path>,
+        (root, path): (&Path, Option<&Path>),
         set: FeatureSet,
     ) -> Result<Arc<dyn WritableTable>, LoadError> {
         let ttl = terms.ttl;
+        #[cfg(feature = "offline")]
+        if terms.wanted.offline.is_some() && !matches!(terms.wanted.online, OnlineSpec::Local(_)) {
+            return Err(no_log(terms));
+        }
         if self.aside {
             return Ok(Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() })));
         }
-        Ok(match (&terms.online, path) {
+        #[cfg(feature = "offline")]
+        if let (Some(offline), OnlineSpec::Local(local), Some(path)) =
+            (&terms.wanted.offline, &terms.wanted.online, path)
+        {
+            let archive = self.archive(root, offline, &set)?;
+            return Ok(Arc::new(LocalTable::open_archived(path, set, local.options(ttl), archive)?));
+        }
+        #[cfg(not(feature = "offline"))]
+        let _ = root;
+        Ok(match (&terms.wanted.online, path) {
             (OnlineSpec::Local(local), Some(path)) => {
                 Arc::new(LocalTable::open(path, set, local.options(ttl))?)
             }
@@ -250,10 +284,31 @@ impl Stores {
     }
 }
 
+#[cfg(feature = "offline")]
+impl Stores {
+    /// The offline log of a set.
+    fn archive(&self, root: &Path, offline: &OfflineSpec, set: &FeatureSet) -> Result<Archive, LoadError> {
+        let folder = self.inside(root, ("offline", &offline.path), set.name())?;
+        let log = wait(Log::local(folder, LogSchema::of(set)?));
+        let log = log.map_err(|source| LoadError::Log { set: set.name().to_owned(), source })?;
+        Ok(Archive::new(Arc::new(log)))
+    }
+}
+
+/// Why a store has no offline log.
+#[cfg(feature = "offline")]
+fn no_log(terms: &Terms) -> LoadError {
+    let problem = format!(
+        "`offline` needs `online: {{local: …}}`, whose log holds each row until it is kept; {} has none to read",
+        terms.wanted.online.place()
+    );
+    DefinitionError { set: terms.name.clone(), problems: vec![problem] }.into()
+}
+
 fn in_use(terms: &Terms, open: &Terms) -> LoadError {
     let problem = if terms.name == open.name {
         "its store is open, and goes on as it was opened; end the process and start it anew to change `keys`, `features`, \
-         types, `aggregates`, times, `ttl` or `online`"
+         types, `aggregates`, times, `ttl`, `online` or `offline`"
             .to_owned()
     } else {
         format!("feature set `{}` has the same store; name another path", open.name)

@@ -27,10 +27,13 @@ pub(crate) struct Queue<R> {
 }
 
 struct State<R> {
-    waiting: Vec<(R, OwnedSemaphorePermit)>,
+    waiting: Vec<Waiting<R>>,
     nudged: bool,
     closed: bool,
 }
+
+/// A request, and the room it takes until it has been run.
+type Waiting<R> = (R, Option<OwnedSemaphorePermit>);
 
 impl<R: Send + 'static> Worker<R> {
     /// Starts a thread. `run` is given what waits, which may be nothing, and answers when it wants to be run again even if
@@ -58,25 +61,21 @@ impl<R: Send + 'static> Worker<R> {
     /// Hands over a request of about so many bytes, if there is room for it now.
     pub(crate) fn try_send(&self, bytes: usize, request: R) -> bool {
         let permit = Arc::clone(&self.room).try_acquire_many_owned(kib(bytes));
-        permit.is_ok_and(|permit| self.put(request, permit))
+        permit.is_ok_and(|permit| self.queue.add(request, Some(permit)))
     }
 
     /// Hands over a request of about so many bytes, once there is room. One that nobody will run is dropped.
     pub(crate) async fn send(&self, bytes: usize, request: R) {
         // The semaphore is never closed.
         if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib(bytes)).await {
-            self.put(request, permit);
+            self.queue.add(request, Some(permit));
         }
     }
 
-    /// Whether there is a thread that will run it.
-    fn put(&self, request: R, permit: OwnedSemaphorePermit) -> bool {
-        let mut state = self.queue.lock();
-        if !state.closed {
-            state.waiting.push((request, permit));
-            self.queue.changed.notify_one();
-        }
-        !state.closed
+    /// Hands over a request that takes no room. One that nobody will run is dropped.
+    #[cfg(feature = "offline")]
+    pub(crate) fn put(&self, request: R) {
+        self.queue.put(request);
     }
 }
 
@@ -114,8 +113,24 @@ impl<R> Queue<R> {
         self.changed.notify_one();
     }
 
+    /// Hands over a request that takes no room: of those a caller has one at a time. One that nobody will run is dropped.
+    #[cfg(feature = "offline")]
+    pub(crate) fn put(&self, request: R) {
+        self.add(request, None);
+    }
+
+    /// Whether there is a thread that will run it.
+    fn add(&self, request: R, permit: Option<OwnedSemaphorePermit>) -> bool {
+        let mut state = self.lock();
+        if !state.closed {
+            state.waiting.push((request, permit));
+            self.changed.notify_one();
+        }
+        !state.closed
+    }
+
     /// What waits, once something does, the thread is nudged, or `until` has come; `None` when nothing will come any more.
-    fn take(&self, until: Option<Instant>) -> Option<Vec<(R, OwnedSemaphorePermit)>> {
+    fn take(&self, until: Option<Instant>) -> Option<Vec<Waiting<R>>> {
         let mut state = self.lock();
         loop {
             if !state.waiting.is_empty() || state.nudged {

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed")]
 #![allow(clippy::needless_pass_by_value, reason = "reads better in the tables")]
 
+mod archive;
 mod history;
+mod killed;
 mod log;
 mod oracle;
 mod past;

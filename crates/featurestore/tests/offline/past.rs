@@ -3,20 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use arrow::{
-    array::{Array, Int64Array, RecordBatch},
+    array::{Array, ArrayData, Int64Array, RecordBatch},
     datatypes::DataType,
 };
 use datafusion::datasource::MemTable;
 use millstream_featurestore::{
-    Changes, FeatureSet, Found, Gap, LocalOptions, LocalTable, OnlineTable, Pick, Read, Selection,
-    WritableTable,
+    AggregateSpec, Changes, FeatureSet, Found, Gap, LocalOptions, LocalTable, OnlineTable, Outcome, Pick,
+    Read, Selection, WritableTable,
     offline::{AsOf, Log, LogSchema, OfflineLimits, OfflineSet, OfflineStore, PastTable},
 };
 use millstream_graph::rows;
 use proptest::{collection::vec, option, prelude::*, sample::select};
+use serde_json::json;
 use tempfile::tempdir;
 
-use super::{block, cards, set_of, store};
+use super::{block, cards, set_of, store, windows::SECOND};
 
 /// A row that arrives, so long after the one before it and after its own event.
 #[derive(Clone, Debug)]
@@ -33,7 +34,10 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
     let avg = option::of(select(vec![0.0, -0.0, f64::NAN, 1.5, -7.25]));
     let tier = option::of(select(vec!["", "gold", "b"]));
     let one = (0..3_i64, 0..3_i64, 0..9_i64, avg, tier, option::of(0..12_i64));
-    let arrival = |(card, later, late, avg, tier, lives)| Arrival { card, later, late, avg, tier, lives };
+    let arrival = |(card, later, late, avg, tier, lives): (_, i64, i64, _, _, Option<i64>)| {
+        let lives = lives.map(|lives| lives * SECOND);
+        Arrival { card, later: later * SECOND, late: late * SECOND, avg, tier, lives }
+    };
     vec(one.prop_map(arrival), 1..60)
 }
 
@@ -58,7 +62,7 @@ fn ints(rows: &RecordBatch, name: &str) -> Int64Array {
 
 fn selection(set: &FeatureSet) -> Selection {
     let pick = |feature| Pick { feature, missing: Gap::Null, null: Gap::Null };
-    Selection::new(set, &[0], (0..2).map(pick).collect()).unwrap()
+    Selection::new(set, &[0], (0..set.features().len()).map(pick).collect()).unwrap()
 }
 
 fn found(read: Read<'_>) -> Found {
@@ -68,59 +72,85 @@ fn found(read: Read<'_>) -> Found {
     }
 }
 
-fn bits(found: &Found) -> Vec<arrow::array::ArrayData> {
-    found.columns.iter().map(|column| column.to_data()).collect()
+fn bits(found: &Found, row: usize) -> Vec<ArrayData> {
+    found.columns.iter().map(|column| column.slice(row, 1).to_data()).collect()
 }
 
 async fn past(set: OfflineSet) -> PastTable {
     store(1, vec![set]).past("cards").await.unwrap().unwrap()
 }
 
+/// Cards, maybe with windows over their events.
+fn set(windows: bool) -> FeatureSet {
+    let set = cards().timestamp("at", DataType::Int64);
+    let specs = json!([
+        {"column": "avg", "functions": ["count", "sum", "avg", "stddev", "max", "last"], "windows": ["3s", "1h"]},
+        {"column": "tier", "functions": ["count", "first"], "windows": ["4s"], "fixed": true},
+    ]);
+    let specs: Vec<AggregateSpec> = serde_json::from_value(specs).unwrap();
+    let lateness = Duration::from_micros(5 * SECOND as u64);
+    if windows { set.aggregates(specs, lateness).build().unwrap() } else { set.build().unwrap() }
+}
+
+/// What the store answered at the end of every moment, key by key, and the rows that it took.
+struct Served {
+    answers: Vec<Found>,
+    cards: Vec<i64>,
+    times: Vec<i64>,
+    taken: Vec<usize>,
+}
+
+async fn serve(set: &FeatureSet, ttl: Option<Duration>, arrivals: &[Arrival], now: &[i64]) -> Served {
+    let selection = selection(set);
+    let online = LocalTable::in_memory(set.clone(), LocalOptions { ttl, ..LocalOptions::default() });
+    let mut served = Served { answers: Vec::new(), cards: Vec::new(), times: Vec::new(), taken: Vec::new() };
+    for (at, row) in arrivals.iter().enumerate() {
+        let rows = rows_of(std::slice::from_ref(row), &now[at..=at]);
+        let changes = Changes::new(rows.clone(), ints(&rows, "_event"));
+        let changes = changes.created(ints(&rows, "_created")).valid_to(ints(&rows, "_valid_to"));
+        let written = online.write(changes).get().await.unwrap();
+        served.taken.extend(matches!(written.rows[0], Outcome::Taken | Outcome::Older).then_some(at));
+        // Requests of this moment come after all that is known in it.
+        if now.get(at + 1) != Some(&now[at]) {
+            for card in 0..4_i64 {
+                served.answers.push(found(online.read_at(&rows! { card: [card] }, &selection, now[at])));
+                served.cards.push(card);
+                served.times.push(now[at]);
+            }
+        }
+    }
+    served
+}
+
 proptest! {
     #[test]
     fn the_past_finds_what_the_store_found_then(
-        arrivals in arrivals(), ttl in option::of(0..8_u64), size in 1..9_usize,
+        arrivals in arrivals(), ttl in option::of(0..8_u64), size in 1..9_usize, windows: bool,
     ) {
-        let mut clock = 1000;
+        let mut clock = 1000 * SECOND;
         let now: Vec<i64> = arrivals.iter().map(|row| { clock += row.later; clock }).collect();
-        let ttl = ttl.map(Duration::from_micros);
-        let set = cards().timestamp("at", DataType::Int64).build().unwrap();
+        let ttl = ttl.map(|seconds| Duration::from_micros(seconds * SECOND as u64));
+        let set = set(windows);
         let selection = selection(&set);
-        let online = LocalTable::in_memory(set.clone(), LocalOptions { ttl, ..LocalOptions::default() });
         block(async {
+            let served = serve(&set, ttl, &arrivals, &now).await;
             let folder = tempdir().unwrap();
             let log = Log::local(folder.path(), LogSchema::of(&set).unwrap()).await.unwrap();
-            let (mut served, mut cards, mut times) = (Vec::new(), Vec::new(), Vec::new());
-            for (at, row) in arrivals.iter().enumerate() {
-                let rows = rows_of(std::slice::from_ref(row), &now[at..=at]);
-                let changes = Changes::new(rows.clone(), ints(&rows, "_event"));
-                let changes = changes.created(ints(&rows, "_created")).valid_to(ints(&rows, "_valid_to"));
-                online.write(changes).get().await.unwrap();
-                // Requests of this moment come after all that is known in it.
-                if now.get(at + 1) != Some(&now[at]) {
-                    for card in 0..4_i64 {
-                        served.push(found(online.read_at(&rows! { card: [card] }, &selection, now[at])));
-                        cards.push(card);
-                        times.push(now[at]);
-                    }
-                }
+            for (part, taken) in served.taken.chunks(size).enumerate() {
+                let rows: Vec<_> = taken.iter().map(|&at| arrivals[at].clone()).collect();
+                let now: Vec<_> = taken.iter().map(|&at| now[at]).collect();
+                log.append((part * size) as u64, &rows_of(&rows, &now)).await.unwrap();
             }
-            for start in (0..arrivals.len()).step_by(size) {
-                let end = arrivals.len().min(start + size);
-                let rows = rows_of(&arrivals[start..end], &now[start..end]);
-                log.append(start as u64, &rows).await.unwrap();
-            }
-            let set = OfflineSet::of_log("cards", log.table()).as_of(AsOf { ttl, ..AsOf::default() });
-            let past = past(set).await;
-            let asked = rows! { card: cards };
-            let times = Int64Array::from(times);
+            let offline = OfflineSet::of(&set, log.table()).unwrap();
+            let past = past(offline.as_of(AsOf { ttl, ..AsOf::default() })).await;
+            let asked = rows! { card: served.cards };
+            let times = Int64Array::from(served.times);
             let all = found(past.read_each(&asked, &selection, &times));
-            for (row, served) in served.iter().enumerate() {
+            for (row, then) in served.answers.iter().enumerate() {
                 let alone = found(past.read_at(&asked.slice(row, 1), &selection, times.value(row)));
-                assert_eq!(bits(&alone), bits(served), "row {row} at {}", times.value(row));
-                assert_eq!(alone.missing, served.missing, "row {row}");
-                let in_all: Vec<_> = all.columns.iter().map(|column| column.slice(row, 1).to_data()).collect();
-                assert_eq!(in_all, bits(served), "row {row} among all");
+                assert_eq!(bits(&alone, 0), bits(then, 0), "row {row} at {}", times.value(row));
+                assert_eq!(alone.missing, then.missing, "row {row}");
+                assert_eq!(bits(&all, row), bits(then, 0), "row {row} among all");
             }
         });
     }

@@ -135,6 +135,11 @@ pub(crate) fn any_event(at: impl Strategy<Value = i64>) -> impl Strategy<Value =
     })
 }
 
+/// An event of key 0 that counts in every window.
+pub(crate) fn plain_event(at: i64) -> Event {
+    Event { key: 0, at, created: None, amount: Some(1.5), units: Some(3), tier: Some("gold") }
+}
+
 /// All features of a key at a time, as the online store reads them.
 pub(crate) fn online(table: &dyn OnlineTable, key: i64, at: i64) -> Vec<ArrayRef> {
     let set = table.set();

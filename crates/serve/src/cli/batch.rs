@@ -104,7 +104,8 @@ impl BatchArgs {
             #[cfg(feature = "offline")]
             Features::Offline => {
                 let acts = crate::offline::Acts::Sends;
-                Ok(crate::offline::plan(&self.project, self.graph.as_deref(), acts, runtime)?.1)
+                let place = (self.project.as_path(), self.state.as_deref());
+                Ok(crate::offline::plan(place, self.graph.as_deref(), acts, runtime)?.1)
             }
         }
     }

@@ -88,7 +88,9 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
         Command::Get { set, keys } => get(args, set, keys),
         Command::Ingest { set, place } => ingest(args, set, place),
         #[cfg(feature = "offline")]
-        Command::History(history) => super::history::history(history, &args.project, args.json),
+        Command::History(history) => {
+            super::history::history(history, (&args.project, args.state.as_deref()), args.json)
+        }
         Command::Purge { set, yes } => {
             if !yes {
                 return Err(
@@ -224,6 +226,9 @@ fn receipt(args: &FeaturesArgs, receipt: &Receipt) -> Result<(), Failure> {
     let mut text = format!("{} removed, {} unknown", receipt.removed, receipt.unknown);
     if receipt.set_aside > 0 {
         text += &format!(", {} of those set aside", receipt.set_aside);
+    }
+    if let Some(rows) = receipt.log_rows {
+        text += &format!(", {rows} rows of the offline log");
     }
     for (what, files) in [("deleted", &receipt.files_deleted), ("written", &receipt.files_written)] {
         files.iter().for_each(|file| text += &format!("\n  {what}  {file}"));

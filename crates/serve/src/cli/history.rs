@@ -34,8 +34,12 @@ pub(super) struct HistoryArgs {
     output: PathBuf,
 }
 
-pub(super) fn history(args: &HistoryArgs, project: &Path, as_json: bool) -> Result<(), Failure> {
-    let Offline { store, vectors } = Offline::of(project)?;
+pub(super) fn history(
+    args: &HistoryArgs,
+    (project, state): (&Path, Option<&Path>),
+    as_json: bool,
+) -> Result<(), Failure> {
+    let Offline { store, vectors } = Offline::of(project, state)?;
     let unknown = || suggest::unknown("feature vector", &args.vector, vectors.keys().map(String::as_str));
     let vector = vectors.get(&args.vector).ok_or_else(unknown)?;
     let spine = match (&args.spine, &args.spine_sql) {

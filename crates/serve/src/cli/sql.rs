@@ -23,6 +23,9 @@ pub(super) struct SqlArgs {
     /// The project's folder or file.
     #[arg(long, default_value = ".")]
     project: PathBuf,
+    /// The folder for what feature sets keep; the project's by default.
+    #[arg(long, env = "MILLSTREAM_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
     /// Write the rows to a file: `.parquet`, `.csv`, `.json`, `.jsonl` or `.arrow`.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -37,7 +40,7 @@ pub(super) struct SqlArgs {
 pub(super) fn sql(args: &SqlArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Offline::of(&args.project)?.store;
+        let store = Offline::of(&args.project, args.state.as_deref())?.store;
         let rows = store.query(&args.query).await?;
         let schema = rows.schema();
         match &args.output {

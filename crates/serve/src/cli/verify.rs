@@ -9,9 +9,10 @@ use arrow::{
     util::display::array_value_to_string,
 };
 use clap::Args;
+use millstream_graph::Plan;
 use millstream_runtime::Engine;
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use super::{
     Failure,
@@ -35,6 +36,9 @@ pub(super) struct VerifyArgs {
     /// The project's folder or file.
     #[arg(long, default_value = ".")]
     project: PathBuf,
+    /// The folder for what feature sets keep; the project's by default.
+    #[arg(long, env = "MILLSTREAM_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
     /// What was served, one row for each row of a request: its columns, its time, and columns of the reply. Files end in `.jsonl`,
     /// `.csv` or `.parquet`.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
@@ -52,7 +56,7 @@ pub(super) struct VerifyArgs {
 
 pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let runtime = Runtime::new()?;
-    let engine = engine(plan(&args.project, args.graph.as_deref(), Acts::Not, runtime.handle())?.1)?;
+    let engine = engine(args.plan(runtime.handle())?)?;
     let fields = engine.plan().reply_schema().fields();
     let mut tallies: Vec<Tally> = fields.iter().map(|field| Tally::new(field)).collect();
     for file in &args.log {
@@ -60,6 +64,13 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     }
     runtime.block_on(engine.close());
     report(args, &tallies)
+}
+
+impl VerifyArgs {
+    fn plan(&self, runtime: &Handle) -> Result<Plan, Failure> {
+        let place = (self.project.as_path(), self.state.as_deref());
+        Ok(plan(place, self.graph.as_deref(), Acts::Not, runtime)?.1)
+    }
 }
 
 /// Asks again what one file says was asked.

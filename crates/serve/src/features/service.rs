@@ -241,6 +241,7 @@ pub(crate) fn receipt_text(receipt: &Receipt) -> Value {
         "files_deleted": receipt.files_deleted,
         "files_written": receipt.files_written,
         "set_aside": receipt.set_aside,
+        "log_rows": receipt.log_rows,
         "beyond": receipt.beyond,
     })
 }

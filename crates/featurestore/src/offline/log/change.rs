@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, RecordBatch},
+    array::{ArrayRef, AsArray, BooleanArray, RecordBatch},
     compute::{concat_batches, filter_record_batch},
+    datatypes::UInt64Type,
 };
 use millstream_graph::suggest;
 
 use super::{
-    Log, LogError,
+    Log, LogError, SEQUENCE,
     manifest::{Entry, Manifest},
 };
 use crate::{
@@ -75,6 +76,29 @@ impl Log {
         Ok(Appended { rows: (all - known) as u64, next })
     }
 
+    /// Adds rows in the form of the log, which have numbers of their own, ascending; numbers may be left out. As [`Log::append`].
+    pub(crate) async fn append_numbered(&self, rows: &RecordBatch) -> Result<Appended, LogError> {
+        let _writer = self.writer.lock().await;
+        let newest = self.newest();
+        let numbers = sequences(rows)?;
+        let known = numbers.partition_point(|&number| number < newest.next);
+        let Some(last) = numbers.get(known..).and_then(<[u64]>::last) else {
+            return Ok(Appended { rows: 0, next: newest.next });
+        };
+        let mut manifest = Manifest::clone(&newest);
+        manifest.next = last.saturating_add(1);
+        let new = rows.slice(known, rows.num_rows() - known);
+        manifest.files.extend(self.files.write(&new).await?);
+        let next = manifest.next;
+        self.commit(manifest).await?;
+        Ok(Appended { rows: new.num_rows() as u64, next })
+    }
+
+    /// How many files could be put together with others, into ones of at most `max_rows` rows.
+    pub(crate) fn fragments(&self, max_rows: u64) -> usize {
+        groups(&self.newest().files, max_rows).iter().map(Vec::len).sum()
+    }
+
     /// Puts the files of each day together, into ones of at most `max_rows` rows. The rows are the same, and so is every answer.
     /// Files that were put together stay until the next compaction, for those who still read them.
     ///
@@ -110,18 +134,32 @@ impl Log {
     /// # Errors
     /// When a key column is missing, the store fails, or another process has written.
     pub async fn erase(&self, keys: &RecordBatch) -> Result<Erased, LogError> {
+        self.erase_before(keys, u64::MAX).await
+    }
+
+    /// As [`Log::erase`], the rows whose numbers are less than `before`.
+    pub(crate) async fn erase_before(&self, keys: &RecordBatch, before: u64) -> Result<Erased, LogError> {
+        let keys = Some(self.index_of(keys)?);
+        self.remove(&Gone { keys, before }).await
+    }
+
+    /// Removes every row whose number is less than `before`, from the files too.
+    pub(crate) async fn purge_before(&self, before: u64) -> Result<Erased, LogError> {
+        self.remove(&Gone { keys: None, before }).await
+    }
+
+    async fn remove(&self, erased: &Gone) -> Result<Erased, LogError> {
         let _writer = self.writer.lock().await;
-        let erased = self.index_of(keys)?;
         let mut manifest = Manifest::clone(&self.newest());
         let mut receipt = Erased { rows: 0, deleted: Vec::new(), version: manifest.version };
         let mut changed = !manifest.replaced.is_empty();
         for entry in std::mem::take(&mut manifest.files) {
-            if !self.holds(&entry, &erased).await? {
+            if !self.holds(&entry, erased).await? {
                 manifest.files.push(entry);
                 continue;
             }
             let rows = self.files.rows(&entry, &self.schema).await?;
-            let kept = filter_record_batch(&rows, &self.kept(&rows, &erased)?)?;
+            let kept = filter_record_batch(&rows, &self.kept(&rows, erased)?)?;
             receipt.rows += (rows.num_rows() - kept.num_rows()) as u64;
             changed = true;
             manifest.files.extend(self.files.write(&kept).await?);
@@ -182,25 +220,47 @@ impl Log {
         Ok(index)
     }
 
-    /// Whether a file has rows of these keys. Reads the key columns alone.
-    async fn holds(&self, entry: &Entry, keys: &Index) -> Result<bool, LogError> {
-        let names: Vec<_> = self.schema.keys().iter().map(|key| key.name.clone()).collect();
+    /// Whether a file has rows that are to go. Reads the key columns and numbers alone.
+    async fn holds(&self, entry: &Entry, erased: &Gone) -> Result<bool, LogError> {
+        let mut names: Vec<_> = self.schema.keys().iter().map(|key| key.name.clone()).collect();
+        names.push(SEQUENCE.to_owned());
         for batch in self.files.read(entry, Some(&names)).await? {
-            if self.kept(&batch, keys)?.false_count() > 0 {
+            if self.kept(&batch, erased)?.false_count() > 0 {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Which rows are none of these keys.
-    fn kept(&self, batch: &RecordBatch, keys: &Index) -> Result<BooleanArray, LogError> {
-        let columns: Vec<&ArrayRef> =
-            self.schema.keys().iter().filter_map(|key| batch.column_by_name(&key.name)).collect();
-        let mut kept = Vec::with_capacity(batch.num_rows());
-        keys.find(&columns, |row| kept.push(row == ABSENT))?;
+    /// Which rows stay.
+    fn kept(&self, batch: &RecordBatch, erased: &Gone) -> Result<BooleanArray, LogError> {
+        let numbers = sequences(batch)?;
+        let mut kept: Vec<bool> = numbers.iter().map(|&number| number >= erased.before).collect();
+        if let Some(keys) = &erased.keys {
+            let columns: Vec<&ArrayRef> =
+                self.schema.keys().iter().filter_map(|key| batch.column_by_name(&key.name)).collect();
+            let mut row = 0;
+            keys.find(&columns, |found| {
+                kept[row] |= found == ABSENT;
+                row += 1;
+            })?;
+        }
         Ok(kept.into())
     }
+}
+
+/// Which rows are removed: of some keys, or of all, and with numbers less than `before`.
+struct Gone {
+    keys: Option<Index>,
+    before: u64,
+}
+
+/// The numbers of rows of a log.
+fn sequences(rows: &RecordBatch) -> Result<&[u64], LogError> {
+    let column = rows.column_by_name(SEQUENCE).and_then(|column| column.as_primitive_opt::<UInt64Type>());
+    let column =
+        column.ok_or_else(|| LogError::Columns { problems: vec![format!("no column `{SEQUENCE}`")] });
+    column.map(|numbers| &numbers.values()[..])
 }
 
 /// Files of one day to be put together: smallest first, as many as have `max_rows` rows.

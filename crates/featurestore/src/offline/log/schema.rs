@@ -15,6 +15,7 @@ use crate::{
     fit::{Unfit, fit},
     key::KeyKind,
     offline::Times,
+    online::LOGGED,
 };
 
 /// The column of event times: `timestamp[us, UTC]`, never null.
@@ -27,10 +28,6 @@ pub const VALID_TO: &str = "_valid_to";
 pub const SEQUENCE: &str = "_sequence";
 
 const BOOKKEEPING: [&str; 4] = [EVENT, CREATED, VALID_TO, SEQUENCE];
-
-/// Events of a log lie within the years 1 to 9999, which every reader of Parquet can name.
-const FIRST_EVENT: i64 = -62_135_596_800_000_000;
-const LAST_EVENT: i64 = 253_402_300_799_999_999;
 
 /// The columns of a log: keys, what was written under them, and the bookkeeping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +135,7 @@ impl LogSchema {
         let events = read_times(EVENT, column)?;
         let problem = (0..events.len()).find_map(|row| match events.get(row) {
             None => Some((row, format!("`{EVENT}` is null"))),
-            Some(event) if !(FIRST_EVENT..=LAST_EVENT).contains(&event) => {
+            Some(event) if !LOGGED.contains(&event) => {
                 Some((row, format!("`{EVENT}` lies outside the years 1 to 9999")))
             }
             Some(_) => None,

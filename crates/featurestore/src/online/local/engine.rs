@@ -14,6 +14,7 @@ use tokio::sync::oneshot::Sender;
 
 use super::{
     files::Files,
+    keeping::Keeping,
     log::{Log, segment_name, snapshot_name},
     record::{put_erase, put_evict, put_purge},
     shards::Shards,
@@ -33,6 +34,12 @@ pub(crate) enum Request {
     Mark(String, u32, Reply<Option<u64>>),
     Snapshot(Reply<()>),
     Problem(Reply<Option<String>>),
+    /// Makes the log safe, and says where it ends: the segment, and the byte in it.
+    #[cfg(feature = "offline")]
+    End(Reply<(u64, u64)>),
+    /// What lies before a segment is kept elsewhere. Files that nothing needs any more go; their names.
+    #[cfg(feature = "offline")]
+    Kept(u64, Reply<Vec<String>>),
 }
 
 /// Bytes of records in one frame, about. More requests that wait are taken with the next.
@@ -60,6 +67,9 @@ pub(crate) struct Kept {
     /// Why the last snapshot was not made.
     pub(crate) unsaved: Option<String>,
     pub(crate) running: Option<Running>,
+    /// The segment with which the last snapshot begins.
+    pub(crate) first: u64,
+    pub(crate) keeping: Option<Keeping>,
     pub(crate) queue: Option<Arc<Queue<Request>>>,
 }
 
@@ -101,12 +111,15 @@ impl Engine {
         self.commit(&mut group);
         let kept = self.kept.as_mut()?;
         kept.grow(&self.shards, &self.writer);
+        if let Some(keeping) = &mut kept.keeping {
+            keeping.grown(kept.log.segment, kept.log.len());
+        }
         // What has failed is not tried again, so it is never due.
         if kept.failed.is_some() { None } else { kept.log.due() }
     }
 
     fn write(&mut self, incoming: Box<Incoming>, reply: Reply<Written>, group: &mut Group) {
-        let fates = match self.usable().and_then(|()| self.writer.decide(&incoming)) {
+        let fates = match self.takes_rows().and_then(|()| self.writer.decide(&incoming)) {
             Err(WriteError::Full { .. }) if self.evicts => {
                 self.commit(group);
                 self.evict().and_then(|()| self.writer.decide(&incoming))
@@ -116,8 +129,9 @@ impl Engine {
         match fates {
             Ok(fates) => {
                 let admitted = self.writer.admit(incoming, fates);
-                if self.kept.is_some() {
-                    admitted.encode(self.shards.windows(), &mut group.records);
+                if let Some(kept) = &self.kept {
+                    let as_kept = (self.shards.windows(), kept.keeping.is_some());
+                    admitted.encode(as_kept, &mut group.records);
                 }
                 group.writes.push((admitted, reply));
             }
@@ -153,6 +167,21 @@ impl Engine {
         }
     }
 
+    /// Whether there is room for rows that are yet to be kept elsewhere.
+    fn takes_rows(&self) -> Result<(), WriteError> {
+        self.usable()?;
+        let Some((kept, keeping)) = self.kept.as_ref().and_then(|kept| Some((kept, kept.keeping.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        if keeping.behind(kept.log.len()) <= keeping.limit {
+            return Ok(());
+        }
+        let reason =
+            keeping.state.problem().unwrap_or_else(|| "rows come faster than it is written".to_owned());
+        Err(WriteError::Behind { limit: keeping.limit, reason })
+    }
+
     fn evict(&mut self) -> Result<(), WriteError> {
         let now = self.expiry.clock.now();
         if !self.writer.may_evict(now) {
@@ -173,7 +202,10 @@ impl Engine {
             Request::Write(..) => {}
             Request::Problem(reply) => {
                 let kept = self.kept.as_ref();
-                let problem = kept.and_then(|kept| kept.failed.clone().or_else(|| kept.unsaved.clone()));
+                let problem = kept.and_then(|kept| {
+                    let elsewhere = || kept.keeping.as_ref().and_then(|keeping| keeping.state.problem());
+                    kept.failed.clone().or_else(|| kept.unsaved.clone()).or_else(elsewhere)
+                });
                 drop(reply.send(Ok(problem)));
             }
             Request::Mark(source, partition, reply) => {
@@ -181,7 +213,7 @@ impl Engine {
             }
             Request::Erase(keys, reply) => {
                 let mut record = Vec::new();
-                put_erase(&mut record, &keys);
+                put_erase(&mut record, &keys, self.writer.next());
                 let receipt = self.remove(&record, |writer| {
                     let removed = writer.erase(keys.iter().map(Vec::as_slice));
                     Receipt { removed, unknown: keys.len() as u64 - removed, ..Receipt::default() }
@@ -190,7 +222,7 @@ impl Engine {
             }
             Request::Purge(reply) => {
                 let mut record = Vec::new();
-                put_purge(&mut record);
+                put_purge(&mut record, self.writer.next());
                 let purge = |writer: &mut Writer| Receipt { removed: writer.purge(), ..Receipt::default() };
                 let receipt = self.remove(&record, purge);
                 drop(reply.send(receipt));
@@ -203,6 +235,16 @@ impl Engine {
                     kept.start_snapshot(&self.shards, &self.writer, vec![reply]);
                 }
             },
+            #[cfg(feature = "offline")]
+            Request::End(reply) => {
+                let end = self.usable().and_then(|()| self.kept.as_mut().map_or(Ok((0, 0)), Kept::end));
+                drop(reply.send(end));
+            }
+            #[cfg(feature = "offline")]
+            Request::Kept(segment, reply) => {
+                let released = self.kept.as_mut().map_or(Ok(Vec::new()), |kept| kept.release(segment));
+                drop(reply.send(released.map_err(WriteError::unavailable)));
+            }
         }
     }
 
@@ -281,9 +323,48 @@ impl Kept {
         if self.running.is_none() && self.log.since_snapshot > self.snapshot_after {
             self.start_snapshot(shards, writer, Vec::new());
         } else if self.log.len() > self.segment_bytes {
-            let rotated = self.log.rotate();
-            self.noted(rotated);
+            self.rotate();
         }
+    }
+
+    /// Begins the next segment.
+    pub(crate) fn rotate(&mut self) -> Option<()> {
+        let (segment, bytes) = (self.log.segment, self.log.len());
+        let rotated = self.log.rotate();
+        self.noted(rotated)?;
+        if let Some(keeping) = &mut self.keeping {
+            keeping.bytes.insert(segment, bytes);
+        }
+        Some(())
+    }
+
+    /// The safe end of the log.
+    #[cfg(feature = "offline")]
+    fn end(&mut self) -> Result<(u64, u64), WriteError> {
+        let flushed = self.log.flush();
+        match self.noted(flushed) {
+            Some(()) => Ok((self.log.segment, self.log.len())),
+            None => Err(WriteError::ReadOnly { reason: self.failed.clone().unwrap_or_default() }),
+        }
+    }
+
+    /// Deletes segments before `segment` that the last snapshot does not need either.
+    #[cfg(feature = "offline")]
+    fn release(&mut self, segment: u64) -> io::Result<Vec<String>> {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.from = segment;
+            keeping.bytes.retain(|number, _| *number >= segment);
+        }
+        let needed = segment_name(segment.min(self.first));
+        let old = |file: &String| file.starts_with("wal-") && *file < needed;
+        let mut old: Vec<_> = self.files.list()?.into_iter().filter(old).collect();
+        // The oldest first: what is left after a crash has no gap.
+        old.sort_unstable();
+        old.iter().try_for_each(|file| self.files.remove(file))?;
+        if !old.is_empty() {
+            self.files.sync()?;
+        }
+        Ok(old)
     }
 
     fn start_snapshot(&mut self, shards: &Arc<Shards>, writer: &Writer, waiting: Vec<Reply<()>>) {
@@ -309,8 +390,7 @@ impl Kept {
 
     /// Begins a segment, and says what the snapshot before it begins with.
     fn prepare(&mut self, writer: &Writer) -> Result<Vec<u8>, WriteError> {
-        let rotated = self.log.rotate();
-        if self.noted(rotated).is_none() {
+        if self.rotate().is_none() {
             return Err(WriteError::ReadOnly { reason: self.failed.clone().unwrap_or_default() });
         }
         self.log.since_snapshot = 0;
@@ -370,17 +450,24 @@ impl Kept {
             return Err(WriteError::ReadOnly { reason: self.failed.clone().unwrap_or_default() });
         }
         let (name, segment) = (snapshot_name(number), segment_name(number));
+        let needed = self.keeping.as_ref().map_or(number, |keeping| keeping.from.min(number));
+        let needed = segment_name(needed);
         let finished = self.files.rename(&unfinished(number), &name).and_then(|()| {
             self.files.sync()?;
             let old = |file: &String| {
-                (file.starts_with("wal-") && *file < segment)
+                (file.starts_with("wal-") && *file < needed)
                     || (file.starts_with("snapshot-") && *file < name)
             };
-            let old: Vec<_> = self.files.list()?.into_iter().filter(old).collect();
+            let mut old: Vec<_> = self.files.list()?.into_iter().filter(old).collect();
+            // The oldest first: what is left after a crash has no gap.
+            old.sort_unstable();
             old.iter().try_for_each(|file| self.files.remove(file))?;
             self.files.sync()?;
             Ok((old, vec![name, segment]))
         });
+        if finished.is_ok() {
+            self.first = number;
+        }
         finished.map_err(WriteError::unavailable)
     }
 }

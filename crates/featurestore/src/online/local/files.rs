@@ -13,6 +13,14 @@ pub(crate) trait Files: Send + Sync {
     /// A file from its start, and its length in bytes.
     fn read(&self, name: &str) -> io::Result<(Box<dyn Read>, u64)>;
 
+    /// The same from byte `at` on; the length is that of the whole file.
+    #[cfg(feature = "offline")]
+    fn read_from(&self, name: &str, at: u64) -> io::Result<(Box<dyn Read>, u64)> {
+        let (mut file, len) = self.read(name)?;
+        io::copy(&mut (&mut file).take(at), &mut io::sink())?;
+        Ok((file, len))
+    }
+
     /// A new, empty file; one of that name is replaced.
     fn create(&self, name: &str) -> io::Result<Box<dyn Appender>>;
 
@@ -80,6 +88,14 @@ impl Files for Folder {
     fn read(&self, name: &str) -> io::Result<(Box<dyn Read>, u64)> {
         let file = File::open(self.path(name))?;
         let len = file.metadata()?.len();
+        Ok((Box::new(BufReader::with_capacity(1 << 18, file)), len))
+    }
+
+    #[cfg(feature = "offline")]
+    fn read_from(&self, name: &str, at: u64) -> io::Result<(Box<dyn Read>, u64)> {
+        let mut file = File::open(self.path(name))?;
+        let len = file.metadata()?.len();
+        io::Seek::seek(&mut file, io::SeekFrom::Start(at))?;
         Ok((Box::new(BufReader::with_capacity(1 << 18, file)), len))
     }
 

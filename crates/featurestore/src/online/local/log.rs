@@ -47,6 +47,8 @@ pub(crate) fn put_header(out: &mut Vec<u8>, kind: [u8; 2], definition: &str) {
 pub(crate) struct Log {
     files: Arc<dyn Files>,
     definition: Arc<str>,
+    /// The raw columns that rows are written with, for an offline log; none without one.
+    raw: Option<Arc<str>>,
     sync: Durability,
     file: Box<dyn Appender>,
     /// The number of the segment that is written.
@@ -65,6 +67,8 @@ pub(crate) struct Log {
 
 /// Where a log goes on.
 pub(crate) struct End {
+    /// The segment with which the last snapshot begins.
+    pub(crate) first: u64,
     pub(crate) segment: u64,
     pub(crate) frame: u64,
     /// Bytes of the segment that are good; `None` for one that has yet to be begun.
@@ -76,7 +80,7 @@ impl Log {
     /// Goes on at `end`. What lies behind it in its segment is cut off.
     pub(crate) fn open(
         files: Arc<dyn Files>,
-        definition: Arc<str>,
+        (definition, raw): (Arc<str>, Option<Arc<str>>),
         sync: Durability,
         end: &End,
     ) -> io::Result<Self> {
@@ -89,6 +93,7 @@ impl Log {
         let mut log = Self {
             files,
             definition,
+            raw,
             sync,
             file,
             segment: end.segment,
@@ -161,8 +166,11 @@ impl Log {
     }
 
     fn begin(&mut self) -> io::Result<()> {
-        let definition = Arc::clone(&self.definition);
-        self.write(|out| put_header(out, SEGMENT, &definition))
+        let (definition, raw) = (Arc::clone(&self.definition), self.raw.clone());
+        self.write(|out| {
+            put_header(out, SEGMENT, &definition);
+            raw.iter().for_each(|raw| put_bytes(out, raw.as_bytes()));
+        })
     }
 
     fn write(&mut self, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {

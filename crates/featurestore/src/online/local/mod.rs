@@ -3,16 +3,22 @@
 //! One thread per set writes. What waits for it is decided on, appended to the log as one frame, made safe, put in place and
 //! answered, in that order; so what can be read can be recovered. Readers share nothing with it but one lock per shard of rows.
 
+#[cfg(feature = "offline")]
+mod archive;
 mod engine;
 mod files;
 mod frames;
+#[cfg_attr(not(feature = "offline"), allow(dead_code, reason = "only an offline log keeps segments"))]
+mod keeping;
 mod key_windows;
 mod log;
-mod reading;
+pub(crate) mod reading;
 mod record;
 mod recover;
 mod shards;
 mod snapshot;
+#[cfg(feature = "offline")]
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -30,9 +36,14 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+#[cfg(feature = "offline")]
+pub use self::archive::{Archive, Archived};
+#[cfg(feature = "offline")]
+use self::archive::{Archiver, Wish};
 use self::{
     engine::{Engine, Kept, Reply, Request},
     files::{Files, Folder},
+    keeping::Keeping,
     log::Log,
     reading::{Counters, Reading},
     recover::Recoverer,
@@ -47,9 +58,9 @@ use super::{
     Answer, Changes, Clock, Receipt, WritableTable, WriteError, Written,
     expiry::Expiry,
     incoming::Packer,
-    row::{Copied, definition},
+    row::{Copied, definition, raw_definition},
     tally::Tally,
-    worker::Worker,
+    worker::{Queue, Worker},
 };
 use crate::{
     Counts, FeatureSet, Found, LookupError, OnlineTable, Prepared, Read, Selection, Statistics,
@@ -84,6 +95,9 @@ pub struct LocalTable {
     expiry: Expiry,
     recovery: Recovery,
     counters: Arc<Counters>,
+    /// What keeps the offline log; it ends before the engine that it reads from.
+    #[cfg(feature = "offline")]
+    archiver: Option<Archiver>,
     mode: Mode,
 }
 
@@ -165,8 +179,21 @@ impl LocalTable {
     }
 
     fn open_in(files: &Arc<dyn Files>, set: FeatureSet, options: LocalOptions) -> Result<Self, OpenError> {
+        Ok(Self::open_keeping(files, set, options, None)?.0)
+    }
+
+    /// Opens a table, whose engine goes on with `keeping`; beside it what its engine is asked through.
+    fn open_keeping(
+        files: &Arc<dyn Files>,
+        set: FeatureSet,
+        options: LocalOptions,
+        keeping: Option<(Keeping, u64)>,
+    ) -> Result<(Self, Option<Arc<Queue<Request>>>), OpenError> {
         let LocalOptions { durability, segment_bytes, snapshot_after, .. } = options;
         let (mut table, mut engine) = Self::empty(set, options);
+        if keeping.is_some() {
+            table.packer = table.packer.with_history();
+        }
         let definition: Arc<str> = definition(&table.packer.set).into();
         let mut recoverer = Recoverer {
             files,
@@ -175,14 +202,21 @@ impl LocalTable {
             writer: &mut engine.writer,
             found: Recovery::default(),
             removed: false,
+            keeps: keeping.is_some(),
         };
         let end = recoverer.run()?;
         let removed = recoverer.removed;
         table.recovery = recoverer.found;
         let path = files.path("");
         let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
-        let log = Log::open(Arc::clone(files), Arc::clone(&definition), durability, &end).map_err(io)?;
-        engine.kept = Some(Kept {
+        let raw = keeping.as_ref().map(|_| raw_definition(&table.packer.set).into());
+        let head = (Arc::clone(&definition), raw);
+        let log = Log::open(Arc::clone(files), head, durability, &end).map_err(io)?;
+        let keeping = keeping.map(|(keeping, next)| {
+            engine.writer.skip_to(next);
+            keeping
+        });
+        let mut kept = Kept {
             files: Arc::clone(files),
             definition,
             log,
@@ -191,20 +225,29 @@ impl LocalTable {
             failed: None,
             unsaved: None,
             running: None,
+            first: end.first,
+            keeping,
             queue: None,
-        });
+        };
+        if kept.keeping.is_some() && end.len.is_some() {
+            // The segment may have been begun without a log elsewhere.
+            kept.rotate().ok_or_else(|| io(io::Error::other(kept.failed.clone().unwrap_or_default())))?;
+        }
+        engine.kept = Some(kept);
         if removed {
             // A crash came between a removal and the rewriting of the files.
             engine.rewrite().map_err(|error| io(io::Error::other(error)))?;
         }
+        let mut asked = None;
         let worker = Worker::start("feature-set", |queue| {
+            asked = Some(Arc::clone(queue));
             if let Some(kept) = &mut engine.kept {
                 kept.queue = Some(Arc::clone(queue));
             }
             move |requests| engine.serve(requests)
         });
         table.mode = Mode::Kept(worker.map_err(io)?);
-        Ok(table)
+        Ok((table, asked))
     }
 
     fn empty(set: FeatureSet, options: LocalOptions) -> (Self, Engine) {
@@ -228,7 +271,17 @@ impl LocalTable {
         let (mode, engine) = (Mode::Memory(Box::new(Mutex::new(engine()))), engine());
         let (recovery, shards) = (Recovery::default(), Arc::clone(&shards));
         let counters = Arc::clone(&counters);
-        (Self { packer, shards, expiry, recovery, counters, mode }, engine)
+        let table = Self {
+            packer,
+            shards,
+            expiry,
+            recovery,
+            counters,
+            #[cfg(feature = "offline")]
+            archiver: None,
+            mode,
+        };
+        (table, engine)
     }
 
     /// What was found when the table was opened.
@@ -253,7 +306,11 @@ impl LocalTable {
 
     /// What was set aside, skipped or lost in windows since the table was opened.
     pub fn counts(&self) -> Counts {
-        self.counters.counts()
+        Counts {
+            #[cfg(feature = "offline")]
+            archive_failures: self.archiver.as_ref().map_or(0, Archiver::failures),
+            ..self.counters.counts()
+        }
     }
 
     /// Writes all rows into one file, and deletes the log before it. Reads and writes go on. A table does so by itself, after
@@ -368,17 +425,39 @@ impl WritableTable for LocalTable {
 
     fn erase(&self, keys: RecordBatch) -> Answer<'_, Receipt> {
         match self.packer.keys(&keys) {
+            #[cfg(feature = "offline")]
+            Ok(keys) if self.archiver.is_some() => {
+                self.ask_archiver(keys.len() * 64, |reply| Wish::Erase(keys, reply))
+            }
             Ok(keys) => self.ask(keys.len() * 64, |reply| Request::Erase(keys, reply)),
             Err(error) => Answer::Ready(Err(error)),
         }
     }
 
     fn purge(&self) -> Answer<'_, Receipt> {
+        #[cfg(feature = "offline")]
+        if self.archiver.is_some() {
+            return self.ask_archiver(0, Wish::Purge);
+        }
         self.ask(0, Request::Purge)
     }
 
     fn mark(&self, source: &str, partition: u32) -> Answer<'_, Option<u64>> {
         let source = source.to_owned();
         self.ask(source.len(), move |reply| Request::Mark(source, partition, reply))
+    }
+
+    #[cfg(feature = "offline")]
+    fn log(&self) -> Option<&Arc<crate::offline::Log>> {
+        self.archiver.as_ref().map(Archiver::log)
+    }
+
+    #[cfg(feature = "offline")]
+    fn archive(&self) -> Answer<'_, Option<Archived>> {
+        if self.archiver.is_none() {
+            return Answer::Ready(Ok(None));
+        }
+        let archived = self.ask_archiver(0, Wish::Archive);
+        Answer::Waits(Box::pin(async move { archived.get().await.map(Some) }))
     }
 }

@@ -23,6 +23,7 @@ impl Counters {
             too_late: self.too_late.load(Relaxed),
             not_a_number: self.not_a_number.load(Relaxed),
             overflows: self.overflows.load(Relaxed),
+            ..Counts::default()
         }
     }
 }
@@ -39,6 +40,12 @@ pub(crate) struct Reading<'a> {
 impl<'a> Reading<'a> {
     pub(crate) fn new(of: &'a Aggregates, at: i64, rows: usize) -> Self {
         Self { of, at, rows: Vec::with_capacity(rows), stale: Vec::new() }
+    }
+
+    /// Windows that have been read already.
+    #[cfg(feature = "offline")]
+    pub(crate) fn of_values(of: &'a Aggregates, rows: Vec<Option<Values>>) -> Self {
+        Self { of, at: 0, rows, stale: Vec::new() }
     }
 
     /// Reads the next row's windows.

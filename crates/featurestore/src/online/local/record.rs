@@ -17,6 +17,11 @@ const ROWS: u8 = 1;
 const EVICT: u8 = 2;
 const ERASE: u8 = 3;
 const PURGE: u8 = 4;
+/// As [`ROWS`], each with its raw columns.
+const HISTORY: u8 = 5;
+/// As [`ERASE`] and [`PURGE`], with the sequence of the first row that is not meant.
+const ERASE_BEFORE: u8 = 6;
+const PURGE_BEFORE: u8 = 7;
 
 /// One record, as it is read.
 #[derive(Debug)]
@@ -27,24 +32,26 @@ pub(crate) enum Record<'a> {
         ids: Vec<&'a [u8]>,
         rows: Vec<Row<'a>>,
         events: Option<Prepared>,
+        /// What an offline log needs beside: the cells and texts of the raw columns. There if the set had such a log.
+        raw: Option<Vec<(&'a [u8], &'a str)>>,
     },
     /// Rows whose time was over at `at`, with the bound that held then.
     Evict { at: i64, ttl: i64 },
-    /// These keys.
-    Erase { keys: Vec<&'a [u8]> },
-    /// Everything.
-    Purge,
+    /// The rows of these keys, before a sequence.
+    Erase { keys: Vec<&'a [u8]>, before: u64 },
+    /// All rows before a sequence.
+    Purge { before: u64 },
 }
 
-/// Adds the rows `rows` of a write.
+/// Adds the rows `rows` of a write; with their raw columns for a `history`.
 pub(crate) fn put_rows(
     out: &mut Vec<u8>,
     mark: Option<(&str, u32, u64)>,
     ids: &[&str],
     (incoming, rows): (&Incoming, &[usize]),
-    windows: Option<&Aggregates>,
+    (windows, history): (Option<&Aggregates>, bool),
 ) {
-    out.push(ROWS);
+    out.push(if history { HISTORY } else { ROWS });
     out.push(u8::from(mark.is_some()));
     if let Some((source, partition, offset)) = mark {
         put_mark(out, source, partition, offset);
@@ -60,6 +67,11 @@ pub(crate) fn put_rows(
             events.encode(windows, row, &mut event);
             put_bytes(out, &event);
         }
+        if history {
+            let (raw, text) = incoming.raw(row);
+            put_bytes(out, raw);
+            put_bytes(out, text.as_bytes());
+        }
     }
 }
 
@@ -69,14 +81,16 @@ pub(crate) fn put_evict(out: &mut Vec<u8>, at: i64, ttl: i64) {
     out.extend_from_slice(&ttl.to_le_bytes());
 }
 
-pub(crate) fn put_erase(out: &mut Vec<u8>, keys: &[Vec<u8>]) {
-    out.push(ERASE);
+pub(crate) fn put_erase(out: &mut Vec<u8>, keys: &[Vec<u8>], before: u64) {
+    out.push(ERASE_BEFORE);
+    out.extend_from_slice(&before.to_le_bytes());
     put_count(out, keys.len());
     keys.iter().for_each(|key| put_bytes(out, key));
 }
 
-pub(crate) fn put_purge(out: &mut Vec<u8>) {
-    out.push(PURGE);
+pub(crate) fn put_purge(out: &mut Vec<u8>, before: u64) {
+    out.push(PURGE_BEFORE);
+    out.extend_from_slice(&before.to_le_bytes());
 }
 
 /// Counts are of things in memory, of which a write has a bounded number.
@@ -89,22 +103,28 @@ impl<'a> Record<'a> {
     /// it is none.
     pub(crate) fn decode(from: &mut Cursor<'a>, fixed: usize, windows: Option<&Aggregates>) -> Option<Self> {
         Some(match from.u8()? {
-            ROWS => {
+            kind @ (ROWS | HISTORY) => {
                 let mark = if from.u8()? == 1 { Some(take_mark(from)?) } else { None };
                 let ids = counted(from, Cursor::bytes)?;
                 let mut events = windows.map(|_| Prepared::default());
+                let mut raw = (kind == HISTORY).then(Vec::new);
                 let rows = counted(from, |from| {
                     let row = Row::decode(from, fixed)?;
                     if let (Some(windows), Some(events)) = (windows, &mut events) {
                         events.decode(windows, from.bytes()?)?;
                     }
+                    if let Some(raw) = &mut raw {
+                        raw.push((from.bytes()?, from.text()?));
+                    }
                     Some(row)
                 });
-                Self::Rows { mark, ids, rows: rows?, events }
+                Self::Rows { mark, ids, rows: rows?, events, raw }
             }
             EVICT => Self::Evict { at: from.i64()?, ttl: from.i64()? },
-            ERASE => Self::Erase { keys: counted(from, Cursor::bytes)? },
-            PURGE => Self::Purge,
+            ERASE => Self::Erase { before: u64::MAX, keys: counted(from, Cursor::bytes)? },
+            PURGE => Self::Purge { before: u64::MAX },
+            ERASE_BEFORE => Self::Erase { before: from.u64()?, keys: counted(from, Cursor::bytes)? },
+            PURGE_BEFORE => Self::Purge { before: from.u64()? },
             _ => return None,
         })
     }

@@ -62,6 +62,12 @@ pub enum OpenError {
         /// The set.
         set: String,
     },
+    /// The offline log has other columns than the set's rows.
+    #[error("the offline log of feature set `{set}` has other columns than the set")]
+    OtherLog {
+        /// The set.
+        set: String,
+    },
     /// A file is damaged where a crash cannot have damaged it, or is missing.
     #[error("{} is damaged at byte {byte}: {problem}; restore the folder from a copy", path.display())]
     Damaged {
@@ -84,6 +90,8 @@ pub(crate) struct Recoverer<'a> {
     pub(crate) found: Recovery,
     /// Whether the log holds a removal: then files may hold what was to be gone.
     pub(crate) removed: bool,
+    /// Whether segments before the snapshot stay, because an offline log may lack what they say.
+    pub(crate) keeps: bool,
 }
 
 impl Recoverer<'_> {
@@ -102,7 +110,10 @@ impl Recoverer<'_> {
         }
         let end = self.segments(segment, frame, &segments)?;
         // What the snapshot replaces, and what was never finished, is left over from a crash.
-        let old = segments.iter().filter(|&&number| number < segment).map(|&number| segment_name(number));
+        let old = segments
+            .iter()
+            .filter(|&&number| number < segment && !self.keeps)
+            .map(|&number| segment_name(number));
         let old = old.chain(snapshots.iter().rev().skip(1).map(|&number| snapshot_name(number)));
         let unfinished = names.iter().filter(|name| name.ends_with(".tmp")).cloned();
         for name in old.chain(unfinished) {
@@ -139,7 +150,7 @@ impl Recoverer<'_> {
             if first > 1 {
                 return Err(self.damaged(&segment_name(first), 0, "it is missing"));
             }
-            return Ok(End { segment: 1, frame: 1, len: None, since_snapshot: 0 });
+            return Ok(End { first, segment: 1, frame: 1, len: None, since_snapshot: 0 });
         };
         let mut since_snapshot = 0;
         let mut good = None;
@@ -148,7 +159,7 @@ impl Recoverer<'_> {
             (frame, good) = (next, len);
             since_snapshot += len.unwrap_or(0);
         }
-        Ok(End { segment: last, frame, len: good, since_snapshot })
+        Ok(End { first, segment: last, frame, len: good, since_snapshot })
     }
 
     /// Reads one segment: the number of the frame behind it, and how many of its bytes are good; `None` when not even its head
@@ -199,7 +210,7 @@ impl Recoverer<'_> {
             };
             match &record {
                 Record::Rows { rows, .. } => self.found.log_rows += rows.len() as u64,
-                Record::Erase { .. } | Record::Purge => self.removed = true,
+                Record::Erase { .. } | Record::Purge { .. } => self.removed = true,
                 Record::Evict { .. } => {}
             }
             self.writer.replay(&record);

@@ -99,6 +99,13 @@ impl Shards {
         }
     }
 
+    /// Before which time events of a key are too late; `None` for one without windows.
+    pub(crate) fn horizon(&self, key: &[u8]) -> Option<i64> {
+        let (hash, shard) = self.place(key);
+        let shard = read(shard);
+        shard.windows(shard.find(hash, key)?).map(|windows| windows.ledger.horizon())
+    }
+
     /// Bytes that the row of a key takes, without windows; `None` without row.
     pub(crate) fn cost(&self, key: &[u8]) -> Option<usize> {
         let (hash, shard) = self.place(key);

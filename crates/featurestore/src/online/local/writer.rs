@@ -1,9 +1,11 @@
 //! What decides which rows are taken. There is one per set, and it sees one write after another.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering::Relaxed},
 };
+
+use ahash::RandomState;
 
 use super::{
     key_windows::{Event, KeyWindows},
@@ -37,6 +39,8 @@ pub(crate) struct Writer {
     expiry: Expiry,
     /// When the first row's time is over, at the earliest.
     next_end: i64,
+    /// The newest event of each key among the rows that are admitted and not in place yet, of sets with windows.
+    admitted: HashMap<Box<[u8]>, i64, RandomState>,
     /// Windows of keys that are gone may have had events before it, so events before it are too late for new keys.
     floor: i64,
     counters: Arc<Counters>,
@@ -76,9 +80,21 @@ impl Writer {
             limit,
             expiry,
             next_end: i64::MIN,
+            admitted: HashMap::default(),
             floor: i64::MIN,
             counters,
         }
+    }
+
+    /// The sequence of the next row.
+    pub(crate) fn next(&self) -> u64 {
+        self.sequence + 1
+    }
+
+    /// Gives no row a sequence before `next` any more.
+    #[cfg(feature = "offline")]
+    pub(crate) fn skip_to(&mut self, next: u64) {
+        self.sequence = self.sequence.max(next.saturating_sub(1));
     }
 
     pub(crate) fn mark(&self, source: &str, partition: u32) -> Option<u64> {
@@ -112,6 +128,11 @@ impl Writer {
         for row in (0..incoming.len()).filter(|&row| fates.rows[row].is_none()) {
             self.sequence += 1;
             incoming.number(row, self.sequence);
+            if self.shards.windows().is_some() {
+                let row = incoming.row(row);
+                let event = row.head().event;
+                self.admitted.entry(row.key.into()).and_modify(|at| *at = event.max(*at)).or_insert(event);
+            }
         }
         self.reserved += fates.reserved;
         let mut admitted = Admitted { incoming, fates };
@@ -128,6 +149,7 @@ impl Writer {
         let positions = incoming.positions.as_ref();
         let mark = positions.and_then(|at| self.repeats.mark(&at.source, at.partition));
         let mut here: HashSet<&str> = HashSet::new();
+        let mut newest: HashMap<&[u8], i64, RandomState> = HashMap::default();
         let fate = |row: usize| {
             if let Some(problem) = &incoming.refused[row] {
                 return Some(Outcome::Refused(problem.clone()));
@@ -136,9 +158,26 @@ impl Writer {
             let id = incoming.id(row);
             let repeated = offset.zip(mark).is_some_and(|(offset, mark)| offset <= mark)
                 || id.is_some_and(|id| self.repeats.knows(id.as_bytes()) || !here.insert(id));
-            repeated.then_some(Outcome::Repeated)
+            if repeated {
+                return Some(Outcome::Repeated);
+            }
+            self.is_too_late(&incoming.row(row), &mut newest).then_some(Outcome::TooLate)
         };
         (0..incoming.len()).map(fate).collect()
+    }
+
+    /// Whether an event will be too late for the windows of its key, once what is admitted and the rows before it are in place.
+    /// What is too late is not in the log: whoever reads that has what was taken.
+    fn is_too_late<'a>(&self, row: &Row<'a>, newest: &mut HashMap<&'a [u8], i64, RandomState>) -> bool {
+        let Some(of) = self.shards.windows() else { return false };
+        let event = row.head().event;
+        let known = self.shards.horizon(row.key).unwrap_or(self.floor);
+        let before = self.admitted.get(row.key).into_iter().chain(newest.get(row.key));
+        if event < before.map(|&event| of.horizon(event)).fold(known, i64::max) {
+            return true;
+        }
+        newest.entry(row.key).and_modify(|at| *at = event.max(*at)).or_insert(event);
+        false
     }
 
     /// How many bytes more the rows may take: as if each were its key's only new one, and taken.
@@ -162,6 +201,8 @@ impl Writer {
     /// Puts the rows of a write to their keys.
     pub(crate) fn apply(&mut self, admitted: Admitted) -> Written {
         let Admitted { incoming, fates } = admitted;
+        // All that is admitted is put in place before the next write is decided on.
+        self.admitted.clear();
         self.reserved = self.reserved.saturating_sub(fates.reserved);
         let events = incoming.events.as_ref();
         let fates = fates.rows.into_iter().enumerate();
@@ -192,7 +233,7 @@ impl Writer {
     /// Does what a record of the log says, again: a function of the state and the record.
     pub(crate) fn replay(&mut self, record: &Record<'_>) {
         match record {
-            Record::Rows { mark, ids, rows, events } => {
+            Record::Rows { mark, ids, rows, events, .. } => {
                 mark.iter().for_each(|&(source, partition, offset)| {
                     self.repeats.raise(source, partition, offset);
                 });
@@ -204,10 +245,10 @@ impl Writer {
             Record::Evict { at, ttl } => {
                 self.evict_by(&self.expiry.with_ttl(*ttl), *at);
             }
-            Record::Erase { keys } => {
+            Record::Erase { keys, .. } => {
                 self.erase(keys.iter().copied());
             }
-            Record::Purge => {
+            Record::Purge { .. } => {
                 self.purge();
             }
         }
@@ -280,13 +321,13 @@ impl Writer {
 
 impl Admitted {
     /// Adds the write to a frame of the log, unless it changes nothing.
-    pub(crate) fn encode(&self, windows: Option<&Aggregates>, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, as_kept: (Option<&Aggregates>, bool), out: &mut Vec<u8>) {
         let rows: Vec<_> = self.rows().collect();
-        if rows.is_empty() && !self.fates.raises {
+        let ids: Vec<_> = self.ids().collect();
+        if rows.is_empty() && ids.is_empty() && !self.fates.raises {
             return;
         }
-        let ids: Vec<_> = self.ids().collect();
-        put_rows(out, self.mark(), &ids, (&self.incoming, &rows), windows);
+        put_rows(out, self.mark(), &ids, (&self.incoming, &rows), as_kept);
     }
 
     /// The greatest position of the write, refused rows included: they are not sent again.
@@ -300,8 +341,9 @@ impl Admitted {
         (0..self.incoming.len()).filter(|&row| self.fates.rows[row].is_none())
     }
 
-    /// Their ids.
+    /// Their ids, and those of events that are too late: they are not asked about again.
     fn ids(&self) -> impl Iterator<Item = &str> {
-        self.rows().filter_map(|row| self.incoming.id(row))
+        let known = |row: &usize| matches!(self.fates.rows[*row], None | Some(Outcome::TooLate));
+        (0..self.incoming.len()).filter(known).filter_map(|row| self.incoming.id(row))
     }
 }
