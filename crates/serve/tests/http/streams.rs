@@ -141,8 +141,8 @@ fn mistakes_in_streams_are_told_with_their_places() {
     check(
         "  a: { into: fixed }",
         &[
-            "13:3: stream `a`: name what is read: `nats` or `kafka`",
             "13:3: stream `a`: feature set `fixed` is its file and takes no rows; give it `online`",
+            "13:3: stream `a`: name what is read: `nats` or `kafka`",
         ],
     );
     check(
