@@ -132,7 +132,8 @@ impl<F: Feed> Intake<F> {
     pub async fn run(self) -> Infallible {
         let mut backoff = Backoff::default();
         loop {
-            let Err(trouble) = self.read(&mut backoff).await;
+            // A connection is much to carry where this future goes.
+            let Err(trouble) = Box::pin(self.read(&mut backoff)).await;
             let (wait, text) = (backoff.next(), chain(&trouble));
             let stream = self.progress.stream();
             tracing::error!(stream, "a stream is not read: {text}; it is tried again in {wait:?}");

@@ -94,7 +94,7 @@ impl Decode for Json {
         for (at, message) in messages.iter().enumerate() {
             let rows: Result<Vec<(i64, i64)>, String> = serde_json::from_slice::<Value>(message)
                 .map_err(|error| error.to_string())
-                .and_then(|value| if let Value::Array(rows) = value { Ok(rows) } else { Ok(vec![value]) })
+                .map(|value| if let Value::Array(rows) = value { rows } else { vec![value] })
                 .and_then(|rows| {
                     rows.iter()
                         .map(|row| Some((row["id"].as_i64()?, row["n"].as_i64()?)))

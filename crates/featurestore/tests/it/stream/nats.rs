@@ -124,7 +124,7 @@ fn a_subject_chooses_messages_and_others_are_no_gap() {
 struct Door {
     open: Mutex<bool>,
     opens: Condvar,
-    waits: Mutex<Option<mpsc::Sender<()>>>,
+    waits: Mutex<Option<mpsc::SyncSender<()>>>,
 }
 
 impl Decode for Door {
@@ -142,7 +142,7 @@ fn messages_that_are_deleted_while_a_stream_lags_are_a_gap() {
     for at_gap in [AtGap::Fail, AtGap::Continue] {
         let config = stream::Config { max_messages: 100, ..stream::Config::default() };
         served(config, async |server, context| {
-            let (waits, waiting) = mpsc::channel();
+            let (waits, waiting) = mpsc::sync_channel(1);
             let door = Arc::new(Door { waits: Mutex::new(Some(waits)), ..Door::default() });
             let set = in_memory();
             publish(&context, "tx.a", [event(1, 0)]).await;
