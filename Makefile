@@ -4,9 +4,6 @@ CARGO ?= cargo
 # Where rustup puts cargo; a shell that was open before the installation does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# What is off by default and tested all the same.
-FEATURES := millstream-featurestore/offline
-
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test bench schema fmt lint ci
 
@@ -21,7 +18,7 @@ demo: setup ## Build, serve examples/fraud on 127.0.0.1:8080, send it one reques
 
 test: setup ## Run every test, doctests included
 	@scripts/oracles.sh
-	PYTHONPATH=$(CURDIR)/target/oracles $(CARGO) test --workspace --features $(FEATURES)
+	PYTHONPATH=$(CURDIR)/target/oracles $(CARGO) test --workspace
 
 bench: setup ## Run the benches; BENCH=one_row runs one of them
 	$(CARGO) bench --bench '$(or $(BENCH),*)'
@@ -33,7 +30,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 lint: ## Run clippy, warnings denied
-	$(CARGO) clippy --workspace --all-targets --features $(FEATURES) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 ci: ## Run everything that must pass before a change goes in
 	@.ci/run

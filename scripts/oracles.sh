@@ -1,27 +1,37 @@
 #!/bin/sh
-# What tests compare answers with: DuckDB and pandas below target/, and Redis from the system's packages. What cannot be had is named,
-# and the tests that need it say that they are skipped.
+# What tests compare answers with and talk to: DuckDB, pandas, Feast and a stand-in for S3 below target/, Redis and NATS from the system's packages. What
+# cannot be had is named, and the tests that need it say that they are skipped.
 set -eu
 
 cd "$(dirname "$0")/.."
-DEST=target/oracles
-PACKAGES="duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1"
 
-if [ "$(cat "$DEST/packages" 2>/dev/null)" != "$PACKAGES" ]; then
-    rm -rf "$DEST"
-    # `--target` works without python3-venv, and nothing is installed.
-    # shellcheck disable=SC2086
-    if python3 -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action=ignore --only-binary=:all: --target "$DEST" $PACKAGES; then
-        echo "$PACKAGES" >"$DEST/packages"
+# Python packages in a folder of their own below target/: `--target` works without python3-venv, and nothing is installed.
+packages() {
+    dest=$1
+    shift
+    [ "$(cat "$dest/packages" 2>/dev/null)" = "$*" ] && return
+    rm -rf "$dest"
+    if python3 -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --root-user-action=ignore --only-binary=:all: --target "$dest" "$@"; then
+        echo "$*" >"$dest/packages"
     else
-        echo "oracles: pip could not fetch $PACKAGES; tests against them are skipped" >&2
+        # Half of it is none.
+        rm -rf "$dest"
+        echo "oracles: pip could not fetch $*; tests against them are skipped" >&2
     fi
-fi
+}
+packages target/oracles duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1
+# Speaks the API of S3.
+packages target/moto "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
+packages target/feast feast==0.67.0
 
-if ! command -v redis-server >/dev/null 2>&1; then
+# A server from the system's packages, where they can be installed.
+server() {
+    command -v "$1" >/dev/null 2>&1 && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-        { apt-get install -y -qq redis-server || { apt-get update -qq && apt-get install -y -qq redis-server; }; } >/dev/null 2>&1 || true
+        { apt-get install -y -qq "$1" || { apt-get update -qq && apt-get install -y -qq "$1"; }; } >/dev/null 2>&1 || true
     fi
-    command -v redis-server >/dev/null 2>&1 ||
-        echo "oracles: there is no redis-server (Debian: apt-get install redis-server); tests against it are skipped" >&2
-fi
+    command -v "$1" >/dev/null 2>&1 ||
+        echo "oracles: there is no $1 (Debian: apt-get install $1); tests against it are skipped" >&2
+}
+server redis-server
+server nats-server

@@ -4,6 +4,7 @@
 #[path = "../client/mod.rs"]
 mod client;
 mod features;
+mod past;
 mod serving;
 
 use std::{
@@ -216,7 +217,7 @@ fn rows_go_through_every_format_unchanged() {
         let (from, to) = (path(&folder, from), path(&folder, to));
         // Two rows per run: three rows are two runs, and the files are still one each.
         printed(&[
-            "run",
+            "batch",
             "--project",
             folder.path().to_str().unwrap(),
             "--input",
@@ -242,7 +243,7 @@ fn rows_go_through_every_format_unchanged() {
 fn an_example_runs_over_a_file() {
     let requests = "examples/fraud/data/requests.jsonl";
     let lines =
-        printed(&["run", "fraud", "--project", "examples/fraud", "--input", requests, "--output", "-"]);
+        printed(&["batch", "fraud", "--project", "examples/fraud", "--input", requests, "--output", "-"]);
     let expected =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fraud/data/expected.jsonl"));
     let expected = expected.unwrap();
@@ -268,16 +269,25 @@ fn a_run_says_what_is_wrong_with_its_files() {
         ("bad.json", "out.jsonl", "ends in the middle"),
         ("none.jsonl", "out.jsonl", "No such file"),
         ("bad.txt", "out.jsonl", "rows come from .json, .jsonl, .csv or .parquet"),
-        ("bad.jsonl", "out.txt", "replies go to .json, .jsonl, .csv or .parquet"),
+        ("bad.jsonl", "out.txt", "rows go to .json, .jsonl, .csv, .parquet or .arrow"),
     ] {
         let (input, output) = (path(&folder, input), path(&folder, output));
-        let complaint =
-            complaint(&["run", "--project", project, "--input", &input, "--output", &output, "--batch", "2"]);
+        let complaint = complaint(&[
+            "batch",
+            "--project",
+            project,
+            "--input",
+            &input,
+            "--output",
+            &output,
+            "--batch",
+            "2",
+        ]);
         assert!(complaint.contains(sentence), "{complaint}");
         assert!(!Path::new(&output).exists(), "{output} is there, though the run failed");
     }
     let nested =
-        ["run", "--project", "examples/loan", "--input", "examples/loan/data/requests.jsonl", "--output"];
+        ["batch", "--project", "examples/loan", "--input", "examples/loan/data/requests.jsonl", "--output"];
     let out = path(&folder, "out.csv");
     let complaint = complaint(&[&nested[..], &[&out]].concat());
     assert!(complaint.contains("column `members` is nested, which CSV cannot hold"), "{complaint}");
@@ -294,7 +304,7 @@ fn the_schema_in_the_documentation_is_the_one_of_this_build() {
 #[test]
 fn completions_know_the_commands() {
     let completions = printed(&["completions", "bash"]);
-    for command in ["serve", "validate", "explain", "run", "schema", "completions"] {
+    for command in ["serve", "validate", "explain", "batch", "schema", "completions"] {
         assert!(completions.contains(command), "{command}");
     }
 }

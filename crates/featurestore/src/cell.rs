@@ -277,6 +277,18 @@ fn float<F: std::str::FromStr>(text: &str, cell: impl Fn(F) -> (bool, u64)) -> O
     (finite || !text.bytes().any(|byte| byte.is_ascii_digit())).then_some(bits)
 }
 
+impl Cell {
+    /// The cell as a column of one row, of the type that it was made for.
+    #[cfg(feature = "offline")]
+    pub(crate) fn column(&self, data_type: &DataType) -> ArrayRef {
+        match &self.0 {
+            CellValue::Bits(bits) => column_of_bits(&[Some(*bits)], data_type)
+                .unwrap_or_else(|| arrow::array::new_null_array(data_type, 1)),
+            CellValue::Text(text) => Arc::new(arrow::array::StringArray::from(vec![text.as_ref()])),
+        }
+    }
+}
+
 /// A column of a fixed-width type from the bits of its cells, or of text from its texts.
 pub(crate) fn column_of_bits(bits: &[Option<u64>], data_type: &DataType) -> Option<ArrayRef> {
     if *data_type == DataType::Boolean {

@@ -1,18 +1,22 @@
 //! Each key of a batch once: for stores outside the process, where a key costs more than telling it from others.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use arrow::{
-    array::{ArrayRef, UInt32Array},
+    array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array},
     compute::{TakeOptions, take},
+    datatypes::Int64Type,
     error::ArrowError,
 };
 use smallvec::SmallVec;
 
 use crate::{
-    Fault, Found,
+    Fault, Found, Selection,
     key::{Given, KeyBytes, KeyKind, encode},
-    store::LookupError,
+    store::{LookupError, OnlineTable, Read},
 };
 
 /// The distinct keys of a batch, and which of them each row carries.
@@ -68,15 +72,58 @@ impl Distinct {
         let fault = |key: &u32| found.faults.binary_search_by_key(key, |fault| fault.row).ok();
         let faults = rows().filter_map(|(row, key)| Some(Fault { row, ..found.faults[fault(key)?] }));
         let (missing, stale) = (of(&found.missing).into(), of(&found.stale).into());
-        Ok(Found { columns, missing, stale, faults: faults.collect() })
+        let events = found.events.as_ref().map(|events| take(events, &self.of, checked())).transpose()?;
+        let events = events.map(|events| events.as_primitive::<Int64Type>().clone());
+        Ok(Found { columns, missing, stale, faults: faults.collect(), events })
+    }
+}
+
+/// The time for which a table is asked.
+pub(crate) enum When {
+    /// As the table's clock has it.
+    Now,
+    At(i64),
+    /// Each row for its own.
+    Each(Int64Array),
+}
+
+/// Reads a table outside the process, each key at each time once; `keys` are the key columns alone, of these kinds.
+pub(crate) async fn fetch(
+    table: &dyn OnlineTable,
+    keys: RecordBatch,
+    kinds: &[KeyKind],
+    selection: &Selection,
+    when: When,
+) -> Result<Found, LookupError> {
+    let broken = |error: ArrowError| LookupError::Unavailable(Box::new(error));
+    let (mut columns, mut kinds) = (keys.columns().to_vec(), kinds.to_vec());
+    if let When::Each(times) = &when {
+        columns.push(Arc::new(times.clone()));
+        kinds.push(KeyKind::Signed);
+    }
+    let distinct = Distinct::of(&columns, &kinds)?;
+    if let Some(distinct) = &distinct {
+        columns = distinct.keys(&columns).map_err(broken)?;
+    }
+    let times = if matches!(when, When::Each(_)) { columns.pop() } else { None };
+    let asked = RecordBatch::try_new(keys.schema(), columns).map_err(broken)?;
+    let read = match (&times, when) {
+        (Some(times), _) => table.read_each(&asked, selection, times.as_primitive()),
+        (None, When::At(at)) => table.read_at(&asked, selection, at),
+        (None, _) => table.read(&asked, selection),
+    };
+    let found = match read {
+        Read::Ready(found) => found?,
+        Read::Waits(found) => found.await?,
+    };
+    match distinct {
+        None => Ok(found),
+        Some(distinct) => distinct.spread(&found).map_err(broken),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::{array::Int64Array, datatypes::Int64Type};
     use smallvec::smallvec;
 
     use super::*;
@@ -91,11 +138,13 @@ mod tests {
             missing: smallvec![1, 2],
             stale: smallvec![1],
             faults: smallvec![],
+            events: Some(Int64Array::from(vec![Some(1), Some(2), None])),
         };
         let spread = distinct.spread(&found).unwrap();
         assert_eq!(spread.stale.as_slice(), [1, 4]);
         assert_eq!(spread.missing.as_slice(), [1, 3, 4]);
-        let column = arrow::array::AsArray::as_primitive::<Int64Type>(&spread.columns[0]);
+        assert_eq!(spread.events, Some(Int64Array::from(vec![Some(1), Some(2), Some(1), None, Some(2)])));
+        let column = spread.columns[0].as_primitive::<Int64Type>();
         assert_eq!(column.iter().collect::<Vec<_>>(), [Some(50), None, Some(50), None, None]);
     }
 }

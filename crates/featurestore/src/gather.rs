@@ -1,10 +1,11 @@
 //! From packed rows to columns: the answer of a lookup, with gaps filled as asked.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arrow::{
     array::{
-        Array, ArrayRef, BooleanArray, BooleanBufferBuilder, PrimitiveArray, RecordBatch, StringBuilder,
+        Array, ArrayRef, BooleanArray, BooleanBufferBuilder, Int64Array, PrimitiveArray, RecordBatch,
+        StringBuilder,
     },
     buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer},
     datatypes::DataType,
@@ -54,6 +55,9 @@ pub struct Selection {
     /// Stands in for the row of a key that has none, so that moving cells need not ask.
     zeros: Box<[u8]>,
     stale: bool,
+    events: bool,
+    /// Microseconds.
+    max_age: Option<i64>,
     /// Of sets with windows: what is read of the rows, and what of the windows.
     halves: Option<Box<Halves>>,
 }
@@ -132,6 +136,8 @@ impl Selection {
             zeros: vec![0; layout.stride()].into(),
             picks: placed.into(),
             stale: false,
+            events: false,
+            max_age: None,
             halves: None,
         }
     }
@@ -147,6 +153,44 @@ impl Selection {
         self
     }
 
+    /// Tells when the row of each key happened, too: [`Found::events`].
+    #[must_use]
+    pub fn with_events(mut self) -> Self {
+        self.events = true;
+        if let Some(halves) = &mut self.halves {
+            halves.own.events = true;
+        }
+        self
+    }
+
+    /// Takes rows that happened more than `age` before the time of the lookup for stale, whatever their set allows. Windows are as
+    /// of the time of the lookup and have no age.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        self.max_age = Some(age);
+        if let Some(halves) = &mut self.halves {
+            halves.own.max_age = Some(age);
+        }
+        self
+    }
+
+    pub(crate) fn tells_events(&self) -> bool {
+        self.events
+    }
+
+    /// Whether rows may be too old for this selection.
+    #[inline]
+    pub(crate) fn bounds_age(&self) -> bool {
+        self.max_age.is_some()
+    }
+
+    /// Whether a row of `event` is too old at `at`.
+    #[inline]
+    pub(crate) fn is_too_old(&self, event: i64, at: i64) -> bool {
+        self.max_age.is_some_and(|age| at.saturating_sub(event) > age)
+    }
+
     /// Of a set with windows, what is read of the rows and what of the windows.
     pub(crate) fn halves(&self) -> Option<&Halves> {
         self.halves.as_deref()
@@ -160,6 +204,11 @@ impl Selection {
     #[inline]
     pub(crate) fn takes_stale(&self) -> bool {
         self.stale
+    }
+
+    /// Where a batch has its key columns.
+    pub(crate) fn key_places(&self) -> &[usize] {
+        &self.keys
     }
 
     /// The key columns of a batch, in the order of the set's keys.
@@ -199,6 +248,7 @@ impl Halves {
     /// One answer of both: a row is missing if both miss it, and stale if one is.
     pub(crate) fn join(&self, own: Found, windows: Found) -> Found {
         let (own_missing, windows_missing) = (own.missing, windows.missing);
+        let events = own.events;
         let missing = match (self.own.len(), self.windows.len()) {
             (0, _) => windows_missing,
             (_, 0) => own_missing,
@@ -222,7 +272,7 @@ impl Halves {
         faults.dedup_by_key(|fault| fault.row);
         let (mut own, mut windows) = (own.columns.into_iter(), windows.columns.into_iter());
         let columns = self.is_window.iter().filter_map(|is| if *is { windows.next() } else { own.next() });
-        Found { columns: columns.collect(), missing, stale, faults }
+        Found { columns: columns.collect(), missing, stale, faults, events }
     }
 }
 
@@ -251,6 +301,9 @@ pub struct Found {
     pub stale: SmallVec<[u32; 4]>,
     /// Rows at fault, in ascending order: each once, with the first pick whose gap said [`Gap::Fail`].
     pub faults: SmallVec<[Fault; 1]>,
+    /// When each key's row happened, in microseconds since 1970 UTC, whether it may be used or not; null where there is none. For
+    /// selections that [ask for it](Selection::with_events), of sets with an event timestamp.
+    pub events: Option<Int64Array>,
 }
 
 /// A row that lacks a value it must have.
@@ -303,6 +356,7 @@ pub(crate) fn gather<'a>(
         missing: SmallVec::new(),
         stale: SmallVec::new(),
         faults: SmallVec::new(),
+        events: None,
     };
     let mut packed: SmallVec<[PackedRow<'a>; 32]> = SmallVec::with_capacity(rows.len());
     let mut with_null: SmallVec<[u32; 8]> = SmallVec::new();

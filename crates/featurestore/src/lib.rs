@@ -23,7 +23,9 @@
 //! width, and the buffers are cut into columns. Nothing is looked up by name and no lock is taken.
 
 mod cell;
+mod conditions;
 mod distinct;
+mod each;
 mod enrich;
 mod fit;
 mod gather;
@@ -35,27 +37,31 @@ mod layout;
 pub mod load;
 pub mod offline;
 mod online;
+mod packed;
+mod policy;
 mod set;
 mod sets;
 mod spec;
 mod statistics;
 mod store;
+pub mod stream;
 mod table;
+mod vector;
 mod version;
 mod wait;
 mod window;
 
 pub use cell::Cell;
-pub use enrich::{Enrich, Policy, kinds};
+pub use conditions::{Condition, Conditions};
+pub use enrich::{Enrich, kinds};
 pub use gather::{Fault, Found, Gap, Pick, Selection, Status};
 pub use ingest::Ingest;
 pub use inside::inside;
 pub use load::{LoadError, LoadOptions};
-#[cfg(feature = "redis")]
-pub use online::redis::{RedisError, RedisOptions, RedisServer, RedisTable};
 pub use online::{
-    Answer, Changes, Clock, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Outcome, Positions, Receipt,
-    Stores, TimeColumns, WritableSet, WritableTable, WriteError, Written,
+    Answer, AsideSpec, Changes, Clock, Counted, Counts, DurabilitySpec, LocalSpec, OnlineSpec, Otherwise,
+    Outcome, Positions, Receipt, RuleSpec, Stores, TimeColumns, WritableSet, WritableTable, WriteError,
+    Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
 #[cfg(feature = "offline")]
@@ -65,12 +71,21 @@ pub use online::{
     RedbSpec,
     redb::{RedbOptions, RedbTable},
 };
+#[cfg(feature = "redis")]
+pub use online::{
+    RedisSpec,
+    redis::{RedisError, RedisOptions, RedisServer, RedisTable},
+};
+pub use policy::Policy;
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
 pub use sets::{FeatureSets, StoredSet};
 pub use spec::{FeatureSetSpec, TypeName};
 pub use statistics::Statistics;
 pub use store::{LookupError, MemoryStore, OnlineStore, OnlineTable, Read};
 pub use table::{AppendError, MemoryTable, RowProblem, TableBuilder};
+pub use vector::{
+    Expressions, LabelSpec, OnlineVector, Vector, VectorError, VectorProblem, VectorRows, VectorSpec,
+};
 pub use version::Version;
 pub use wait::wait;
 #[cfg(feature = "offline")]

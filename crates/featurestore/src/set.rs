@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::{AggregateSpec, Aggregates, Compile, cell::Width, key::KeyKind};
+use crate::{AggregateSpec, Aggregates, Compile, Conditions, cell::Width, key::KeyKind};
 
 /// Features that are written together, found by one or several keys.
 ///
@@ -154,6 +154,24 @@ impl FeatureSet {
     pub fn tags(&self) -> &[String] {
         &self.tags
     }
+
+    /// All that its rows follow from, line by line.
+    pub(crate) fn described(&self) -> String {
+        let line = |kind: &'static str| {
+            move |Column { name, data_type }: &Column| format!("{kind} {name:?} {data_type}\n")
+        };
+        let mut text = format!("set {:?}\n", self.name);
+        text.extend(self.keys.iter().map(line("key")));
+        text.extend(self.own_features().iter().map(line("feature")));
+        text.extend(self.raw.iter().map(line("event")));
+        text.extend(self.timestamp.iter().map(line("timestamp")));
+        if let Some(Windows { specs, lateness, .. }) = &self.windows {
+            // A spec is plain data.
+            let specs = serde_json::to_string(specs).unwrap_or_default();
+            text += &format!("aggregates {specs} {}\n", lateness.as_micros());
+        }
+        text
+    }
 }
 
 /// Collects a [`FeatureSet`].
@@ -224,6 +242,13 @@ impl FeatureSetBuilder {
         self.build_with(&|_| Err("nothing here reads expressions".to_owned()))
     }
 
+    /// The same as [`FeatureSetBuilder::build_with`], with conditions over the columns of the events.
+    pub(crate) fn build_over(mut self, conditions: &Conditions) -> Result<FeatureSet, DefinitionError> {
+        self.set.own = self.set.features.len();
+        let events = self.set.event_schema();
+        self.build_with(&|text| Ok(conditions.make(text, &events)?.predicate))
+    }
+
     /// Checks the definition. `compile` makes a predicate of what stands under `where` in aggregates.
     ///
     /// # Errors
@@ -246,6 +271,11 @@ impl FeatureSetBuilder {
         }
         let mut seen = HashSet::new();
         for Column { name, .. } in set.keys.iter().chain(&set.features).chain(&set.raw) {
+            if RESERVED.contains(&name.as_str()) {
+                problems.push(format!(
+                    "column `{name}`: the name is taken by what logs keep of a row; name it otherwise"
+                ));
+            }
             if !seen.insert(name.as_str()) {
                 problems.push(format!("column `{name}` is named twice among keys and features"));
             }
@@ -287,6 +317,9 @@ impl FeatureSet {
 pub(crate) fn is_time(data_type: &DataType) -> bool {
     data_type.is_integer() || matches!(data_type, DataType::Timestamp(..) | DataType::Date32)
 }
+
+/// Columns that logs put beside those of a set.
+const RESERVED: [&str; 4] = ["_event", "_created", "_valid_to", "_sequence"];
 
 const KEY_TYPES: &str = "a key is an integer, a string, a truth value, a date or a timestamp";
 const FEATURE_TYPES: &str = "a feature is a number, a string, a truth value, a date or a timestamp";

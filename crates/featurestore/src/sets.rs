@@ -1,15 +1,17 @@
-//! The feature sets of a project, whether they change or not.
+//! The feature sets of a project, whether they change or not, and the vectors over them.
 
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use sha2::{Digest, Sha256};
 
-use crate::{FeatureSet, MemoryTable, OnlineStore, OnlineTable, WritableSet};
+use crate::{FeatureSet, MemoryTable, OnlineStore, OnlineTable, Vector, VectorProblem, WritableSet};
 
-/// Feature sets by name: some loaded once, some that take rows while they are read.
+/// Feature sets by name: some loaded once, some that take rows while they are read; and the vectors over them.
 #[derive(Debug, Default)]
 pub struct FeatureSets {
     sets: IndexMap<String, StoredSet>,
+    vectors: IndexMap<String, Arc<Vector>>,
 }
 
 /// A feature set of a [`FeatureSets`].
@@ -37,6 +39,25 @@ impl FeatureSets {
         self.sets.values()
     }
 
+    /// Adds a vector under its own name; one of the same name is replaced.
+    ///
+    /// # Errors
+    /// With every mistake in the vector, or when a set has its name.
+    pub fn insert_vector(&mut self, vector: Vector) -> Result<(), Vec<VectorProblem>> {
+        if self.sets.contains_key(vector.name()) {
+            let text = format!("a feature set is named `{}` already", vector.name());
+            return Err(vec![VectorProblem { place: Vec::new(), text }]);
+        }
+        vector.check(self)?;
+        self.vectors.insert(vector.name().to_owned(), Arc::new(vector));
+        Ok(())
+    }
+
+    /// The vectors, in the order in which they were added.
+    pub fn vectors(&self) -> impl Iterator<Item = &Arc<Vector>> {
+        self.vectors.values()
+    }
+
     /// The set named so.
     pub fn get(&self, set: &str) -> Option<&StoredSet> {
         self.sets.get(set)
@@ -58,6 +79,17 @@ impl StoredSet {
             Self::Loaded(table) => Arc::clone(table) as _,
             Self::Writable(set) => Arc::clone(set.table()) as _,
         }
+    }
+
+    /// The version of its definition: a digest of what rows are and what is done to them, 16 hexadecimal digits. Where rows lie,
+    /// and what is said to people, is no part of it.
+    pub fn version(&self) -> String {
+        let mut text = self.set().described();
+        if let Self::Writable(set) = self {
+            text += set.described();
+        }
+        let digest = Sha256::digest(text.as_bytes());
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The set, if it takes rows.

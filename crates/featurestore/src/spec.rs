@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[cfg(feature = "offline")]
 use crate::OfflineSpec;
 use crate::{
-    DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, StoredSet, Stores, WindowLength,
+    AggregateSpec, AsideSpec, DefinitionError, LoadError, LoadOptions, MemoryTable, OnlineSpec, RuleSpec,
+    StoredSet, Stores, WindowLength, WritableSet,
     load::{self, Defined},
     online::Wanted,
 };
@@ -29,6 +30,15 @@ use crate::{
 ///     timestamp: at
 ///     features: { count: int64 }
 ///     online: { local: { path: state/visits } }
+///   spending:
+///     keys: [card_id]
+///     types: { card_id: int64, amount: float64, country: string }
+///     timestamp: at
+///     aggregates:
+///       - { column: amount, functions: [count, sum], windows: [1h, 24h] }
+///       - { column: amount, functions: [sum], windows: [24h], where: country <> 'US', name: abroad }
+///     lateness: 1h
+///     online: memory
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +77,23 @@ pub struct FeatureSetSpec {
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(with = "std::collections::BTreeMap<String, TypeName>")]
     pub types: IndexMap<String, TypeName>,
+    /// Functions of the events over windows of event time, which become features. A set with aggregates has no other features
+    /// than those that `features` names; what else events carry stands under `types`. For sets with `online`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aggregates: Vec<AggregateSpec>,
+    /// How much older than the newest event of its key an event may be to be part of the windows, such as `1h`. By default not
+    /// at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness: Option<WindowLength>,
+    /// What rows must keep, by name. Rows that come over HTTP, from files, streams and graphs are checked alike. For sets with
+    /// `online`.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(with = "std::collections::BTreeMap<String, RuleSpec>")]
+    pub rules: IndexMap<String, RuleSpec>,
+    /// Where rows are kept that were refused, came too late, or broke a rule. Without it they are counted. For sets with
+    /// `online`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aside: Option<AsideSpec>,
     /// What the set is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -105,25 +132,42 @@ impl FeatureSetSpec {
             }
             return Ok(StoredSet::Loaded(Arc::new(self.load(name, root, options)?)));
         };
-        let Defined { set, source, times } = load::define(name, self, root, options)?;
-        let needs_time = || DefinitionError {
-            set: name.to_owned(),
-            problems: vec![
-                "a set with `online` names a `timestamp`: the latest row of a key counts".to_owned(),
-            ],
+        let Defined { set, source, times, rules } = load::define(name, self, root, options)?;
+        let mut problems = Vec::new();
+        if times.is_none() {
+            problems
+                .push("a set with `online` names a `timestamp`: the latest row of a key counts".to_owned());
+        }
+        if set.windows().is_some() && !online.keeps_windows() {
+            let store = online.place();
+            problems.push(format!("`aggregates`: {store} keeps no windows; use `online: {{local: {{path: …}}}}` or `online: memory`"));
+        }
+        let Some(times) = times.filter(|_| problems.is_empty()) else {
+            return Err(DefinitionError { set: name.to_owned(), problems }.into());
         };
-        let times = times.ok_or_else(needs_time)?;
         let ttl = self.ttl.as_ref().map(|ttl| Duration::from_micros(ttl.micros().unsigned_abs()));
+        let aside = self.aside.as_ref().map(|aside| stores.open_aside(root, &set, aside)).transpose()?;
         let wanted = Wanted {
             online: online.clone(),
             #[cfg(feature = "offline")]
             offline: self.offline.clone(),
         };
-        let set = stores.open(root, set, (times, ttl), wanted)?;
+        let table = stores.open(root, set, (times.clone(), ttl), wanted)?;
+        let set = Arc::new(WritableSet::new(table, times).keeping(rules, aside.flatten(), self.described()));
         if let Some(source) = source {
             set.fill(&source)?;
         }
         Ok(StoredSet::Writable(set))
+    }
+
+    /// What is done to the rows of a set that takes rows, line by line.
+    fn described(&self) -> String {
+        let mut text = format!("created {:?}\nvalid_to {:?}\n", self.created, self.valid_to);
+        text.extend(self.ttl.iter().map(|ttl| format!("ttl {}\n", ttl.micros())));
+        for (name, RuleSpec { that, otherwise }) in &self.rules {
+            text += &format!("rule {name:?} {that:?} {otherwise:?}\n");
+        }
+        text
     }
 }
 
@@ -240,7 +284,7 @@ mod tests {
         check(
             json!({"keys": ["a"], "source": "x.csv", "sources": 1}),
             expect![
-                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `description`, `tags`"
+                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `aggregates`, `lateness`, `rules`, `aside`, `description`, `tags`"
             ],
         );
         check(
@@ -249,6 +293,17 @@ mod tests {
             expect![[
                 r#"{"keys":["a"],"timestamp":"at","created":"known","valid_to":"until","ttl":"30d","online":{"local":{"path":"state/a","durability":"interval","max_bytes":"1GiB","when_full":"refuse"}}}"#
             ]],
+        );
+        check(
+            json!({"keys": ["a"], "rules": {"p": "a > 0", "q": {"that": "a < 9", "otherwise": "count"}},
+                   "aside": {"path": "x"}}),
+            expect![[
+                r#"{"keys":["a"],"rules":{"p":{"that":"a > 0","otherwise":"refuse"},"q":{"that":"a < 9","otherwise":"count"}},"aside":{"path":"x","max_bytes":"64MiB"}}"#
+            ]],
+        );
+        check(
+            json!({"keys": ["a"], "rules": {"p": {"that": "a > 0", "else": "count"}}}),
+            expect!["unknown field `else`, expected `that` or `otherwise`"],
         );
         check(
             json!({"keys": ["a"], "online": {"local": {"path": "a", "durability": "never"}}}),

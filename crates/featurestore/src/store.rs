@@ -2,10 +2,13 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use arrow::{array::RecordBatch, datatypes::DataType};
+use arrow::{
+    array::{Int64Array, RecordBatch},
+    datatypes::DataType,
+};
 use indexmap::IndexMap;
 
-use crate::{FeatureSet, Found, MemoryTable, Selection, Statistics, WritableSet};
+use crate::{FeatureSet, Found, MemoryTable, Selection, Statistics, WritableSet, each::read_each, wait};
 
 /// Feature sets by name, wherever their rows lie.
 pub trait OnlineStore: Send + Sync + 'static {
@@ -45,6 +48,21 @@ pub trait OnlineTable: Send + Sync + 'static {
     /// stale. A table whose rows can be used at any time does not ask for one.
     fn read_at<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection, _at: i64) -> Read<'a> {
         self.read(batch, selection)
+    }
+
+    /// Reads as [`OnlineTable::read_at`], each row for the time beside it; a row without one finds nothing.
+    ///
+    /// By default the table is asked once for each time there is. One that knows the rows of all times, and is asked for as many
+    /// times as rows, finds them in one pass instead.
+    fn read_each<'a>(
+        &'a self,
+        batch: &RecordBatch,
+        selection: &'a Selection,
+        times: &Int64Array,
+    ) -> Read<'a> {
+        let (batch, times) = (batch.clone(), times.clone());
+        let found = async move { read_each(self, batch, selection, &times).await };
+        if self.is_local() { Read::Ready(wait(found)) } else { Read::Waits(Box::pin(found)) }
     }
 }
 

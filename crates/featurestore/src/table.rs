@@ -4,21 +4,20 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
-    datatypes::{DataType, Int64Type},
+    datatypes::{DataType, Int64Type, TimeUnit},
 };
 use millstream_graph::suggest;
 use smallvec::SmallVec;
 
 use crate::{
-    FeatureSet, Statistics,
-    cell::{each_bits, number, texts},
+    Clock, FeatureSet, Statistics,
     fit::{Unfit, fit},
-    gather::{Found, PackedRow, Selection, gather},
+    gather::{Found, Selection, gather},
     index::{ABSENT, Index, Inserted},
     key::{self, KeyKind},
-    layout::{Layout, TextAt},
+    layout::Layout,
+    packed::{PackedRows, TextTooLong},
     set::Column,
-    statistics::Sums,
     store::{LookupError, OnlineTable, Read},
 };
 
@@ -31,31 +30,8 @@ pub struct MemoryTable {
     statistics: Box<[Statistics]>,
     rows: PackedRows,
     index: Index,
-}
-
-/// Rows of one stride, and the texts they point to.
-#[derive(Debug, Default)]
-struct PackedRows {
-    stride: usize,
-    bytes: Vec<u8>,
-    arena: String,
-}
-
-impl PackedRows {
-    #[inline]
-    fn row(&self, row: u32) -> &[u8] {
-        let start = row as usize * self.stride;
-        &self.bytes[start..start + self.stride]
-    }
-
-    fn row_mut(&mut self, row: u32) -> &mut [u8] {
-        let start = row as usize * self.stride;
-        &mut self.bytes[start..start + self.stride]
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len() / self.stride
-    }
+    /// When each row happened, in microseconds since 1970 UTC, for sets with an event timestamp.
+    events: Box<[i64]>,
 }
 
 impl MemoryTable {
@@ -81,17 +57,47 @@ impl MemoryTable {
 
     /// Bytes of memory the rows and their index take.
     pub fn bytes(&self) -> usize {
-        self.rows.bytes.capacity() + self.rows.arena.capacity() + self.index.bytes()
+        self.rows.bytes() + self.index.bytes() + self.events.len() * 8
     }
 
-    fn find(&self, batch: &RecordBatch, selection: &Selection) -> Result<Found, LookupError> {
+    fn find(
+        &self,
+        batch: &RecordBatch,
+        selection: &Selection,
+        time: Option<i64>,
+    ) -> Result<Found, LookupError> {
         let columns = selection.key_columns(batch)?;
         let mut at: SmallVec<[u32; 64]> = SmallVec::with_capacity(batch.num_rows());
         self.index.find(&columns, |row| at.push(row))?;
-        let rows = at
-            .iter()
-            .map(|&row| (row != ABSENT).then(|| PackedRow::new(self.rows.row(row), &self.rows.arena)));
+        if selection.tells_events() || selection.bounds_age() {
+            return Ok(self.aged(&at, selection, time.unwrap_or_else(|| Clock::default().now())));
+        }
+        let rows = at.iter().map(|&row| (row != ABSENT).then(|| self.rows.row(row)));
         Ok(gather(selection, rows))
+    }
+
+    /// The rows of these numbers, as far as they are young enough at `time`, and when they happened.
+    fn aged(&self, numbers: &[u32], selection: &Selection, time: i64) -> Found {
+        let event = |row: u32| self.events.get(row as usize).copied();
+        let mut stale = SmallVec::new();
+        let rows = numbers.iter().enumerate().map(|(number, &row)| {
+            if row == ABSENT {
+                return None;
+            }
+            if event(row).is_some_and(|event| selection.is_too_old(event, time)) {
+                stale.push(number as u32);
+                if !selection.takes_stale() {
+                    return None;
+                }
+            }
+            Some(self.rows.row(row))
+        });
+        let mut found = gather(selection, rows);
+        found.stale = stale;
+        if selection.tells_events() && self.set.timestamp().is_some() {
+            found.events = Some(numbers.iter().map(|&row| event(row)).collect());
+        }
+        found
     }
 }
 
@@ -109,7 +115,12 @@ impl OnlineTable for MemoryTable {
     }
 
     fn read<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection) -> Read<'a> {
-        Read::Ready(self.find(batch, selection))
+        Read::Ready(self.find(batch, selection, None))
+    }
+
+    /// A row may be used at any time, unless the selection bounds its age.
+    fn read_at<'a>(&'a self, batch: &RecordBatch, selection: &'a Selection, at: i64) -> Read<'a> {
+        Read::Ready(self.find(batch, selection, Some(at)))
     }
 }
 
@@ -193,6 +204,14 @@ pub enum RowProblem {
         /// What went wrong, and under which `where`.
         problem: String,
     },
+    /// It breaks a rule of the set.
+    #[error("rule `{rule}`: {problem}")]
+    Rule {
+        /// The rule's name.
+        rule: String,
+        /// What is not true.
+        problem: String,
+    },
     /// A key, a text or an event id has more bytes than a store takes.
     #[error("`{what}` has {bytes} bytes; {limit} are allowed")]
     TooLong {
@@ -212,6 +231,7 @@ impl RowProblem {
             Self::NullKey { key } | Self::Duplicate { key } => key,
             Self::NullTime { column } | Self::Value { column, .. } => column,
             Self::Filter { .. } => "where",
+            Self::Rule { rule, .. } => rule,
             Self::TooLong { what, .. } => what,
         }
     }
@@ -223,7 +243,7 @@ impl TableBuilder {
         let layout = Layout::of(set.features());
         // A definition has only key types with a kind.
         let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
-        let rows = PackedRows { stride: layout.stride(), ..PackedRows::default() };
+        let rows = PackedRows::new(&layout);
         let index = Index::new(kinds);
         Self {
             set: Arc::new(set),
@@ -259,7 +279,7 @@ impl TableBuilder {
             self.write(feature, column, &slots)?;
         }
         self.appended += batch.num_rows() as u64;
-        let bytes = self.rows.bytes.len() + self.rows.arena.len() + self.index.bytes() + self.times.len() * 8;
+        let bytes = self.rows.used() + self.index.bytes() + self.times.len() * 8;
         if bytes > self.max_bytes {
             return Err(AppendError::TooLarge { limit: format!("{} bytes", self.max_bytes) });
         }
@@ -335,7 +355,7 @@ impl TableBuilder {
             let key = key::display(names, &columns, at);
             return Err(self.row_error(at, RowProblem::Duplicate { key }));
         }
-        self.rows.bytes.resize(self.rows.bytes.len() + *added * self.rows.stride, 0);
+        self.rows.grow(*added);
         Ok(slots)
     }
 
@@ -354,69 +374,36 @@ impl TableBuilder {
     /// Writes one feature of the appended rows into their slots.
     fn write(&mut self, feature: usize, column: &ArrayRef, slots: &[u32]) -> Result<(), AppendError> {
         let place = self.layout.place(feature);
-        if let Some(texts) = texts(column) {
-            for (at, &slot) in slots.iter().enumerate().filter(|(_, slot)| **slot != ABSENT) {
-                let text = if texts.is_null(at) { "" } else { texts.value(at) };
-                let cell = TextAt { offset: self.rows.arena.len(), len: text.len() };
-                let Some(bits) = cell.pack() else {
-                    return Err(self.row_error(
-                        at,
-                        RowProblem::Value {
-                            column: self.set.features()[feature].name.clone(),
-                            value: format!("a text of {} bytes", text.len()),
-                            data_type: DataType::Utf8,
-                        },
-                    ));
-                };
-                self.rows.arena.push_str(text);
-                place.set(self.rows.row_mut(slot), bits);
-            }
-        } else {
-            let rows = &mut self.rows;
-            each_bits(column, |at, bits| {
-                if slots[at] != ABSENT {
-                    // A null's cell is zero, whatever stood under it in the source: equal rows have equal bytes.
-                    place.set(rows.row_mut(slots[at]), if column.is_valid(at) { bits } else { 0 });
-                }
-            });
-        }
-        for (at, &slot) in slots.iter().enumerate().filter(|(_, slot)| **slot != ABSENT) {
-            place.set_null(self.rows.row_mut(slot), column.is_null(at));
-        }
-        Ok(())
+        self.rows.write(place, column, slots).map_err(|TextTooLong { row, bytes }| {
+            let problem = RowProblem::Value {
+                column: self.set.features()[feature].name.clone(),
+                value: format!("a text of {bytes} bytes"),
+                data_type: DataType::Utf8,
+            };
+            self.row_error(row, problem)
+        })
     }
 
     /// The table, with the statistics of its numeric features.
     pub fn finish(mut self) -> MemoryTable {
-        self.rows.bytes.shrink_to_fit();
-        self.rows.arena.shrink_to_fit();
+        self.rows.shrink();
         self.index.shrink();
-        let statistics = self.statistics();
-        MemoryTable { set: self.set, statistics, rows: self.rows, index: self.index }
+        let rows = 0..self.rows.len() as u32;
+        let statistics = self.rows.statistics(&self.layout, self.set.features(), rows);
+        let time = self.set.timestamp().map(|column| &column.data_type);
+        let events = self.times.iter().map(|&ticks| micros(ticks, time)).collect();
+        MemoryTable { set: self.set, statistics, rows: self.rows, index: self.index, events }
     }
+}
 
-    fn statistics(&self) -> Box<[Statistics]> {
-        let features = || self.set.features().iter().zip(self.layout.places()).enumerate();
-        let mut sums = vec![Sums::new(); self.set.features().len()];
-        let rows = || self.rows.bytes.chunks_exact(self.rows.stride);
-        for row in rows() {
-            for (i, (feature, place)) in features() {
-                if place.is_null(row) {
-                    sums[i].null();
-                } else if let Some(value) = number(place.get(row), &feature.data_type) {
-                    sums[i].add(value);
-                }
-            }
-        }
-        let mut deviations: Vec<_> = sums.into_iter().map(Sums::deviations).collect();
-        for row in rows() {
-            for (i, (feature, place)) in features().filter(|(_, (_, place))| !place.is_null(row)) {
-                if let Some(value) = number(place.get(row), &feature.data_type) {
-                    deviations[i].add(value);
-                }
-            }
-        }
-        deviations.into_iter().map(|deviations| deviations.finish()).collect()
+/// Microseconds of what a time of this type counts.
+fn micros(ticks: i64, data_type: Option<&DataType>) -> i64 {
+    match data_type {
+        Some(DataType::Timestamp(TimeUnit::Second, _)) => ticks.saturating_mul(1_000_000),
+        Some(DataType::Timestamp(TimeUnit::Millisecond, _)) => ticks.saturating_mul(1_000),
+        Some(DataType::Timestamp(TimeUnit::Nanosecond, _)) => ticks.div_euclid(1_000),
+        Some(DataType::Date32) => ticks.saturating_mul(86_400_000_000),
+        _ => ticks,
     }
 }
 

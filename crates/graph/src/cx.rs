@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arrow::array::{Array, Int64Array};
 use smallvec::SmallVec;
 
-use crate::{Job, StepFuture, StepResult, Watch};
+use crate::{Job, Origin, Rows, StepError, StepFuture, StepResult, Watch};
 
 /// Names one run of one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,6 +34,9 @@ pub struct Request {
     pub priority: Priority,
     /// Who wants to know how the steps went.
     pub watch: Option<Arc<dyn Watch>>,
+    /// The time for which each of its rows asks, in microseconds since 1970 UTC, where that is not the present: what is looked up
+    /// for a row is what was known then. A null asks for a time at which nothing was known.
+    pub times: Option<Int64Array>,
 }
 
 /// How much a request matters, when not everybody can be served: those that matter least are refused first.
@@ -139,6 +143,42 @@ impl RunCx {
         })
     }
 
+    /// The time for which each of these rows asks, as [`Request::times`] of its request has it; `None` when all ask for the
+    /// present. A row keeps its time whatever columns are dropped, as long as its place in the request is known.
+    ///
+    /// # Errors
+    /// When rows have lost their place, or a request has times for another number of rows than it has.
+    pub fn times(&self, rows: &Rows) -> Result<Option<Int64Array>, StepError> {
+        if self.shares.iter().all(|share| share.request.times.is_none()) {
+            return Ok(None);
+        }
+        if let ([Share { request: Request { times: Some(times), .. }, .. }], Origin::Whole) =
+            (&self.shares[..], rows.origin())
+            && times.len() == rows.len()
+        {
+            return Ok(Some(times.clone()));
+        }
+        let lost = || {
+            StepError::internal(
+                "the rows have lost their place in the request, and with it the time for which they ask",
+            )
+        };
+        let time = |row: usize| {
+            let place = rows.origin().place(row).ok_or_else(lost)? as usize;
+            let share = self.shares().find(|(_, range)| range.contains(&place));
+            let (share, range) = share.ok_or_else(lost)?;
+            let of_present = || StepError::internal("rows that ask for the present came beside others");
+            let times = share.request.times.as_ref().ok_or_else(of_present)?;
+            let at = place - range.start;
+            if times.len() != share.rows {
+                let problem = format!("{} times for {} rows", times.len(), share.rows);
+                return Err(StepError::internal(problem));
+            }
+            Ok(times.is_valid(at).then(|| times.value(at)))
+        };
+        (0..rows.len()).map(time).collect::<Result<Int64Array, StepError>>().map(Some)
+    }
+
     /// Whether this run serves several requests.
     #[inline]
     pub fn is_shared(&self) -> bool {
@@ -194,5 +234,54 @@ impl std::fmt::Debug for RunCx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shares = &self.shares;
         f.debug_struct("RunCx").field("run", &self.run).field("shares", shares).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, RecordBatch};
+    use smallvec::smallvec;
+
+    use super::*;
+
+    fn share(times: Option<Vec<Option<i64>>>, rows: usize) -> Share {
+        let request = Request { times: times.map(Int64Array::from), ..Request::default() };
+        Share { run: RunId(1), request, rows }
+    }
+
+    /// What rows from these places of a run ask for.
+    fn asked(
+        shares: SmallVec<[Share; 1]>,
+        origin: Origin,
+        rows: usize,
+    ) -> Result<Option<Vec<Option<i64>>>, String> {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![0; rows]));
+        let batch = RecordBatch::try_from_iter([("x", column)]).unwrap();
+        let cx = RunCx::shared(RunId(1), shares, Instant::now);
+        let times = cx.times(&Rows::with_origin(batch, origin)).map_err(|error| error.to_string())?;
+        Ok(times.map(|times| times.iter().collect()))
+    }
+
+    #[test]
+    fn a_row_keeps_the_time_for_which_its_request_asks() {
+        let two = || smallvec![share(Some(vec![Some(10), None]), 2), share(Some(vec![Some(30)]), 1)];
+        let picked = |places: &[u32]| Origin::Picked(places.into());
+        assert_eq!(asked(two(), Origin::Whole, 3), Ok(Some(vec![Some(10), None, Some(30)])));
+        assert_eq!(asked(two(), picked(&[2, 0, 1]), 3), Ok(Some(vec![Some(30), Some(10), None])));
+        let one = || smallvec![share(Some(vec![Some(10), Some(20)]), 2)];
+        assert_eq!(asked(one(), Origin::Whole, 2), Ok(Some(vec![Some(10), Some(20)])));
+        assert_eq!(asked(one(), picked(&[1]), 1), Ok(Some(vec![Some(20)])));
+        assert_eq!(asked(smallvec![share(None, 2)], Origin::Lost, 5), Ok(None));
+    }
+
+    #[test]
+    fn times_that_cannot_be_told_are_an_error() {
+        let asks = |shares, origin, rows| asked(shares, origin, rows).unwrap_err();
+        let lost = asks(smallvec![share(Some(vec![Some(1)]), 1)], Origin::Lost, 1);
+        assert!(lost.contains("have lost their place"), "{lost}");
+        let short = asks(smallvec![share(Some(vec![Some(1)]), 2)], Origin::Whole, 2);
+        assert!(short.contains("1 times for 2 rows"), "{short}");
+        let mixed = asks(smallvec![share(Some(vec![Some(1)]), 1), share(None, 1)], Origin::Whole, 2);
+        assert!(mixed.contains("ask for the present"), "{mixed}");
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     features::FeatureService,
     service::ARROW_STREAM,
     snapshot::Snapshot,
+    vectors::VectorService,
     wire::{UnknownFields, schema},
 };
 
@@ -47,6 +48,12 @@ pub(crate) fn openapi(served: &Snapshot) -> Value {
         ("/metrics", "metrics", "Prometheus metrics."),
         ("/v1/graphs", "listGraphs", "The graphs that are served."),
         ("/v1/features", "listFeatureSets", "The feature sets, and which of them take rows."),
+        (
+            "/v1/streams",
+            "listStreams",
+            "The streams that are read into feature sets, and how far each has come.",
+        ),
+        ("/v1/vectors", "listFeatureVectors", "The feature vectors."),
     ] {
         paths.insert(path.into(), json!({ "get": { "operationId": id, "responses": text(description) } }));
     }
@@ -69,6 +76,9 @@ pub(crate) fn openapi(served: &Snapshot) -> Value {
     }
     for set in &served.features {
         feature_paths(set, &mut paths, &mut schemas);
+    }
+    for vector in &served.vectors {
+        vector_path(vector, &mut paths, &mut schemas);
     }
     json!({
         "openapi": "3.1.0",
@@ -130,6 +140,43 @@ fn feature_paths(set: &FeatureService, paths: &mut Map<String, Value>, schemas: 
         },
     });
     paths.insert(format!("/v1/features/{name}/read"), json!({ "post": post }));
+}
+
+/// What a feature vector asks for and gives.
+fn vector_path(vector: &VectorService, paths: &mut Map<String, Value>, schemas: &mut Map<String, Value>) {
+    let name = vector.name();
+    schemas.insert(format!("vectors.{name}.Input"), schema::request(vector.input(), UnknownFields::Refuse));
+    schemas.insert(format!("vectors.{name}.Features"), schema::reply(vector.reply()));
+    let content = |kind: &str| {
+        let one = json!({ "$ref": format!("#/components/schemas/vectors.{name}.{kind}") });
+        json!({ "application/json": { "schema": { "anyOf": [one, { "type": "array", "items": one }] } }, ARROW_STREAM: {} })
+    };
+    let error = |description: &str| {
+        let schema = json!({ "$ref": "#/components/schemas/Error" });
+        json!({ "description": description, "content": { "application/json": { "schema": schema } } })
+    };
+    let path = json!({
+        "get": {
+            "operationId": format!("describe_vector_{name}"),
+            "responses": { "200": { "description": "What the vector asks for, and its features." } },
+        },
+        "post": {
+            "operationId": format!("read_vector_{name}"),
+            "parameters": [{
+                "name": "statuses", "in": "query", "schema": { "type": "boolean" },
+                "description": "Whether each feature has its status and the time of its event beside it.",
+            }],
+            "requestBody": { "required": true, "content": content("Input") },
+            "responses": {
+                "200": { "description": "Each row with its features.", "content": content("Features") },
+                "400": error("The body is not what the vector asks for, or rows of it cannot be answered."),
+                "413": error("The body is too large."),
+                "429": error("Too many bodies are under way."),
+                "503": error("The store of a set does not answer."),
+            },
+        },
+    });
+    paths.insert(format!("/v1/vectors/{name}"), path);
 }
 
 fn graph_path(graph: &str) -> Value {

@@ -21,6 +21,7 @@ use http::{
 };
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use millstream_featurestore::stream::Streams;
 use millstream_graph::suggest;
 use millstream_runtime::{Budget, Limits, Metrics};
 use prometheus::{Encoder, TextEncoder};
@@ -39,6 +40,8 @@ use crate::{
     sink::SinkRows,
     snapshot::{Shared, Snapshot, Terms},
     stats::{self, Watched},
+    streams::{self, StreamMetrics},
+    vectors,
     wire::DecodeLimits,
 };
 
@@ -96,6 +99,14 @@ pub enum ServeError {
         /// Which columns.
         source: millstream_graph::SchemaError,
     },
+    /// A feature vector has columns that JSON cannot carry.
+    #[error("feature vector `{vector}`: {source}")]
+    Vector {
+        /// The vector.
+        vector: String,
+        /// Which columns.
+        source: millstream_graph::SchemaError,
+    },
 }
 
 impl Server {
@@ -130,8 +141,9 @@ impl Server {
             feature_rows,
             feature_bytes: Budget::new(limits.bytes),
         };
+        let streams = Streams::new().meter(Arc::new(StreamMetrics::new(terms.metrics.registry())?));
         let first = Snapshot::new(project, &terms)?;
-        let shared = Arc::new(Shared::new(first, Arc::clone(project.stores()), terms, refusals));
+        let shared = Arc::new(Shared::new(first, Arc::clone(project.stores()), streams, terms, refusals));
         Ok(Self { shared, connections, admin: None, observer: Arc::default(), exporter: None })
     }
 
@@ -165,9 +177,11 @@ impl Server {
             .route("/metrics", get(metrics))
             .route("/openapi.json", get(openapi))
             .route("/v1/graphs", get(list))
+            .route("/v1/streams", get(streams::list))
             .route("/v1/graphs/{graph}", axum::routing::any(graph))
             .merge(stats::routes())
             .merge(features::routes())
+            .merge(vectors::routes())
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
             .with_state(Arc::clone(&self.shared))
@@ -218,6 +232,8 @@ impl Server {
         if let Some((listener, router)) = self.admin {
             tasks.spawn(serve_admin(listener, router, self.connections.clone(), shared.refusals.clone()));
         }
+        shared.serving.store(true, SeqCst);
+        shared.keep_streams();
         let uri_bytes = self.connections.uri_bytes;
         let routes =
             Routes { router, shared: Arc::clone(&shared), observer: Arc::clone(&observer), uri_bytes };
@@ -238,6 +254,7 @@ impl Server {
         connections.accept_waiting(&listener, &service);
         drop(listener);
         let drained = async {
+            shared.streams.stop().await;
             connections.close().await;
             shared.close().await;
             observer.flush().await;

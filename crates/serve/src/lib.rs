@@ -14,16 +14,22 @@ mod features;
 mod http;
 pub mod load;
 mod observe;
+#[cfg(feature = "offline")]
+mod offline;
 mod outside;
 mod project;
 mod refusals;
 mod reload;
 pub mod remote;
+#[cfg(feature = "offline")]
+mod replay;
 mod service;
 pub mod sink;
 mod snapshot;
 mod stats;
+mod streams;
 mod units;
+mod vectors;
 mod watch;
 pub mod wire;
 

@@ -1,5 +1,6 @@
 //! A project file: feature sets, models and graphs together, loaded and compiled.
 
+pub(crate) mod conditions;
 mod files;
 
 use std::{
@@ -9,18 +10,22 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use millstream_featurestore::{FeatureSetSpec, FeatureSets, LoadOptions, Stores};
+use millstream_featurestore::{
+    Expressions, FeatureSetSpec, FeatureSets, LoadOptions, OnlineStore, Stores, Vector, VectorSpec,
+    stream::{Stream, StreamSpec},
+};
 use millstream_graph::{
     CompileErrors, Graph, Plan,
     spec::{self, Document, GraphSpec, Kinds, SpecErrors},
 };
 use millstream_models::{ModelSet, ModelSpec};
 use millstream_runtime::{Engine, EngineError, Limits, Metrics};
+use millstream_transform::With;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::outside::Outside;
+use crate::{outside::Outside, streams};
 pub(crate) use files::{Files, Stamps};
 
 /// The name of a project's file in its folder.
@@ -45,6 +50,7 @@ pub struct Project {
     models: Arc<ModelSet>,
     store: Arc<FeatureSets>,
     stores: Arc<Stores>,
+    streams: Vec<Stream>,
     files: Files,
     stamps: Stamps,
     version: String,
@@ -53,6 +59,15 @@ pub struct Project {
 
 /// Feature sets as a project file defines them.
 pub(crate) type Definitions = IndexMap<String, FeatureSetSpec>;
+
+/// What a project file defines, of which nothing has been loaded.
+#[cfg(feature = "offline")]
+pub(crate) struct Defined {
+    /// The project's folder.
+    pub(crate) root: PathBuf,
+    pub(crate) sets: Definitions,
+    pub(crate) vectors: IndexMap<String, Vector>,
+}
 
 /// A graph of a project.
 pub struct ProjectGraph {
@@ -129,6 +144,12 @@ struct ProjectKeys {
     /// Features that are stored together, by the name of their set.
     #[serde(default)]
     feature_sets: IndexMap<String, Value>,
+    /// Streams of events into feature sets, by name.
+    #[serde(default)]
+    streams: IndexMap<String, Value>,
+    /// Features of several sets that are read together, by the name of their vector.
+    #[serde(default)]
+    feature_vectors: IndexMap<String, Value>,
     /// ONNX models, by name.
     #[serde(default)]
     models: IndexMap<String, Value>,
@@ -190,27 +211,23 @@ impl Project {
         let document = Document::read(text)?;
         let keys: ProjectKeys = document.typed(&[])?;
         let mut errors = SpecErrors::default();
-        let store = Arc::new(load_sets(&document, keys.feature_sets.keys(), root, stores, &mut errors));
+        let mut store = load_sets(&document, keys.feature_sets.keys(), root, stores, &mut errors);
+        load_vectors(&document, keys.feature_vectors.keys(), &mut store, &mut errors);
+        let store = Arc::new(store);
         let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
         let outside = Outside::new(root);
         let kinds = kinds(&models, &store, &outside);
-        let mut specs = IndexMap::new();
-        for name in keys.graphs.keys() {
-            if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
-                let place = document.place(&["graphs", name]);
-                errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
-            }
-            match GraphSpec::read(&document, &["graphs", name], &kinds) {
-                Ok(spec) => drop(specs.insert(name.clone(), spec)),
-                Err(problems) => errors.extend(problems),
-            }
-        }
-        if keys.graphs.is_empty() {
-            errors.push(document.place(&["graphs"]), "a project has at least one graph");
-        }
+        let specs = graph_specs(&document, &keys, &kinds, &mut errors);
         // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
         errors.check()?;
-        let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all()?;
+        let mut errors = SpecErrors::default();
+        let streams = streams::load(&document, keys.streams.keys(), root, &store, &mut errors);
+        let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all();
+        let graphs = graphs.unwrap_or_else(|problems| {
+            errors.extend(problems);
+            Vec::new()
+        });
+        errors.check()?;
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
         let files = files.with(models.files());
@@ -220,6 +237,7 @@ impl Project {
             graphs: graphs.collect(),
             models,
             store,
+            streams,
             stores: Arc::clone(stores),
             outside,
             files,
@@ -263,9 +281,95 @@ impl Project {
         &self.store
     }
 
+    /// Its streams, for [`Streams`](millstream_featurestore::stream::Streams) to run. A [`Server`](crate::Server) runs those of
+    /// its project while it serves.
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    /// Its feature vectors, in the order of the file.
+    pub fn vectors(&self) -> impl Iterator<Item = &Arc<Vector>> {
+        self.store.vectors()
+    }
+
     /// Where its sets that take rows are open.
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
+    }
+
+    /// What the project at `path` defines, without loading any of it.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as the file goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn defined(path: &Path) -> Result<Defined, ProjectError> {
+        let (file, root) = place(path);
+        let text =
+            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
+        let read = || {
+            let document = Document::read(&text)?;
+            let keys: ProjectKeys = document.typed(&[])?;
+            let expressions = expressions();
+            let vector = |name: &String| {
+                let spec: VectorSpec = document.typed(&["feature_vectors", name])?;
+                Ok((name.clone(), spec.vector(name).expressions(expressions.clone())))
+            };
+            let vectors = keys.feature_vectors.keys().map(vector).collect::<Result<_, SpecErrors>>()?;
+            Ok((definitions(&document, &keys)?, vectors))
+        };
+        let (sets, vectors) = read().map_err(|errors| ProjectError::Invalid { file, errors })?;
+        Ok(Defined { root, sets, vectors })
+    }
+
+    /// One graph of the project at `path`, the only one if none is named, over the feature sets of `store`. Answers its name too.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as this graph goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn plan_over(
+        path: &Path,
+        graph: Option<&str>,
+        store: &Arc<dyn OnlineStore>,
+        acts: crate::offline::Acts,
+    ) -> Result<(String, Plan), ProjectError> {
+        let (file, root) = place(path);
+        let text =
+            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
+        let invalid = |errors| ProjectError::Invalid { file: file.clone(), errors };
+        let document = Document::read(&text).map_err(invalid)?;
+        let keys: ProjectKeys = document.typed(&[]).map_err(invalid)?;
+        let mut names = keys.graphs.keys().map(String::as_str);
+        let name = match (graph, names.next(), names.next()) {
+            (Some(name), ..) if keys.graphs.contains_key(name) => name,
+            (None, Some(only), None) => only,
+            (Some(name), ..) => {
+                let known = keys.graphs.keys().map(String::as_str);
+                let message = millstream_graph::suggest::unknown("graph", name, known);
+                return Err(ProjectError::UnknownGraph { message });
+            }
+            _ => {
+                let known = keys.graphs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                return Err(ProjectError::UnknownGraph {
+                    message: format!("name one of the graphs: {known}"),
+                });
+            }
+        };
+        let make = || {
+            let mut errors = SpecErrors::default();
+            let models = Arc::new(load_models(&document, keys.models.keys(), &root, &mut errors));
+            let mut kinds = kinds_over(&models, store, &Outside::new(&root)).with(crate::replay::passing());
+            if acts == crate::offline::Acts::Not {
+                kinds = kinds.with(crate::replay::silent());
+            }
+            let specs = graph_specs(&document, &keys, &kinds, &mut errors);
+            errors.check()?;
+            let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document };
+            let graph = graphs.make(name, &mut Vec::new())?;
+            graph
+                .compile()
+                .map_err(|problems| GraphSpec::place_errors(&problems, &document, &["graphs", name]))
+        };
+        Ok((name.to_owned(), make().map_err(invalid)?))
     }
 
     /// The feature sets of the project at `path` alone, as its file defines them, for those that `wanted` names.
@@ -287,12 +391,34 @@ impl Project {
             let names = keys.feature_sets.keys().filter(|name| wanted(name));
             let sets = load_sets(&document, names, &root, stores, &mut errors);
             errors.check()?;
-            let definitions = keys.feature_sets.keys();
-            let definitions = definitions
-                .map(|name| Ok((name.clone(), document.typed::<FeatureSetSpec>(&["feature_sets", name])?)));
-            Ok((sets, definitions.collect::<Result<_, SpecErrors>>()?))
+            Ok((sets, definitions(&document, &keys)?))
         };
         read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
+    }
+
+    /// The feature sets and vectors of the project at `path`, without its models and graphs.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as sets and vectors go.
+    pub(crate) fn feature_vectors(path: &Path, stores: &Stores) -> Result<FeatureSets, ProjectError> {
+        let (file, root) = place(path);
+        let unreadable = |source| ProjectError::Unreadable { file: file.clone(), source };
+        let text = read_bounded(&file).map_err(unreadable)?;
+        let read = || {
+            let document = Document::read(&text)?;
+            let keys: ProjectKeys = document.typed(&[])?;
+            let mut errors = SpecErrors::default();
+            let mut sets = load_sets(&document, keys.feature_sets.keys(), &root, stores, &mut errors);
+            load_vectors(&document, keys.feature_vectors.keys(), &mut sets, &mut errors);
+            errors.check()?;
+            Ok(sets)
+        };
+        read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
+    }
+
+    /// The folder of the project at `path`.
+    pub(crate) fn folder(path: &Path) -> PathBuf {
+        place(path).1
     }
 
     /// What its steps that reach beyond the process share.
@@ -356,11 +482,16 @@ impl Project {
 
 /// Every kind of step that a project file may name.
 pub fn kinds(models: &Arc<ModelSet>, store: &Arc<FeatureSets>, outside: &Arc<Outside>) -> Kinds {
+    kinds_over(models, &(Arc::clone(store) as _), outside)
+}
+
+/// The same, over feature sets of any kind.
+fn kinds_over(models: &Arc<ModelSet>, store: &Arc<dyn OnlineStore>, outside: &Arc<Outside>) -> Kinds {
     Kinds::default()
         .with(spec::kinds())
         .with(millstream_transform::kinds())
         .with(millstream_models::kinds(Arc::clone(models)))
-        .with(millstream_featurestore::kinds(Arc::clone(store) as _))
+        .with(millstream_featurestore::kinds(Arc::clone(store)))
         .with(crate::remote::kinds(outside))
         .with(crate::sink::kinds(outside))
         .with_layers(millstream_runtime::layers::kinds())
@@ -372,14 +503,51 @@ pub fn project_schema() -> Schema {
     let kinds = kinds(&Arc::default(), &Arc::default(), &Arc::default());
     let graph = spec::graph_schema(&kinds, &mut generator).to_value();
     let set = generator.subschema_for::<FeatureSetSpec>().to_value();
+    let stream = generator.subschema_for::<StreamSpec>().to_value();
+    let vector = generator.subschema_for::<VectorSpec>().to_value();
     let model = generator.subschema_for::<ModelSpec>().to_value();
     let mut schema = generator.into_root_schema_for::<ProjectKeys>();
-    for (key, entry) in [("feature_sets", set), ("models", model), ("graphs", graph)] {
+    let entries = [
+        ("feature_sets", set),
+        ("feature_vectors", vector),
+        ("streams", stream),
+        ("models", model),
+        ("graphs", graph),
+    ];
+    for (key, entry) in entries {
         if let Some(place) = schema.pointer_mut(&format!("/properties/{key}/additionalProperties")) {
             *place = entry;
         }
     }
     schema
+}
+
+fn graph_specs(
+    document: &Document,
+    keys: &ProjectKeys,
+    kinds: &Kinds,
+    errors: &mut SpecErrors,
+) -> IndexMap<String, GraphSpec> {
+    let mut specs = IndexMap::new();
+    for name in keys.graphs.keys() {
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
+            let place = document.place(&["graphs", name]);
+            errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
+        }
+        match GraphSpec::read(document, &["graphs", name], kinds) {
+            Ok(spec) => drop(specs.insert(name.clone(), spec)),
+            Err(problems) => errors.extend(problems),
+        }
+    }
+    if keys.graphs.is_empty() {
+        errors.push(document.place(&["graphs"]), "a project has at least one graph");
+    }
+    specs
+}
+
+fn definitions(document: &Document, keys: &ProjectKeys) -> Result<Definitions, SpecErrors> {
+    let names = keys.feature_sets.keys();
+    names.map(|name| Ok((name.clone(), document.typed(&["feature_sets", name])?))).collect()
 }
 
 /// The project's file, and the folder that all its paths stay inside.
@@ -406,10 +574,11 @@ fn load_sets<'n>(
     errors: &mut SpecErrors,
 ) -> FeatureSets {
     let mut store = FeatureSets::new();
+    let options = LoadOptions { conditions: conditions::conditions(), ..LoadOptions::default() };
     for name in names {
         let path = ["feature_sets", name];
         match document.typed::<FeatureSetSpec>(&path) {
-            Ok(set) => match set.open(name, root, stores, &LoadOptions::default()) {
+            Ok(set) => match set.open(name, root, stores, &options) {
                 Ok(set) => store.insert(set),
                 Err(error) => {
                     // A definition's own mistakes name the set already.
@@ -422,6 +591,51 @@ fn load_sets<'n>(
         }
     }
     store
+}
+
+/// Adds vectors to the sets that they are of.
+fn load_vectors<'n>(
+    document: &Document,
+    names: impl Iterator<Item = &'n String>,
+    sets: &mut FeatureSets,
+    errors: &mut SpecErrors,
+) {
+    // Sets that could not be loaded are no mistake of the vectors that name them.
+    let complete = errors.errors().is_empty();
+    let expressions = expressions();
+    for name in names {
+        let path = ["feature_vectors", name];
+        let mut wrong = |place: &[String], text: &str| {
+            let place: Vec<&str> = path.into_iter().chain(place.iter().map(String::as_str)).collect();
+            errors.push(document.place(&place), format!("feature vector `{name}`: {text}"));
+        };
+        if !is_plain(name) {
+            wrong(&[], "a vector's name is letters, digits, `_` and `-`");
+        }
+        match document.typed::<VectorSpec>(&path) {
+            Ok(vector) if complete => {
+                let vector = vector.vector(name).expressions(expressions.clone());
+                for problem in sets.insert_vector(vector).err().into_iter().flatten() {
+                    wrong(&problem.place, &problem.text);
+                }
+            }
+            Ok(_) => {}
+            Err(problems) => errors.extend(problems),
+        }
+    }
+}
+
+/// How vectors read the expressions of their columns.
+fn expressions() -> Expressions {
+    Expressions::new(|named| {
+        let columns = named.iter().fold(With::new(), |with, (name, text)| with.column(name, text));
+        Arc::new(columns)
+    })
+}
+
+/// Whether a name can stand in a URL as it is.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
 }
 
 fn load_models<'n>(

@@ -302,13 +302,17 @@ impl<'h> Asked<'h> {
         Ok(request)
     }
 
-    /// Whether the reply is an Arrow stream: as `Accept` says, else as the request was.
     fn wants_arrow(&self, request_was_arrow: bool) -> bool {
-        match self.accept.and_then(|accept| accept.to_str().ok()) {
-            Some(accept) if accept.contains(ARROW_STREAM) => true,
-            Some(accept) if accept.contains("application/json") => false,
-            _ => request_was_arrow,
-        }
+        wants_arrow(self.accept, request_was_arrow)
+    }
+}
+
+/// Whether a reply is an Arrow stream: as the header `Accept` says, else as the request was.
+pub(crate) fn wants_arrow(accept: Option<&HeaderValue>, request_was_arrow: bool) -> bool {
+    match accept.and_then(|accept| accept.to_str().ok()) {
+        Some(accept) if accept.contains(ARROW_STREAM) => true,
+        Some(accept) if accept.contains("application/json") => false,
+        _ => request_was_arrow,
     }
 }
 

@@ -14,7 +14,10 @@ use std::{
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
-use millstream_featurestore::Stores;
+use millstream_featurestore::{
+    FeatureSets, Stores,
+    stream::{Stream, Streams},
+};
 use millstream_graph::ErrorKind;
 use millstream_runtime::{Budget, Engine, Limits, Metrics};
 use serde_json::json;
@@ -33,6 +36,7 @@ use crate::{
     service::{Answer, GraphService, json_answer},
     sink::SinkRows,
     stats::{Served, Watched},
+    vectors::{self, VectorService},
     wire::DecodeLimits,
 };
 
@@ -49,6 +53,9 @@ pub(crate) struct Snapshot {
     pub(crate) since: DateTime<Utc>,
     pub(crate) graphs: Vec<(String, GraphService)>,
     pub(crate) features: Vec<Arc<FeatureService>>,
+    pub(crate) streams: Vec<Stream>,
+    pub(crate) vectors: Vec<Arc<VectorService>>,
+    pub(crate) sets: Arc<FeatureSets>,
     pub(crate) files: Files,
     /// Those files as they were when they were read.
     pub(crate) stamps: Stamps,
@@ -86,6 +93,8 @@ impl Snapshot {
         }
         let features = features::services(project.features(), terms.decode, &terms.feature_rows)
             .map_err(|(set, source)| ServeError::Features { set, source })?;
+        let vectors = vectors::services(project.features(), terms.decode)
+            .map_err(|(vector, source)| ServeError::Vector { vector, source })?;
         let (alive, gone) = oneshot::channel();
         let version = project.version().to_owned();
         Ok(Self {
@@ -95,6 +104,9 @@ impl Snapshot {
             since: Utc::now(),
             graphs,
             features,
+            streams: project.streams().to_vec(),
+            vectors,
+            sets: Arc::clone(project.features()),
             files: project.files().clone(),
             stamps: project.stamps().clone(),
             cut: Arc::new(Semaphore::new(0)),
@@ -138,22 +150,33 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwap<Snapshot>,
     /// The open stores of feature sets, which all versions share.
     pub(crate) stores: Arc<Stores>,
+    /// Those of the version that is served, while connections are.
+    pub(crate) streams: Streams,
     pub(crate) terms: Terms,
     pub(crate) refusals: Refusals,
     pub(crate) watched: Watched,
+    pub(crate) serving: AtomicBool,
     pub(crate) stopping: AtomicBool,
     /// Versions that have been replaced and still answer.
     retiring: Mutex<JoinSet<()>>,
 }
 
 impl Shared {
-    pub(crate) fn new(first: Snapshot, stores: Arc<Stores>, terms: Terms, refusals: Refusals) -> Self {
+    pub(crate) fn new(
+        first: Snapshot,
+        stores: Arc<Stores>,
+        streams: Streams,
+        terms: Terms,
+        refusals: Refusals,
+    ) -> Self {
         Self {
             live: ArcSwap::from_pointee(first),
             stores,
+            streams,
             terms,
             refusals,
             watched: Watched::default(),
+            serving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             retiring: Mutex::default(),
         }
@@ -166,9 +189,20 @@ impl Shared {
     /// Puts `next` into the place of what is served. What was there answers the requests that have it, for `grace`.
     pub(crate) fn swap(&self, next: Snapshot, grace: Duration) {
         let old = self.live.swap(Arc::new(next));
+        self.keep_streams();
         let mut retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
         while retiring.try_join_next().is_some() {}
         retiring.spawn(retire(old, grace));
+    }
+
+    /// Begins and ends streams as the version says that is served, while connections are.
+    pub(crate) fn keep_streams(&self) {
+        if !self.serving.load(SeqCst) {
+            return;
+        }
+        if let Err(problems) = self.streams.keep(self.live.load().streams.clone()) {
+            tracing::error!("streams that do not run:\n{}", problems.join("\n"));
+        }
     }
 
     /// How many versions are still being used up.

@@ -59,7 +59,7 @@ pub use literal::Literal;
 pub use map::{Map, MapColumn, MapRange, Unmapped};
 pub use ordinal::{Ordinal, UnknownPlace};
 pub use pack::{Pack, TensorNull, TensorType};
-pub use select::{Filter, Select, With};
+pub use select::{Filter, Select, With, condition};
 pub use validate::{Rule, Validate};
 pub use when::When;
 

@@ -148,15 +148,23 @@ impl From<FilterSettings> for Filter {
 impl Step for Filter {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
         self.prepared.sign(self, inputs, |schema| {
-            let condition = deep(|| unnamed(&self.condition)?.compile(schema))?;
-            condition.check_condition()?;
-            Ok(FilterKernel { condition, schema: Arc::clone(schema) })
+            Ok(FilterKernel { condition: condition(&self.condition, schema)?, schema: Arc::clone(schema) })
         })
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
         self.prepared.call(input)
     }
+}
+
+/// A condition on batches of `schema`, to be evaluated by [`CompiledExpr::holds`].
+///
+/// # Errors
+/// As [`Expr::compile`], and when the expression is not true or false, or names its result.
+pub fn condition(text: &str, schema: &Schema) -> Result<CompiledExpr, SchemaError> {
+    let condition = deep(|| unnamed(text)?.compile(schema))?;
+    condition.check_condition()?;
+    Ok(condition)
 }
 
 /// Reads an expression that gets its name elsewhere, or needs none.

@@ -10,9 +10,8 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, BooleanArray, RecordBatch},
+    array::{ArrayRef, BooleanArray, Int64Array, RecordBatch},
     datatypes::SchemaRef,
-    error::ArrowError,
 };
 use indexmap::IndexMap;
 use millstream_graph::{
@@ -22,9 +21,11 @@ use millstream_graph::{
 use smallvec::SmallVec;
 
 use crate::{
-    Fault, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
-    distinct::Distinct,
+    Fault, FeatureSet, Found, LookupError, OnlineStore, OnlineTable, Read, Selection,
+    distinct::{When, fetch},
     key::{self, KeyKind},
+    online::set::micros,
+    policy::{Policies, Policy},
 };
 use names::{Name, parse};
 pub use settings::kinds;
@@ -32,24 +33,13 @@ pub use settings::kinds;
 /// Batches up to this many rows are answered at once; bigger ones are handed to the engine as a job.
 const INLINE_ROWS: usize = 1024;
 
-/// What happens where a stored feature is not there.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Policy {
-    /// The row leaves on the error port.
-    Fail,
-    /// The feature is null.
-    Null,
-    /// The mean of the feature over all rows of its set, as it was when the graph was compiled. Rounded for integers.
-    Mean,
-    /// This value.
-    Default(serde_json::Value),
-}
-
 /// Adds stored features to each row, found by the keys that the row carries.
 ///
 /// A key that has no row in the set (a null key has none) is a gap that [`Enrich::missing`] decides on; a row whose
 /// feature is null is one that [`Enrich::nulls`] decides on. A row of zeros is a row.
+///
+/// Features are read for the present, as the store's clock has it; for the time in a column of the row ([`Enrich::at`]); or for
+/// the times that the request asks for ([`Request::times`](millstream_graph::Request::times)). A row whose time is null finds none.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -76,11 +66,11 @@ pub struct Enrich {
     store: Arc<dyn OnlineStore>,
     set: String,
     by: By,
+    at: Option<String>,
     features: Vec<Result<Name, String>>,
     prefix: String,
-    missing: Policy,
-    nulls: Policy,
-    policies: IndexMap<String, Policies>,
+    /// By feature.
+    policies: Policies,
     /// Columns of features that nothing reads.
     unread: HashSet<String>,
     bound: OnceLock<(SchemaRef, Arc<Bound>)>,
@@ -98,13 +88,6 @@ pub(crate) enum By {
     Named(IndexMap<String, String>),
 }
 
-/// One feature's own policies.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Policies {
-    pub(crate) missing: Option<Policy>,
-    pub(crate) nulls: Option<Policy>,
-}
-
 /// The step once it is typed: numbers and values, no names but those that messages need.
 struct Bound {
     table: Arc<dyn OnlineTable>,
@@ -112,6 +95,8 @@ struct Bound {
     schema: SchemaRef,
     keys: SmallVec<[usize; 2]>,
     kinds: SmallVec<[KeyKind; 2]>,
+    /// The column of times.
+    at: Option<usize>,
     /// The feature of each pick.
     picks: Vec<String>,
 }
@@ -123,11 +108,10 @@ impl Enrich {
             store,
             set: set.into(),
             by: By::Keys,
+            at: None,
             features: Vec::new(),
             prefix: String::new(),
-            missing: Policy::Fail,
-            nulls: Policy::Null,
-            policies: IndexMap::new(),
+            policies: Policies::new(Policy::Fail),
             unread: HashSet::new(),
             bound: OnceLock::new(),
         }
@@ -139,10 +123,9 @@ impl Enrich {
             store: Arc::clone(&self.store),
             set: self.set.clone(),
             by: self.by.clone(),
+            at: self.at.clone(),
             features: self.features.clone(),
             prefix: self.prefix.clone(),
-            missing: self.missing.clone(),
-            nulls: self.nulls.clone(),
             policies: self.policies.clone(),
             unread: self.unread.clone(),
             bound: OnceLock::new(),
@@ -154,7 +137,8 @@ impl Enrich {
         let step = self.untyped();
         let added = &bound.schema.fields()[schema.fields().len()..];
         let added: Vec<String> = added.iter().map(|field| field.name().clone()).collect();
-        Narrow::new([bound.keys.to_vec()], move |carried| {
+        let reads = bound.keys.iter().copied().chain(bound.at).collect();
+        Narrow::new([reads], move |carried| {
             let unread = added.iter().filter(|column| !carried.is_read(column));
             Self { unread: unread.cloned().collect(), ..step.untyped() }
         })
@@ -177,6 +161,13 @@ impl Enrich {
         self
     }
 
+    /// Reads features for the time in this column: a timestamp, a date, or whole microseconds since 1970 UTC.
+    #[must_use]
+    pub fn at(mut self, column: impl Into<String>) -> Self {
+        self.at = Some(column.into());
+        self
+    }
+
     /// Adds these features only: `avg_amount`, `avg_amount AS usual`, or `*` for all.
     #[must_use]
     pub fn features<S: AsRef<str>>(mut self, features: impl IntoIterator<Item = S>) -> Self {
@@ -194,28 +185,28 @@ impl Enrich {
     /// What happens where a key has no row.
     #[must_use]
     pub fn missing(mut self, policy: Policy) -> Self {
-        self.missing = policy;
+        self.policies.missing = policy;
         self
     }
 
     /// What happens where a row has null.
     #[must_use]
     pub fn nulls(mut self, policy: Policy) -> Self {
-        self.nulls = policy;
+        self.policies.nulls = policy;
         self
     }
 
     /// What happens for feature `feature` where a key has no row, in place of the step's policy.
     #[must_use]
     pub fn missing_of(mut self, feature: impl Into<String>, policy: Policy) -> Self {
-        self.policies.entry(feature.into()).or_default().missing = Some(policy);
+        self.policies.own.entry(feature.into()).or_default().missing = Some(policy);
         self
     }
 
     /// What happens for feature `feature` where a row has null, in place of the step's policy.
     #[must_use]
     pub fn nulls_of(mut self, feature: impl Into<String>, policy: Policy) -> Self {
-        self.policies.entry(feature.into()).or_default().nulls = Some(policy);
+        self.policies.own.entry(feature.into()).or_default().nulls = Some(policy);
         self
     }
 }
@@ -241,53 +232,58 @@ impl Step for Enrich {
         Ok(Signature::row_wise(Arc::clone(&bound.schema)).narrowing(self.narrow(schema, bound)))
     }
 
-    fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
+    fn call<'a>(&'a self, mut input: Input, cx: &'a RunCx) -> Work<'a> {
         let (Some((_, bound)), Ok(rows)) = (self.bound.get(), input.rows(0)) else {
             return Work::Done(Err(StepError::internal("called without rows or before it was typed")));
         };
+        let times = match bound.times(&rows, cx) {
+            Ok(times) => times,
+            Err(error) => return Work::Done(Err(error)),
+        };
         if !bound.table.is_local() {
             return Work::Io(Box::pin(async move {
-                let found = bound.fetch(rows.batch()).await;
+                let found = bound.fetch(rows.batch(), times).await;
                 bound.answer(&rows, found)
             }));
         }
         if rows.len() <= INLINE_ROWS {
-            return Work::Done(bound.read(&rows));
+            return Work::Done(bound.read(&rows, times.as_ref()));
         }
         let bound = Arc::clone(bound);
-        Work::Compute(Box::new(move || bound.read(&rows)))
+        Work::Compute(Box::new(move || bound.read(&rows, times.as_ref())))
     }
 }
 
 impl Bound {
+    /// The time for which each row asks; `None` for the present.
+    fn times(&self, rows: &Rows, cx: &RunCx) -> Result<Option<Int64Array>, StepError> {
+        match self.at {
+            None => cx.times(rows),
+            // Typing has made sure that it is a time.
+            Some(at) => Ok(micros(rows.batch().column(at))),
+        }
+    }
+
     /// Reads from a local table.
-    fn read(&self, rows: &Rows) -> StepResult {
-        match self.table.read(rows.batch(), &self.selection) {
+    fn read(&self, rows: &Rows, times: Option<&Int64Array>) -> StepResult {
+        match self.ask(rows.batch(), times) {
             Read::Ready(found) => self.answer(rows, found),
             Read::Waits(_) => Err(StepError::internal("a local store kept a lookup waiting")),
         }
     }
 
-    /// Reads from a table outside the process: each key once.
-    async fn fetch(&self, batch: &RecordBatch) -> Result<Found, LookupError> {
-        let broken = |error: ArrowError| LookupError::Unavailable(Box::new(error));
-        let keys = batch.project(&self.keys).map_err(broken)?;
-        let distinct = Distinct::of(keys.columns(), &self.kinds)?;
-        let asked = match &distinct {
-            None => keys,
-            Some(distinct) => distinct
-                .keys(keys.columns())
-                .and_then(|columns| RecordBatch::try_new(keys.schema(), columns))
-                .map_err(broken)?,
-        };
-        let found = match self.table.read(&asked, &self.selection) {
-            Read::Ready(found) => found?,
-            Read::Waits(found) => found.await?,
-        };
-        match distinct {
-            None => Ok(found),
-            Some(distinct) => distinct.spread(&found).map_err(broken),
+    fn ask(&self, batch: &RecordBatch, times: Option<&Int64Array>) -> Read<'_> {
+        match times {
+            None => self.table.read(batch, &self.selection),
+            Some(times) => self.table.read_each(batch, &self.selection, times),
         }
+    }
+
+    /// Reads from a table outside the process.
+    async fn fetch(&self, batch: &RecordBatch, times: Option<Int64Array>) -> Result<Found, LookupError> {
+        let keys = batch.project(&self.keys).map_err(|error| LookupError::Unavailable(Box::new(error)))?;
+        let when = times.map_or(When::Now, When::Each);
+        fetch(self.table.as_ref(), keys, &self.kinds, &self.selection, when).await
     }
 
     fn answer(&self, rows: &Rows, found: Result<Found, LookupError>) -> StepResult {
@@ -314,18 +310,20 @@ impl Bound {
     }
 
     fn message(&self, batch: &RecordBatch, fault: Fault) -> String {
-        let set = self.table.set();
         let columns: SmallVec<[&ArrayRef; 2]> = self.keys.iter().map(|&key| batch.column(key)).collect();
-        let keys = key::display(set.keys().iter().map(|key| key.name.as_str()), &columns, fault.row as usize);
-        match fault.null.and_then(|pick| self.picks.get(pick)) {
-            None => format!("no row for {keys} in feature set `{}`", set.name()),
-            Some(feature) => {
-                format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name())
-            }
-        }
+        fault_text(self.table.set(), &columns, fault, &self.picks)
     }
 
     fn name(&self) -> &str {
         self.table.set().name()
+    }
+}
+
+/// Why a row is at fault, in words; `picks` are the features that were read.
+pub(crate) fn fault_text(set: &FeatureSet, keys: &[&ArrayRef], fault: Fault, picks: &[String]) -> String {
+    let keys = key::display(set.keys().iter().map(|key| key.name.as_str()), keys, fault.row as usize);
+    match fault.null.and_then(|pick| picks.get(pick)) {
+        None => format!("no row for {keys} in feature set `{}`", set.name()),
+        Some(feature) => format!("feature `{feature}` is null for {keys} in feature set `{}`", set.name()),
     }
 }

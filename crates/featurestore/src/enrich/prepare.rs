@@ -9,8 +9,8 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use millstream_graph::{SchemaError, suggest};
 use smallvec::SmallVec;
 
-use super::{Bound, By, Enrich, Name, Policy};
-use crate::{Cell, FeatureSet, Gap, OnlineTable, Pick, Selection, key::KeyKind};
+use super::{Bound, By, Enrich, Name};
+use crate::{FeatureSet, Gap, OnlineTable, Pick, Selection, key::KeyKind, online::set::TIME, set::is_time};
 
 /// A feature to add, and the name of its column.
 struct Added {
@@ -27,6 +27,7 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
     let set = Arc::clone(table.set());
     let mut problems = Vec::new();
     let keys = keys(step, &set, schema, &mut problems);
+    let at = at(step, schema, &mut problems);
     let added = added(step, &set, schema, &mut problems);
     let picks = picks(step, table.as_ref(), &added, &mut problems);
     SchemaError::collect(problems)?;
@@ -45,7 +46,7 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
         Selection::new(&set, places, picks).map_err(|error| SchemaError::new(error.to_string()))?;
     let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
     let picks = added.iter().map(|added| set.features()[added.feature].name.clone()).collect();
-    Ok(Bound { table, selection, schema, keys, kinds, picks })
+    Ok(Bound { table, selection, schema, keys, kinds, at, picks })
 }
 
 /// The column of each key. Of no meaning when there are problems.
@@ -107,6 +108,21 @@ fn keys(
     found
 }
 
+/// The column of times.
+fn at(step: &Enrich, schema: &SchemaRef, problems: &mut Vec<SchemaError>) -> Option<usize> {
+    let name = step.at.as_ref()?;
+    let Ok(at) = schema.index_of(name) else {
+        let known = schema.fields().iter().map(|field| field.name().as_str());
+        problems.push(SchemaError::unknown_column(name, known));
+        return None;
+    };
+    let have = schema.field(at).data_type();
+    if !is_time(have) {
+        problems.push(SchemaError::new(format!("`at`: column `{name}` is {have}; {TIME}")));
+    }
+    Some(at)
+}
+
 fn added(step: &Enrich, set: &FeatureSet, schema: &SchemaRef, problems: &mut Vec<SchemaError>) -> Vec<Added> {
     let names = || set.features().iter().map(|feature| feature.name.as_str());
     let plain = |feature: usize| Added {
@@ -128,7 +144,7 @@ fn added(step: &Enrich, set: &FeatureSet, schema: &SchemaRef, problems: &mut Vec
             },
         }
     }
-    for feature in step.policies.keys() {
+    for feature in step.policies.own.keys() {
         if !names().any(|name| name == feature) {
             problems.push(unknown_feature(set, feature));
         } else if !added.iter().any(|added| set.features()[added.feature].name == *feature) {
@@ -164,19 +180,19 @@ fn picks(
     problems: &mut Vec<SchemaError>,
 ) -> Vec<Pick> {
     let pick = |added: &Added| {
-        let own = step.policies.get(&table.set().features()[added.feature].name);
-        let missing = own.and_then(|own| own.missing.as_ref()).unwrap_or(&step.missing);
-        let nulls = own.and_then(|own| own.nulls.as_ref()).unwrap_or(&step.nulls);
-        let mut gap = |policy: &Policy| {
-            gap(table, added.feature, policy).unwrap_or_else(|problem| {
+        let feature = &table.set().features()[added.feature];
+        let mean = || table.statistics(added.feature).and_then(|statistics| statistics.mean);
+        let gaps = step.policies.gaps(&feature.name, feature, mean);
+        let [missing, null] = gaps.map(|gap| {
+            gap.unwrap_or_else(|problem| {
                 let problem = SchemaError::new(problem);
                 if !problems.contains(&problem) {
                     problems.push(problem);
                 }
                 Gap::Null
             })
-        };
-        Pick { feature: added.feature, missing: gap(missing), null: gap(nulls) }
+        });
+        Pick { feature: added.feature, missing, null }
     };
     added.iter().map(pick).collect()
 }
@@ -195,24 +211,4 @@ fn without(unread: &HashSet<String>, added: Vec<Added>, picks: Vec<Pick>) -> (Ve
         *first = true;
     }
     added.into_iter().zip(picks).zip(kept).filter(|(_, kept)| *kept).map(|(pair, _)| pair).unzip()
-}
-
-fn gap(table: &dyn OnlineTable, number: usize, policy: &Policy) -> Result<Gap, String> {
-    let feature = &table.set().features()[number];
-    let (name, data_type) = (&feature.name, &feature.data_type);
-    match policy {
-        Policy::Fail => Ok(Gap::Fail),
-        Policy::Null => Ok(Gap::Null),
-        Policy::Default(value) => Cell::from_json(value, data_type)
-            .map(Gap::Fill)
-            .ok_or_else(|| format!("default {value} for feature `{name}` is no {data_type}")),
-        Policy::Mean if !data_type.is_numeric() => {
-            Err(format!("feature `{name}` is {data_type} and has no mean; give it a policy of its own"))
-        }
-        Policy::Mean => {
-            let mean = table.statistics(number).and_then(|statistics| statistics.mean);
-            let cell = mean.and_then(|mean| Cell::from_f64(mean, data_type));
-            cell.map(Gap::Fill).ok_or_else(|| format!("feature `{name}` has no mean: no row has a value"))
-        }
-    }
 }

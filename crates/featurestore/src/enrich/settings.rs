@@ -3,12 +3,15 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use indexmap::IndexMap;
-use millstream_graph::{Step, spec::StepKind, suggest};
+use millstream_graph::{Step, spec::StepKind};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-use super::{By, Enrich, Policies, Policy};
-use crate::OnlineStore;
+use super::{By, Enrich};
+use crate::{
+    OnlineStore,
+    policy::{Own, Policies, Policy},
+};
 
 /// The kinds of step that read from `store` and write into it: `enrich`, `ingest`.
 ///
@@ -38,6 +41,10 @@ struct EnrichSettings {
     /// default the columns named like the keys.
     #[serde(default)]
     by: By,
+    /// The column with the time for which features are read: a timestamp, a date, or whole microseconds since 1970 UTC. By default
+    /// the present.
+    #[serde(default)]
+    at: Option<String>,
     /// The features to add: `avg`, `avg AS usual`, or `*` for all, which is the default.
     #[serde(default)]
     features: Features,
@@ -52,20 +59,8 @@ struct EnrichSettings {
     nulls: Policy,
     /// What happens for single features, in place of `missing` and `nulls`.
     #[serde(default)]
-    #[schemars(with = "std::collections::BTreeMap<String, PolicySettings>")]
-    policies: IndexMap<String, PolicySettings>,
-}
-
-/// What happens where one feature is not there.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct PolicySettings {
-    /// What happens where a key has no row.
-    #[serde(default, deserialize_with = "some")]
-    missing: Option<Policy>,
-    /// What happens where a row has null.
-    #[serde(default, deserialize_with = "some")]
-    nulls: Option<Policy>,
+    #[schemars(with = "std::collections::BTreeMap<String, Own>")]
+    policies: IndexMap<String, Own>,
 }
 
 fn fail() -> Policy {
@@ -76,21 +71,12 @@ fn null() -> Policy {
     Policy::Null
 }
 
-/// In YAML `null` is a value of its own; written here it means the policy, not that there is none.
-fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Policy>, D::Error> {
-    Policy::deserialize(deserializer).map(Some)
-}
-
 impl Enrich {
     fn from_settings(store: Arc<dyn OnlineStore>, settings: EnrichSettings) -> Self {
-        let EnrichSettings { set, by, features, prefix, missing, nulls, policies } = settings;
-        let mut step =
-            Self::new(store, set).features(features.0).prefix(prefix).missing(missing).nulls(nulls);
-        step.by = by;
-        step.policies = policies
-            .into_iter()
-            .map(|(feature, PolicySettings { missing, nulls })| (feature, Policies { missing, nulls }))
-            .collect();
+        let EnrichSettings { set, by, at, features, prefix, missing, nulls, policies } = settings;
+        let mut step = Self::new(store, set).features(features.0).prefix(prefix);
+        (step.by, step.at) = (by, at);
+        step.policies = Policies { missing, nulls, own: policies };
         step
     }
 }
@@ -170,64 +156,5 @@ impl JsonSchema for By {
             { "type": "array", "items": { "type": "string" } },
             { "type": "object", "additionalProperties": { "type": "string" } },
         ] })
-    }
-}
-
-const POLICIES: [&str; 3] = ["fail", "null", "mean"];
-
-impl<'de> Deserialize<'de> for Policy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Word;
-        impl<'de> de::Visitor<'de> for Word {
-            type Value = Policy;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`fail`, `null`, `mean` or `{default: VALUE}`")
-            }
-            fn visit_unit<E: de::Error>(self) -> Result<Policy, E> {
-                Ok(Policy::Null)
-            }
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<Policy, E> {
-                match word {
-                    "fail" => Ok(Policy::Fail),
-                    "null" => Ok(Policy::Null),
-                    "mean" => Ok(Policy::Mean),
-                    "default" => Err(E::custom("a default needs its value: `{default: VALUE}`")),
-                    other => Err(E::custom(suggest::unknown(
-                        "policy",
-                        other,
-                        POLICIES.into_iter().chain(["default"]),
-                    ))),
-                }
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Policy, A::Error> {
-                let policy = match map.next_key::<String>()? {
-                    Some(key) if key == "default" => Policy::Default(map.next_value()?),
-                    Some(key) => {
-                        return Err(de::Error::custom(suggest::unknown("policy", &key, ["default"])));
-                    }
-                    None => return Err(de::Error::custom("no policy is given: `{default: VALUE}`")),
-                };
-                match map.next_key::<String>()? {
-                    None => Ok(policy),
-                    Some(key) => Err(de::Error::custom(format!("`{key}` has no meaning beside `default`"))),
-                }
-            }
-        }
-        deserializer.deserialize_any(Word)
-    }
-}
-
-impl JsonSchema for Policy {
-    fn schema_name() -> Cow<'static, str> {
-        "Policy".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "What happens where a stored feature is not there: the row fails, the feature is null, it is the mean of its set, or it is a value.",
-            "anyOf": [
-                { "enum": ["fail", "null", "mean", null] },
-                { "type": "object", "properties": { "default": {} }, "required": ["default"], "additionalProperties": false },
-            ],
-        })
     }
 }

@@ -128,7 +128,7 @@ impl Ingest {
         let (name, times) = (field.name(), set.times());
         let is_event = times.event.name == *name;
         let given = self.event.as_ref().filter(|_| is_event).or_else(|| self.columns.get(name));
-        let stored = set.set().keys().iter().chain(set.set().features()).find(|column| column.name == *name);
+        let stored = set.set().event_columns().find(|column| column.name == *name);
         let Ok(place) = schema.index_of(given.unwrap_or(name)) else {
             if given.is_none() && !is_event && stored.is_none() {
                 return Ok(None);

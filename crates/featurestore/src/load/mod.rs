@@ -1,4 +1,4 @@
-//! Feature sets from files: Parquet, CSV and JSON Lines.
+//! Feature sets from files: Parquet, CSV and JSON Lines, in folders or, with the feature `cloud`, in S3 and the like.
 //!
 //! ```
 //! use arrow::datatypes::DataType;
@@ -16,41 +16,43 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "cloud")]
+mod cloud;
 mod columnar;
+mod define;
 mod infer;
 mod lines;
+mod places;
 mod separated;
 mod source;
 mod text;
 
 use std::{collections::HashSet, path::Path};
 
-use arrow::{
-    array::RecordBatch,
-    datatypes::{DataType, TimeUnit},
-};
-use millstream_graph::suggest;
+use arrow::array::RecordBatch;
 
 use crate::{
-    AppendError, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable, OpenError,
-    RowProblem, TableBuilder, TimeColumns, WriteError,
-    cell::held_as,
-    set::{Column, is_time},
+    AppendError, Conditions, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable,
+    OpenError, RowProblem, TableBuilder, WriteError, set::Column,
 };
+pub(crate) use define::{Defined, define};
+pub use places::{FileAt, files, is_url};
 pub(crate) use source::Source;
 
-/// Bounds on loading a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How files and definitions become feature sets.
+#[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// How much memory the rows of one set may take; more is refused. 4 GiB by default.
     pub max_bytes: usize,
     /// How many rows of a CSV or JSON Lines file are looked at to tell the types of its columns; a million by default.
     pub infer_rows: u64,
+    /// What reads the expressions of definitions; by default nothing does.
+    pub conditions: Conditions,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { max_bytes: 4 << 30, infer_rows: 1_000_000 }
+        Self { max_bytes: 4 << 30, infer_rows: 1_000_000, conditions: Conditions::default() }
     }
 }
 
@@ -198,150 +200,6 @@ pub(crate) fn spec(
             let problem = "neither a `source` to load nor an `online` store that takes rows; name one";
             Err(DefinitionError { set: name.to_owned(), problems: vec![problem.to_owned()] }.into())
         }
-    }
-}
-
-/// A definition that is complete.
-pub(crate) struct Defined {
-    pub(crate) set: FeatureSet,
-    pub(crate) source: Option<Source>,
-    /// Where there is an event time.
-    pub(crate) times: Option<TimeColumns>,
-}
-
-/// Completes a definition by what is found in its file, if it has one.
-pub(crate) fn define(
-    name: &str,
-    spec: &FeatureSetSpec,
-    root: &Path,
-    options: &LoadOptions,
-) -> Result<Defined, LoadError> {
-    let source = spec.source.as_ref().map(|file| Source::open(root, file)).transpose()?;
-    let times = || spec.timestamp.iter().chain(&spec.created).chain(&spec.valid_to).map(String::as_str);
-    let named: HashSet<&str> = spec.keys.iter().map(String::as_str).chain(times()).collect();
-    let typed = spec.features.is_some() && named.iter().all(|name| spec.types.contains_key(*name));
-    let found = match &source {
-        Some(source) if !typed => source.columns(options)?,
-        _ => Vec::new(),
-    };
-    let mut types = Types { spec, found: &found, sourced: source.is_some(), problems: misplaced(spec) };
-    let mut set = FeatureSet::builder(name).tags(spec.tags.iter().cloned());
-    for key in &spec.keys {
-        set = set.key(key, types.of(key));
-    }
-    let mut time = |name: &String| Column { name: name.clone(), data_type: types.of_time(name) };
-    let event = spec.timestamp.as_ref().map(&mut time);
-    let (created, valid_to) = (spec.created.as_ref().map(&mut time), spec.valid_to.as_ref().map(&mut time));
-    if let Some(event) = &event {
-        set = set.timestamp(&event.name, event.data_type.clone());
-    }
-    for column in created.iter().chain(&valid_to).filter(|column| !is_time(&column.data_type)) {
-        let Column { name, data_type } = column;
-        types.problems.push(format!("column `{name}` is {data_type}, which is no time"));
-    }
-    match &spec.features {
-        Some(features) => {
-            for (feature, data_type) in features {
-                set = set.feature(feature, data_type.data_type());
-            }
-        }
-        None => {
-            for (feature, _) in found.iter().filter(|(column, _)| !named.contains(column.as_str())) {
-                set = set.feature(feature, types.of(feature));
-            }
-        }
-    }
-    if let Some(text) = &spec.description {
-        set = set.description(text);
-    }
-    types.check(name, source.as_ref())?;
-    let times = event.map(|event| TimeColumns { event, created, valid_to });
-    Ok(Defined { set: set.build()?, source, times })
-}
-
-/// What a set that does not change cannot have.
-fn misplaced(spec: &FeatureSetSpec) -> Vec<String> {
-    let given = [
-        ("created", spec.created.is_some()),
-        ("valid_to", spec.valid_to.is_some()),
-        ("ttl", spec.ttl.is_some()),
-    ];
-    let given = given.iter().filter(|(_, given)| *given && spec.online.is_none());
-    given.map(|(name, _)| format!("`{name}` is for sets with `online`")).collect()
-}
-
-/// The types of columns: as declared, else as found in the file.
-struct Types<'a> {
-    spec: &'a FeatureSetSpec,
-    found: &'a source::Columns,
-    sourced: bool,
-    problems: Vec<String>,
-}
-
-impl Types<'_> {
-    /// Null where it cannot be told, which is a problem.
-    fn of(&mut self, column: &str) -> DataType {
-        let declared = self.spec.types.get(column).map(|name| name.data_type());
-        let as_found =
-            || self.found.iter().find(|(found, _)| found == column).map(|(_, found)| found.clone());
-        match declared.map(Some).or_else(as_found) {
-            Some(Some(data_type)) => held_as(&data_type),
-            Some(None) => {
-                self.problems.push(format!(
-                    "column `{column}` has no value that tells its type; name it under `types`"
-                ));
-                DataType::Null
-            }
-            None if self.sourced => {
-                self.problems.push(suggest::unknown("column", column, self.names()));
-                DataType::Null
-            }
-            None => {
-                self.problems.push(format!("column `{column}` has no type; name it under `types`"));
-                DataType::Null
-            }
-        }
-    }
-
-    /// Where nothing tells it, a time is a timestamp.
-    fn of_time(&mut self, column: &str) -> DataType {
-        if !self.sourced && !self.spec.types.contains_key(column) {
-            return DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        }
-        self.of(column)
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.found.iter().map(|(name, _)| name.as_str())
-    }
-
-    /// Every problem at once.
-    fn check(mut self, set: &str, source: Option<&Source>) -> Result<(), LoadError> {
-        let spec = self.spec;
-        let extra = spec.created.iter().chain(&spec.valid_to);
-        let known = || spec.keys.iter().chain(&spec.timestamp).chain(extra.clone()).map(String::as_str);
-        let names: Vec<&str> = if source.is_none() {
-            known().collect()
-        } else {
-            self.found.iter().map(|(name, _)| name.as_str()).collect()
-        };
-        if !names.is_empty() {
-            for column in spec.types.keys().filter(|column| !names.contains(&column.as_str())) {
-                self.problems.push(suggest::unknown("column", column, names.iter().copied()));
-            }
-        }
-        if source.is_none() && spec.features.is_none() {
-            self.problems
-                .push("without a `source`, `features` names the features and their types".to_owned());
-        }
-        if self.problems.is_empty() {
-            return Ok(());
-        }
-        self.problems.dedup();
-        Err(match source {
-            Some(source) => LoadError::Columns { file: source.name().to_owned(), problems: self.problems },
-            None => DefinitionError { set: set.to_owned(), problems: self.problems }.into(),
-        })
     }
 }
 

@@ -10,48 +10,79 @@ use arrow::datatypes::DataType;
 use millstream_graph::suggest;
 use sha2::{Digest, Sha256};
 
-use super::{At, LoadError, LoadOptions, Place, Sink, columnar, lines, separated};
+use super::{At, LoadError, LoadOptions, Place, Sink, columnar, lines, places, separated};
 use crate::set::Column;
 
-/// A readable file inside the project's folder.
+/// A readable file: inside the project's folder, or a copy of one that lies elsewhere.
 #[derive(Debug)]
 pub(crate) struct Source {
     name: String,
     path: PathBuf,
     format: Format,
+    /// Goes with the source.
+    #[cfg(feature = "cloud")]
+    _copy: Option<tempfile::TempPath>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Format {
+pub(super) enum Format {
     Parquet,
     Csv,
     JsonLines,
 }
 
 /// The columns of a file and their types; `None` where no value tells it.
-pub(super) type Columns = Vec<(String, Option<DataType>)>;
+pub(crate) type Columns = Vec<(String, Option<DataType>)>;
+
+impl Format {
+    /// What a file of this name has in it.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let (_, ending) = name.rsplit_once('.')?;
+        Some(match ending.to_ascii_lowercase().as_str() {
+            "parquet" => Self::Parquet,
+            "csv" => Self::Csv,
+            "jsonl" | "ndjson" => Self::JsonLines,
+            _ => return None,
+        })
+    }
+}
 
 impl Source {
-    /// Finds the file. What counts is where it lies after all symbolic links are followed.
+    /// Finds the file, or fetches it. What counts is where it lies after all symbolic links are followed.
     pub(crate) fn open(root: &Path, file: &str) -> Result<Self, LoadError> {
         let name = file.to_owned();
         let open = |source| LoadError::Open { file: file.to_owned(), source };
+        let Some(local) = places::local(file) else { return Self::fetch(name) };
         let root = root.canonicalize().map_err(open)?;
-        let path = root.join(file).canonicalize().map_err(open)?;
+        let path = root.join(local).canonicalize().map_err(open)?;
         if !path.starts_with(&root) {
             return Err(LoadError::Outside { file: name });
         }
         if !path.is_file() {
             return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
         }
-        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-        let format = match ending.as_deref() {
-            Some("parquet") => Format::Parquet,
-            Some("csv") => Format::Csv,
-            Some("jsonl" | "ndjson") => Format::JsonLines,
-            _ => return Err(LoadError::Format { file: name }),
-        };
-        Ok(Self { name, path, format })
+        let format =
+            Format::of(&path.to_string_lossy()).ok_or(LoadError::Format { file: file.to_owned() })?;
+        Ok(Self {
+            name,
+            path,
+            format,
+            #[cfg(feature = "cloud")]
+            _copy: None,
+        })
+    }
+
+    #[cfg(feature = "cloud")]
+    fn fetch(name: String) -> Result<Self, LoadError> {
+        super::cloud::check(&name)?;
+        let Some(format) = Format::of(&name) else { return Err(LoadError::Format { file: name }) };
+        let copy = super::cloud::fetch(&name)?;
+        Ok(Self { name, path: copy.to_path_buf(), format, _copy: Some(copy) })
+    }
+
+    #[cfg(not(feature = "cloud"))]
+    fn fetch(name: String) -> Result<Self, LoadError> {
+        Err(places::unreadable(&name))
     }
 
     /// The path as given.
@@ -63,7 +94,7 @@ impl Source {
         Place { file: self.name.clone(), at }
     }
 
-    pub(super) fn malformed(&self, at: At, problem: impl std::fmt::Display) -> LoadError {
+    pub(crate) fn malformed(&self, at: At, problem: impl std::fmt::Display) -> LoadError {
         LoadError::Malformed { place: self.place(at), problem: problem.to_string() }
     }
 
@@ -85,7 +116,7 @@ impl Source {
     }
 
     /// The columns of the file, typed as found.
-    pub(super) fn columns(&self, options: &LoadOptions) -> Result<Columns, LoadError> {
+    pub(crate) fn columns(&self, options: &LoadOptions) -> Result<Columns, LoadError> {
         match self.format {
             Format::Parquet => columnar::columns(self),
             Format::Csv => separated::columns(self, options.infer_rows),

@@ -135,7 +135,7 @@ impl<'a> Answers<'a> {
 impl LookupEvents {
     /// Rows of the log as events, and those rows of which that could be said: one of which a `where` says nothing would not have
     /// been taken.
-    fn prepare(&self, batch: &RecordBatch) -> Result<(RecordBatch, Prepared)> {
+    pub(super) fn prepare(&self, batch: &RecordBatch) -> Result<(RecordBatch, Prepared)> {
         let mut refused = vec![false; batch.num_rows()];
         let prepare = |batch: &RecordBatch, refuse: &mut dyn FnMut(usize)| {
             let fields = self.schema.fields().iter().zip(&self.columns);

@@ -16,9 +16,12 @@ use datafusion::{
         expressions::{Column as PlanColumn, try_cast},
     },
     physical_plan::{
-        ExecutionPlan, ExecutionPlanProperties, Partitioning, coalesce_partitions::CoalescePartitionsExec,
-        empty::EmptyExec, repartition::RepartitionExec,
-        sorts::sort_preserving_merge::SortPreservingMergeExec, stream::RecordBatchStreamAdapter,
+        ExecutionPlan, ExecutionPlanProperties, Partitioning,
+        coalesce_partitions::CoalescePartitionsExec,
+        empty::EmptyExec,
+        repartition::RepartitionExec,
+        sorts::{sort::SortExec, sort_preserving_merge::SortPreservingMergeExec},
+        stream::RecordBatchStreamAdapter,
         streaming::StreamingTableExec,
     },
     prelude::SessionContext,
@@ -27,11 +30,16 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use millstream_graph::suggest;
 
 use super::{
-    LogError, OfflineSet, OfflineStore, Spine, Times, TrainingSet, Vector,
+    AsOf, LogError, OfflineSet, OfflineStore, Spine, Times, TrainingSet, Vector,
     as_of::{Bounds, micros},
-    operator::{Fault, Lookup, LookupEvents, LookupFeature, LookupKey, Origin, PointInTimeExec},
-    resolve::{Planned, resolve},
-    spine::{Once, numbered, numbered_schema},
+    numbered::NumberedExec,
+    operator::{Fault, Fill, Lookup, LookupEvents, LookupFeature, LookupKey, Origin, PointInTimeExec},
+    set::SetEvents,
+    spine::Once,
+};
+use crate::{
+    VectorProblem,
+    vector::resolve::{self as names, Given, resolve},
 };
 
 /// Spine rows that are looked at before logs are read: if there are no more, logs are read for their times only.
@@ -44,29 +52,75 @@ impl OfflineStore {
     /// # Errors
     /// When the spine cannot be read, or the vector does not fit it: every mistake at once.
     pub async fn history(&self, vector: &Vector, spine: &Spine) -> Result<TrainingSet, HistoryError> {
-        let rows = spine.open(&self.session(1)?).await?;
+        let session = self.session(1)?;
+        let rows = spine.plan(&session).await?;
         let schema = rows.schema();
         let time = schema.index_of(&spine.time).map_err(|_| {
             let names = schema.fields().iter().map(|field| field.name().as_str());
             let problem = suggest::unknown("column", &spine.time, names);
             HistoryError::Vector { problems: vec![format!("the times of the spine: {problem}")] }
         })?;
-        let resolved =
-            resolve(vector, &self.sets, &schema).map_err(|problems| HistoryError::Vector { problems })?;
+        let resolved = resolve(vector, &self.sets, Given::Columns(&schema), true)?;
 
-        let (rows, range) = look_ahead(numbered(rows, time), schema.fields().len() + 1).await?;
+        let numbered = Arc::new(NumberedExec::new(rows, time));
+        let (plan, range) = self.staged(numbered, &session, schema.fields().len() + 1).await?;
         let session = self.session(self.partitions)?;
-        let once = Arc::new(Once::new(rows));
-        let staged = numbered_schema(&schema);
-        let plan = Arc::new(StreamingTableExec::try_new(staged, vec![once], None, [], false, None)?);
-        let mut part = Parts { plan, spine: schema.fields().len(), split: None, into: self.partitions };
+        let into = self.partitions;
+        let mut part =
+            Parts { plan, spine: schema.fields().len(), split: None, into, ordered: !self.is_spread() };
         for lookup in &resolved.lookups {
-            part.look_up(&session, lookup, range).await?;
+            if let Some(planned) = Planned::new(self, vector, lookup) {
+                part.look_up(&session, &planned, range).await?;
+            }
         }
-        let plan = part.together();
-        let joined = plan.execute(0, session.task_ctx())?;
-        let columns = schema.fields().iter().map(|field| field.name()).chain(&resolved.columns);
-        TrainingSet::new(joined, columns, schema.fields().len())
+        let joined = self.run(part.together(), &session).await?;
+        TrainingSet::new(joined, &resolved)
+    }
+
+    /// A spine as it is read once, and the earliest and latest time in it if that is known; `at` is the column of times.
+    async fn staged(
+        &self,
+        spine: Arc<dyn ExecutionPlan>,
+        session: &SessionContext,
+        at: usize,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Option<(i64, i64)>), HistoryError> {
+        // A cluster reads it where this process does not see it.
+        if self.is_spread() {
+            return Ok((spine, None));
+        }
+        let schema = spine.schema();
+        let (rows, range) = look_ahead(spine.execute(0, session.task_ctx())?, at).await?;
+        let once = Arc::new(Once::new(rows));
+        let plan = StreamingTableExec::try_new(schema, vec![once], None, [], false, None)?;
+        Ok((Arc::new(plan), range))
+    }
+}
+
+/// A lookup, and what it is made in.
+struct Planned<'a> {
+    lookup: &'a names::Lookup,
+    set: &'a OfflineSet,
+    as_of: AsOf,
+}
+
+impl<'a> Planned<'a> {
+    fn new(store: &'a OfflineStore, vector: &Vector, lookup: &'a names::Lookup) -> Option<Self> {
+        let set = store.sets.get(&lookup.set)?;
+        let mut as_of = set.as_of;
+        match vector.max_staleness {
+            // Rows without a time have no age.
+            _ if set.event.is_none() => as_of.ttl = None,
+            // A label is not stale because it came soon after what it is of.
+            Some(age) if !lookup.label => as_of.ttl = Some(as_of.ttl.map_or(age, |ttl| ttl.min(age))),
+            _ => {}
+        }
+        Some(Self { lookup, set, as_of })
+    }
+
+    /// What makes the set's rows events, if a feature is a window.
+    fn events(&self) -> Option<&'a SetEvents> {
+        let window = self.lookup.features.iter().any(|wanted| wanted.feature >= self.set.own);
+        self.set.events.as_ref().filter(|_| window)
     }
 }
 
@@ -103,6 +157,8 @@ struct Parts {
     /// The columns by which rows are split, and the types in which they are compared.
     split: Option<Vec<(usize, DataType)>>,
     into: usize,
+    /// Whether rows of a part stay in the order of the spine when they are split; between machines they do not.
+    ordered: bool,
 }
 
 impl Parts {
@@ -117,7 +173,8 @@ impl Parts {
         if self.into > 1 {
             let split: Vec<_> = lookup.keys.iter().map(|key| (key.spine, key.data_type.clone())).collect();
             if self.split.as_ref() != Some(&split) {
-                self.plan = self.split_by(self.together(), &split)?;
+                let whole = if self.ordered { self.together() } else { Arc::clone(&self.plan) };
+                self.plan = self.split_by(whole, &split)?;
                 self.split = Some(split);
             }
             let keys: Vec<_> = lookup.keys.iter().map(|key| (key.log, key.data_type.clone())).collect();
@@ -135,7 +192,7 @@ impl Parts {
         };
         let set = planned.set;
         let optional = |name: &Option<String>| name.as_ref().map(|name| place(log, name)).transpose();
-        let keys = set.keys.iter().zip(&planned.by).map(|(key, by)| {
+        let keys = set.keys.iter().zip(&planned.lookup.by).map(|(key, by)| {
             Ok(LookupKey {
                 name: key.name.clone(),
                 data_type: key.data_type.clone(),
@@ -143,29 +200,33 @@ impl Parts {
                 log: place(log, &key.name)?,
             })
         });
-        let features = planned.features.iter().map(|planned| {
-            let feature = &set.features[planned.feature];
+        let features = planned.lookup.features.iter().map(|wanted| {
             Ok(LookupFeature {
-                origin: match planned.feature.checked_sub(set.own) {
+                origin: match wanted.feature.checked_sub(set.own) {
                     Some(window) => Origin::Window(window),
-                    None => Origin::Log(place(log, &feature.name)?),
+                    None => Origin::Log(place(log, &set.features[wanted.feature].name)?),
                 },
-                data_type: feature.data_type.clone(),
-                column: planned.column.clone(),
-                missing: planned.missing.clone(),
-                null: planned.null.clone(),
+                data_type: wanted.data_type.clone(),
+                column: wanted.column.clone(),
+                missing: Fill::of(&wanted.missing, &wanted.data_type),
+                null: Fill::of(&wanted.null, &wanted.data_type),
             })
         });
         let events = planned.events().map(|events| -> Result<_, HistoryError> {
             let columns = events.schema.fields().iter().map(|field| place(log, field.name()));
             let columns = columns.collect::<Result<_, HistoryError>>()?;
             let windows = Arc::clone(&events.windows);
-            Ok(LookupEvents { windows, schema: Arc::clone(&events.schema), columns })
+            Ok(LookupEvents {
+                windows,
+                made_of: events.made_of.clone(),
+                schema: Arc::clone(&events.schema),
+                columns,
+            })
         });
         Ok(Lookup {
             set: set.name.clone(),
             as_of: planned.as_of,
-            ahead: micros(planned.ahead),
+            ahead: micros(planned.lookup.ahead),
             keys: keys.collect::<Result<_, HistoryError>>()?,
             row: self.spine,
             at: self.spine + 1,
@@ -202,10 +263,10 @@ impl Parts {
         let row: Arc<dyn PhysicalExpr> =
             Arc::new(PlanColumn::new(plan.schema().field(self.spine).name(), self.spine));
         let order = LexOrdering::new([PhysicalSortExpr::new(row, SortOptions::default())]);
-        match order {
-            Some(order) => Arc::new(SortPreservingMergeExec::new(order, plan)),
-            None => plan,
-        }
+        let Some(order) = order else { return plan };
+        let sorted = |plan| Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(true));
+        let plan: Arc<dyn ExecutionPlan> = if self.ordered { plan } else { sorted(plan) };
+        Arc::new(SortPreservingMergeExec::new(order, plan))
     }
 }
 
@@ -217,8 +278,8 @@ async fn scan(
 ) -> Result<(Arc<dyn ExecutionPlan>, SchemaRef), HistoryError> {
     let set = planned.set;
     let schema = set.rows.schema();
-    let own = planned.features.iter().filter(|planned| planned.feature < set.own);
-    let features = own.map(|planned| &set.features[planned.feature].name);
+    let own = planned.lookup.features.iter().filter(|wanted| wanted.feature < set.own);
+    let features = own.map(|wanted| &set.features[wanted.feature].name);
     let events =
         planned.events().into_iter().flat_map(|events| events.schema.fields()).map(|field| field.name());
     let bookkeeping = [&set.event, &set.created, &set.sequence, &set.valid_to].into_iter().flatten();
@@ -250,7 +311,7 @@ fn matters(set: &OfflineSet, planned: &Planned<'_>, (from, to): (i64, i64)) -> O
     };
     let column = || Expr::Column(datafusion::common::Column::from_name(event));
     let at = |micros: i64| Expr::Literal(ScalarValue::TimestampMicrosecond(Some(micros), zone.clone()), None);
-    let ahead = micros(planned.ahead);
+    let ahead = micros(planned.lookup.ahead);
     let until = column().lt_eq(at(to.saturating_add(ahead)));
     // A key that had an event once has windows for ever, though they may be empty.
     let ttl = Bounds::from(planned.as_of).ttl;
@@ -268,6 +329,12 @@ pub enum HistoryError {
     /// The vector does not fit the sets or the spine; every mistake at once.
     #[error("{}", problems.join("; "))]
     Vector {
+        /// The mistakes, one sentence each.
+        problems: Vec<String>,
+    },
+    /// A query names what is not there; every such name at once.
+    #[error("{}", problems.join("; "))]
+    Query {
         /// The mistakes, one sentence each.
         problems: Vec<String>,
     },
@@ -305,9 +372,19 @@ pub enum HistoryError {
     /// A log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A cluster did not take a plan.
+    #[cfg(feature = "ballista")]
+    #[error("the cluster does not answer")]
+    Cluster(#[source] DataFusionError),
     /// The query engine gave up.
     #[error(transparent)]
-    Query(DataFusionError),
+    Engine(DataFusionError),
+}
+
+impl From<Vec<VectorProblem>> for HistoryError {
+    fn from(problems: Vec<VectorProblem>) -> Self {
+        Self::Vector { problems: problems.into_iter().map(|problem| problem.text).collect() }
+    }
 }
 
 impl From<DataFusionError> for HistoryError {
@@ -317,7 +394,7 @@ impl From<DataFusionError> for HistoryError {
             DataFusionError::External(inner) => inner.downcast_ref::<Fault>().map(|fault| fault.0.clone()),
             _ => None,
         };
-        fault.map_or(Self::Query(error), |problem| Self::Row { problem })
+        fault.map_or(Self::Engine(error), |problem| Self::Row { problem })
     }
 }
 

@@ -6,6 +6,10 @@
 //! everything else needs the feature `offline`, which brings DataFusion.
 
 mod as_of;
+#[cfg(feature = "ballista")]
+mod cluster;
+#[cfg(feature = "offline")]
+mod defined;
 #[cfg(feature = "offline")]
 mod held;
 #[cfg(feature = "offline")]
@@ -14,11 +18,13 @@ mod join;
 #[cfg(feature = "offline")]
 mod log;
 #[cfg(feature = "offline")]
+mod numbered;
+#[cfg(feature = "offline")]
 mod operator;
 #[cfg(feature = "offline")]
 mod output;
 #[cfg(feature = "offline")]
-mod resolve;
+mod past;
 #[cfg(feature = "offline")]
 mod set;
 #[cfg(feature = "offline")]
@@ -28,10 +34,11 @@ mod store;
 #[cfg(feature = "offline")]
 mod sweep;
 mod times;
-#[cfg(feature = "offline")]
-mod vector;
 
+pub use crate::vector::Vector;
 pub use as_of::{AsOf, Knowledge};
+#[cfg(feature = "ballista")]
+pub use cluster::{Cluster, ClusterError, Executor, Scheduler};
 #[cfg(feature = "offline")]
 pub use history::HistoryError;
 pub use join::{JoinError, LogBatch, LogRows, Method, PointInTime, merge};
@@ -42,11 +49,11 @@ pub use log::{
 #[cfg(feature = "offline")]
 pub use output::TrainingSet;
 #[cfg(feature = "offline")]
+pub use past::PastTable;
+#[cfg(feature = "offline")]
 pub use set::OfflineSet;
 #[cfg(feature = "offline")]
 pub use spine::Spine;
 #[cfg(feature = "offline")]
 pub use store::{OfflineLimits, OfflineStore};
 pub use times::Times;
-#[cfg(feature = "offline")]
-pub use vector::Vector;

@@ -1,6 +1,6 @@
 //! The point-in-time join as an operator of DataFusion.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array},
@@ -31,7 +31,7 @@ use super::{
     join::{LogRows, Method, PointInTime, merge},
     sweep::sweep,
 };
-use crate::{Aggregates, key};
+use crate::{AggregateSpec, Aggregates, Gap, key};
 
 /// What is looked up for each spine row, and where both sides have what that needs.
 #[derive(Clone, Debug)]
@@ -68,6 +68,12 @@ pub(super) struct LookupKey {
 #[derive(Clone, Debug)]
 pub(super) struct LookupEvents {
     pub(super) windows: Arc<Aggregates>,
+    /// What the windows were made of, for those who cannot be given them as they are.
+    #[cfg_attr(
+        not(feature = "ballista"),
+        expect(dead_code, reason = "what one process runs is not encoded")
+    )]
+    pub(super) made_of: (Vec<AggregateSpec>, Duration),
     /// The columns of an event, as the windows read them, and where the log has them.
     pub(super) schema: SchemaRef,
     pub(super) columns: Vec<usize>,
@@ -103,6 +109,16 @@ pub(super) enum Fill {
     Value(ArrayRef),
 }
 
+impl Fill {
+    pub(super) fn of(gap: &Gap, data_type: &DataType) -> Self {
+        match gap {
+            Gap::Fail => Self::Fail,
+            Gap::Null => Self::Null,
+            Gap::Fill(cell) => Self::Value(cell.column(data_type)),
+        }
+    }
+}
+
 /// Adds features to each row of a spine, as they were at the row's time. Keeps the order of the spine within a partition.
 ///
 /// Both inputs have as many partitions as each other, and rows of the same keys are in the same one. A partition of the log is
@@ -134,6 +150,12 @@ impl PointInTimeExec {
             Boundedness::Bounded,
         );
         Self { spine, log, lookup, properties: Arc::new(properties) }
+    }
+
+    /// What is looked up.
+    #[cfg(feature = "ballista")]
+    pub(super) fn lookup(&self) -> &Lookup {
+        &self.lookup
     }
 }
 

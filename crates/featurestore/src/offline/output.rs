@@ -8,7 +8,7 @@ use std::{
 };
 
 use arrow::{
-    array::RecordBatch,
+    array::{ArrayRef, RecordBatch, new_empty_array},
     csv,
     datatypes::{Schema, SchemaRef},
     ipc::writer::FileWriter,
@@ -24,35 +24,62 @@ use parquet::{
     file::properties::WriterProperties,
 };
 
-use super::{HistoryError, history::project};
+use super::{
+    HistoryError,
+    history::project,
+    operator::{Fault, external},
+};
+use crate::vector::{derived::Derived, resolve::Resolved};
 
 /// The rows of a training set, in the order of its spine.
 pub struct TrainingSet {
     rows: SendableRecordBatchStream,
+    spine: usize,
 }
 
 impl TrainingSet {
-    /// Takes the columns that were asked for out of those a plan answers. The first `spine` are where they are.
-    pub(super) fn new<'a>(
-        joined: SendableRecordBatchStream,
-        columns: impl Iterator<Item = &'a String>,
-        spine: usize,
-    ) -> Result<Self, HistoryError> {
+    /// Takes the columns that were asked for out of those a plan answers, of which those of the spine are the first, and adds those
+    /// that are expressions.
+    pub(super) fn new(joined: SendableRecordBatchStream, resolved: &Resolved) -> Result<Self, HistoryError> {
         let have = joined.schema();
-        let place = |(at, name): (usize, &String)| {
-            if at < spine { Ok(at) } else { have.index_of(name).map_err(DataFusionError::from) }
-        };
-        let places = columns.enumerate().map(place).collect::<Result<Vec<_>, _>>()?;
-        let fields: Vec<_> = places.iter().map(|&at| Arc::clone(&have.fields()[at])).collect();
-        let schema = Arc::new(Schema::new_with_metadata(fields, have.metadata().clone()));
-        let projected = Arc::clone(&schema);
-        let rows = joined.map(move |batch| project(&batch?, &projected, &places));
-        Ok(Self { rows: Box::pin(RecordBatchStreamAdapter::new(schema, rows)) })
+        let place = |name: &String| have.index_of(name).map_err(DataFusionError::from);
+        let mut places: Vec<usize> = (0..resolved.input.fields().len()).collect();
+        for name in &resolved.columns {
+            places.push(place(name)?);
+        }
+        let label = resolved.label.as_ref().map(place).transpose()?;
+        let features = Arc::new(have.project(&places).map_err(DataFusionError::from)?);
+        let derived = resolved.derived.clone();
+        let added = derived.iter().flat_map(|derived| &derived.added);
+        let label_field = label.map(|label| Arc::clone(&have.fields()[label]));
+        let fields = features.fields().iter().chain(added).chain(&label_field).cloned();
+        let schema = Schema::new_with_metadata(fields.collect::<Vec<_>>(), have.metadata().clone());
+        let schema = Arc::new(schema);
+        let answered = Arc::clone(&schema);
+        let mut rows = 0;
+        let rows = joined.map(move |batch| {
+            let batch = batch?;
+            let first = rows;
+            rows += batch.num_rows();
+            let mut columns = project(&batch, &features, &places)?.columns().to_vec();
+            if let Some(derived) = &derived {
+                columns.extend(add(derived, columns.clone(), first)?);
+            }
+            columns.extend(label.map(|label| Arc::clone(batch.column(label))));
+            Ok(RecordBatch::try_new(Arc::clone(&answered), columns)?)
+        });
+        let spine = resolved.input.fields().len();
+        Ok(Self { rows: Box::pin(RecordBatchStreamAdapter::new(schema, rows)), spine })
     }
 
     /// The columns of the spine, then those of the vector.
     pub fn schema(&self) -> SchemaRef {
         self.rows.schema()
+    }
+
+    /// How many of the columns are those of the spine.
+    pub fn spine_columns(&self) -> usize {
+        self.spine
     }
 
     /// The next rows; `None` at the end.
@@ -89,6 +116,22 @@ impl std::fmt::Debug for TrainingSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TrainingSet").field("schema", &self.schema()).finish_non_exhaustive()
     }
+}
+
+/// The columns that are expressions over others; `first` is the number of the batch's first row.
+fn add(derived: &Derived, columns: Vec<ArrayRef>, first: usize) -> Result<Vec<ArrayRef>, DataFusionError> {
+    let width = columns.len();
+    let batch = RecordBatch::try_new(Arc::clone(&derived.input), columns)?;
+    let (mut rows, failed, _) = derived.run(batch).map_err(external)?.into_parts();
+    if let Some(failed) = failed {
+        let row = failed.rows.origin().place(0).map_or(first, |row| first + row as usize);
+        let message = failed.messages.first().map_or("", String::as_str);
+        return Err(external(Fault(format!("spine row {row}: {message}"))));
+    }
+    let columns = rows.pop().map(|(_, rows)| rows.batch().columns()[width..].to_vec());
+    // No rows have no columns.
+    Ok(columns
+        .unwrap_or_else(|| derived.added.iter().map(|field| new_empty_array(field.data_type())).collect()))
 }
 
 /// A file that is written beside its name, and gets it when it is whole.

@@ -1,16 +1,20 @@
 //! Feature sets as the offline side knows them: the rows of all times, and what their columns mean.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
+use indexmap::IndexMap;
 use millstream_graph::suggest;
 
 use super::{
     AsOf, HistoryError,
     log::{CREATED, EVENT, LogTable, SEQUENCE, VALID_TO},
 };
-use crate::{Aggregates, Column, FeatureSet, Statistics};
+use crate::{
+    AggregateSpec, Aggregates, Column, FeatureSet, Statistics,
+    vector::resolve::{Shape, Shapes},
+};
 
 /// The rows of a feature set, of all times.
 #[derive(Clone, Debug)]
@@ -34,14 +38,23 @@ pub struct OfflineSet {
 /// What makes rows of a set with windows events.
 #[derive(Clone, Debug)]
 pub(super) struct SetEvents {
+    /// The set that they are of.
+    pub(super) set: Arc<FeatureSet>,
     pub(super) windows: Arc<Aggregates>,
+    /// What the windows were made of.
+    pub(super) made_of: (Vec<AggregateSpec>, Duration),
     /// The columns that windows read, with keys and own features.
     pub(super) schema: SchemaRef,
 }
 
 impl SetEvents {
-    fn of(set: &FeatureSet) -> Option<Self> {
-        set.windows().map(|windows| Self { windows: Arc::clone(windows), schema: set.event_schema() })
+    pub(super) fn of(set: &FeatureSet) -> Option<Self> {
+        set.windows().map(|windows| Self {
+            set: Arc::new(set.clone()),
+            windows: Arc::clone(windows),
+            made_of: (set.aggregates().to_vec(), set.lateness()),
+            schema: set.event_schema(),
+        })
     }
 }
 
@@ -129,10 +142,21 @@ impl OfflineSet {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
 
-    /// The names of its features.
-    pub(super) fn feature_names(&self) -> impl Iterator<Item = &str> {
-        self.features.iter().map(|feature| feature.name.as_str())
+impl Shapes for IndexMap<String, OfflineSet> {
+    fn names(&self) -> Vec<&str> {
+        self.keys().map(String::as_str).collect()
+    }
+
+    fn shape(&self, set: &str) -> Option<Shape<'_>> {
+        let set = self.get(set)?;
+        let timed = set.event.is_some();
+        Some(Shape { name: &set.name, keys: &set.keys, features: &set.features, timed })
+    }
+
+    fn mean(&self, set: &str, feature: usize) -> Option<f64> {
+        self.get(set)?.statistics.get(feature)?.mean
     }
 }
 

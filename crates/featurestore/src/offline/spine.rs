@@ -6,24 +6,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use arrow::{
-    array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt64Array},
-    datatypes::{DataType, Field, Schema, SchemaRef},
-};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
-    common::{DataFusionError, Result},
+    common::DataFusionError,
+    datasource::memory::MemorySourceConfig,
     execution::{SendableRecordBatchStream, TaskContext},
-    physical_plan::{stream::RecordBatchStreamAdapter, streaming::PartitionStream},
+    physical_plan::{ExecutionPlan, stream::RecordBatchStreamAdapter, streaming::PartitionStream},
     prelude::{CsvReadOptions, DataFrame, JsonReadOptions, ParquetReadOptions, SessionContext},
 };
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 
-use super::{
-    HistoryError, Times,
-    log::time,
-    operator::{Fault, external},
-    store::read_only,
-};
+use super::{HistoryError, store::read_only};
 
 /// The rows that features are added to, and the column of their times.
 #[derive(Clone, Debug)]
@@ -55,23 +48,20 @@ impl Spine {
         Self { source: Source::Batches(schema, batches), time: time.into() }
     }
 
-    /// The rows, in order; `session` runs on one partition.
-    pub(super) async fn open(
+    /// What answers the rows; `session` runs on one partition.
+    pub(super) async fn plan(
         &self,
         session: &SessionContext,
-    ) -> Result<SendableRecordBatchStream, HistoryError> {
+    ) -> Result<Arc<dyn ExecutionPlan>, HistoryError> {
         let frame = match &self.source {
             Source::Batches(schema, batches) => {
-                let rows = stream::iter(batches.clone().into_iter().map(Ok));
-                return Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows)));
+                let rows = MemorySourceConfig::try_new_exec(&[batches.clone()], Arc::clone(schema), None)?;
+                return Ok(rows);
             }
             Source::Sql(text) => session.sql_with_options(text, read_only()).await?,
             Source::File(path) => file(session, path).await?,
         };
-        // One part after the other: together they would come in the order in which they are done.
-        let schema = Arc::new(frame.schema().as_arrow().clone());
-        let parts = frame.execute_stream_partitioned().await?;
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(parts).flatten())))
+        Ok(frame.create_physical_plan().await?)
     }
 }
 
@@ -109,34 +99,6 @@ async fn file(session: &SessionContext, path: &Path) -> Result<DataFrame, Histor
         }
         _ => return Err(unreadable()),
     })
-}
-
-/// Which two columns are put behind those of a spine: the numbers of its rows, and their times in microseconds.
-pub(super) fn numbered_schema(spine: &Schema) -> SchemaRef {
-    let mut fields = spine.fields().to_vec();
-    fields.push(Arc::new(Field::new("\u{1}row", DataType::UInt64, false)));
-    fields.push(Arc::new(Field::new("\u{1}at", time(), true)));
-    Arc::new(Schema::new_with_metadata(fields, spine.metadata().clone()))
-}
-
-/// Spine rows with number and time.
-pub(super) fn numbered(spine: SendableRecordBatchStream, time: usize) -> SendableRecordBatchStream {
-    let schema = numbered_schema(&spine.schema());
-    let name = spine.schema().field(time).name().clone();
-    let (mut next, numbered) = (0_u64, Arc::clone(&schema));
-    let number = move |batch: Result<RecordBatch>| {
-        let batch = batch?;
-        let unreadable = |error| external(Fault(format!("column `{name}` of the spine: {error}")));
-        let times = Times::of(batch.column(time)).map_err(unreadable)?;
-        let rows = next..next + batch.num_rows() as u64;
-        next = rows.end;
-        let at: TimestampMicrosecondArray = (0..times.len()).map(|row| times.get(row)).collect();
-        let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-        columns.push(Arc::new(UInt64Array::from_iter_values(rows)));
-        columns.push(Arc::new(at.with_timezone("UTC")));
-        Ok(RecordBatch::try_new(Arc::clone(&numbered), columns)?)
-    };
-    Box::pin(RecordBatchStreamAdapter::new(schema, spine.map(number)))
 }
 
 /// A stream as the one partition of a plan; it runs once.

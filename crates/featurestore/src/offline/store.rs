@@ -4,19 +4,22 @@ use std::{num::NonZero, sync::Arc};
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::{
-    common::TableReference,
+    common::{DataFusionError, SchemaError, TableReference, config::Dialect},
     execution::{
         SendableRecordBatchStream,
         memory_pool::GreedyMemoryPool,
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
+    physical_plan::{ExecutionPlan, execute_stream},
     prelude::{SQLOptions, SessionConfig, SessionContext},
 };
 use indexmap::IndexMap;
+use millstream_graph::suggest;
 
-use super::{
-    HistoryError, OfflineSet, Vector,
-    resolve::{Resolved, resolve},
+use super::{HistoryError, OfflineSet, Vector};
+use crate::{
+    VectorProblem,
+    vector::resolve::{Given, Resolved, resolve},
 };
 
 /// Bounds on what training sets and queries may take.
@@ -42,6 +45,8 @@ pub struct OfflineStore {
     pub(super) sets: IndexMap<String, OfflineSet>,
     vectors: IndexMap<String, Vector>,
     pub(super) partitions: usize,
+    #[cfg(feature = "ballista")]
+    pub(super) cluster: Option<super::Cluster>,
     runtime: Arc<RuntimeEnv>,
 }
 
@@ -57,13 +62,28 @@ impl OfflineStore {
             sets: IndexMap::new(),
             vectors: IndexMap::new(),
             partitions: limits.partitions.get(),
+            #[cfg(feature = "ballista")]
+            cluster: None,
             runtime,
         })
+    }
+
+    /// Runs training sets and queries on a cluster, which finds the files of sets and spines under the names that they have here.
+    #[cfg(feature = "ballista")]
+    #[must_use]
+    pub fn on(mut self, cluster: super::Cluster) -> Self {
+        self.cluster = Some(cluster);
+        self
     }
 
     /// Adds a set under its own name; one of the same name is replaced and answered.
     pub fn insert(&mut self, set: OfflineSet) -> Option<OfflineSet> {
         self.sets.insert(set.name.clone(), set)
+    }
+
+    /// The names of its sets.
+    pub fn names(&self) -> Vec<String> {
+        self.sets.keys().cloned().collect()
     }
 
     /// Adds a vector, which queries see as a table: the newest row of each set for every key that the first set has ever had.
@@ -76,7 +96,7 @@ impl OfflineStore {
             let problems = vec![format!("a feature set is named `{}` already", vector.name)];
             return Err(HistoryError::Vector { problems });
         }
-        latest(&vector, &self.sets).map_err(|problems| HistoryError::Vector { problems })?;
+        latest(&vector, &self.sets)?;
         self.vectors.insert(vector.name.clone(), vector);
         Ok(())
     }
@@ -88,11 +108,59 @@ impl OfflineStore {
     pub async fn query(&self, text: &str) -> Result<SendableRecordBatchStream, HistoryError> {
         let session = self.session(self.partitions)?;
         for vector in self.vectors.values() {
-            let text = latest(vector, &self.sets).map_err(|problems| HistoryError::Vector { problems })?;
+            let text = latest(vector, &self.sets)?;
             let view = session.sql_with_options(&text, read_only()).await?.into_view();
             session.register_table(TableReference::bare(vector.name.clone()), view)?;
         }
-        Ok(session.sql_with_options(text, read_only()).await?.execute_stream().await?)
+        match session.sql_with_options(text, read_only()).await {
+            Ok(frame) => self.run(frame.create_physical_plan().await?, &session).await,
+            Err(error) => Err(self.explained(&session, text, error)),
+        }
+    }
+
+    /// What is wrong with a query: an unknown name as it is said everywhere, else what the engine says.
+    fn explained(&self, session: &SessionContext, text: &str, error: DataFusionError) -> HistoryError {
+        let state = session.state();
+        let statement = state.sql_to_statement(text, &Dialect::Generic);
+        let tables = statement.and_then(|statement| state.resolve_table_references(&statement));
+        let known = || self.sets.keys().chain(self.vectors.keys()).map(String::as_str);
+        let unknown =
+            |table: &&TableReference| table.schema().is_none() && known().all(|name| name != table.table());
+        let tables = tables.unwrap_or_default();
+        let mut problems: Vec<String> = tables
+            .iter()
+            .filter(unknown)
+            .map(|table| suggest::unknown("feature set or vector", table.table(), known()))
+            .collect();
+        if let DataFusionError::SchemaError(problem, _) = error.find_root()
+            && let SchemaError::FieldNotFound { field, valid_fields } = problem.as_ref()
+            && problems.is_empty()
+        {
+            let valid = valid_fields.iter().map(|field| field.name());
+            problems.push(suggest::unknown("column", field.name(), valid));
+        }
+        if problems.is_empty() { error.into() } else { HistoryError::Query { problems } }
+    }
+
+    /// Whether plans run on a cluster.
+    pub(super) fn is_spread(&self) -> bool {
+        #[cfg(feature = "ballista")]
+        return self.cluster.is_some();
+        #[cfg(not(feature = "ballista"))]
+        false
+    }
+
+    /// What a plan answers, as one stream; of several parts in no order.
+    pub(super) async fn run(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        session: &SessionContext,
+    ) -> Result<SendableRecordBatchStream, HistoryError> {
+        #[cfg(feature = "ballista")]
+        if let Some(cluster) = &self.cluster {
+            return cluster.run(plan, session.session_id()).await;
+        }
+        Ok(execute_stream(plan, session.task_ctx())?)
     }
 
     /// A session that knows every set.
@@ -116,29 +184,32 @@ pub(super) fn read_only() -> SQLOptions {
 }
 
 /// A vector's newest rows as a query.
-fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String, Vec<String>> {
+fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String, Vec<VectorProblem>> {
     let first = vector.features.iter().flatten().next();
     let Some(base) = first.and_then(|reference| sets.get(&reference.set)) else {
         // Resolving says what is wrong.
-        return Err(resolve(vector, sets, &Schema::empty())
-            .err()
-            .unwrap_or_else(|| vec!["no features".into()]));
+        return Err(resolve(vector, sets, Given::Needed, true).err().unwrap_or_default());
     };
     let by = vector.by.get(&base.name).filter(|by| by.len() == base.keys.len());
     let columns = |at: usize| by.map_or(&base.keys[at].name, |by| &by[at]);
     let fields =
         base.keys.iter().enumerate().map(|(at, key)| Field::new(columns(at), key.data_type.clone(), true));
-    let spine = Schema::new(fields.collect::<Vec<_>>());
-    let Resolved { lookups, columns: wanted } = resolve(vector, sets, &spine)?;
-    let windows = lookups.iter().flat_map(|lookup| {
-        let windows = lookup.features.iter().filter(|planned| planned.feature >= lookup.set.own);
-        windows.map(|planned| &lookup.set.features[planned.feature].name).map(|feature| {
-            format!(
-                "feature `{feature}` of set `{}` is a window, which has a value at a time and none in a table; leave it out, or ask for \
-                 a training set",
-                lookup.set.name
-            )
-        })
+    let spine = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    // What requests bring in is not there.
+    let mut vector = vector.clone();
+    vector.input.clear();
+    vector.with.clear();
+    let Resolved { lookups, columns: wanted, label, .. } =
+        resolve(&vector, sets, Given::Columns(&spine), true)?;
+    let windows = lookups.iter().filter_map(|lookup| {
+        let set = sets.get(&lookup.set)?;
+        let feature = lookup.features.iter().find(|wanted| wanted.feature >= set.own)?;
+        let text = format!(
+            "feature `{}` of set `{}` is a window, which has a value at a time and none in a table; leave it out, or ask for a \
+             training set",
+            set.features[feature.feature].name, set.name
+        );
+        Some(VectorProblem { place: vec!["features".to_owned()], text })
     });
     let problems: Vec<_> = windows.collect();
     if !problems.is_empty() {
@@ -154,17 +225,18 @@ fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String
     let mut text = format!(" FROM (SELECT DISTINCT {} FROM {}) AS base", keys.join(", "), quoted(&base.name));
     for (number, lookup) in lookups.iter().enumerate() {
         let alias = format!("s{number}");
-        let matches = lookup.set.keys.iter().zip(&lookup.by).map(|(key, by)| {
+        let Some(set) = sets.get(&lookup.set) else { continue };
+        let matches = set.keys.iter().zip(&lookup.by).map(|(key, by)| {
             format!("{alias}.{} = {}", quoted(&key.name), places.get(by).map_or("NULL", String::as_str))
         });
         let matches = matches.collect::<Vec<_>>().join(" AND ");
-        text += &format!(" LEFT JOIN ({}) AS {alias} ON {matches}", newest(lookup.set));
+        text += &format!(" LEFT JOIN ({}) AS {alias} ON {matches}", newest(set));
         for feature in &lookup.features {
-            let name = quoted(&lookup.set.features[feature.feature].name);
+            let name = quoted(&set.features[feature.feature].name);
             places.insert(feature.column.clone(), format!("{alias}.{name}"));
         }
     }
-    let columns = spine.fields().iter().map(|field| field.name()).chain(&wanted);
+    let columns = spine.fields().iter().map(|field| field.name()).chain(&wanted).chain(&label);
     let columns = columns.filter_map(|name| Some(format!("{} AS {}", places.get(name)?, quoted(name))));
     Ok(format!("SELECT {}{text}", columns.collect::<Vec<_>>().join(", ")))
 }

@@ -2,6 +2,8 @@
 
 use arrow::array::{Int64Array, RecordBatch};
 
+use crate::RowProblem;
+
 /// Rows for a [`WritableTable`](crate::WritableTable), and where they come from.
 ///
 /// ```
@@ -19,6 +21,8 @@ pub struct Changes {
     pub(crate) valid_to: Option<Int64Array>,
     pub(crate) positions: Option<Positions>,
     pub(crate) ids: Option<Vec<Option<String>>>,
+    /// Rows that are refused already, and why.
+    pub(crate) refused: Vec<(usize, RowProblem)>,
 }
 
 /// Where the rows of a write stand in their source: `(source, partition, offset)`, one offset per row.
@@ -31,19 +35,41 @@ pub struct Positions {
     pub(crate) source: String,
     pub(crate) partition: u32,
     pub(crate) offsets: Vec<u64>,
+    /// Up to where the partition has been read, if that is beyond the rows.
+    pub(crate) reached: Option<u64>,
 }
 
 impl Positions {
     /// Rows at these offsets of a partition.
     pub fn new(source: impl Into<String>, partition: u32, offsets: Vec<u64>) -> Self {
-        Self { source: source.into(), partition, offsets }
+        Self { source: source.into(), partition, offsets, reached: None }
+    }
+
+    /// Says that the partition has been read up to `offset`, though the last events may have no rows.
+    #[must_use]
+    pub fn reaching(mut self, offset: u64) -> Self {
+        self.reached = self.reached.max(Some(offset));
+        self
+    }
+
+    /// The offset that has been read up to.
+    pub(crate) fn top(&self) -> Option<u64> {
+        self.offsets.iter().copied().max().max(self.reached)
     }
 }
 
 impl Changes {
     /// Rows with the keys and features of a set, by name, and when each happened: microseconds since 1970 UTC.
     pub fn new(rows: RecordBatch, event: impl Into<Int64Array>) -> Self {
-        Self { rows, event: event.into(), created: None, valid_to: None, positions: None, ids: None }
+        Self {
+            rows,
+            event: event.into(),
+            created: None,
+            valid_to: None,
+            positions: None,
+            ids: None,
+            refused: Vec::new(),
+        }
     }
 
     /// When each row became known: microseconds since 1970 UTC, null where nobody says.

@@ -18,7 +18,8 @@ impl Clock {
         Self(Arc::new(now))
     }
 
-    pub(crate) fn now(&self) -> i64 {
+    /// What it takes as now.
+    pub fn now(&self) -> i64 {
         (self.0)()
     }
 }

@@ -124,9 +124,12 @@ impl Packer {
     }
 
     /// Checks and packs the rows of a write.
-    pub(crate) fn pack(&self, changes: Changes) -> Result<Box<Incoming>, WriteError> {
+    pub(crate) fn pack(&self, mut changes: Changes) -> Result<Box<Incoming>, WriteError> {
         self.check_shape(&changes)?;
         let mut refused = vec![None; changes.rows.num_rows()];
+        std::mem::take(&mut changes.refused)
+            .into_iter()
+            .for_each(|(row, problem)| refuse(&mut refused, row, || problem));
         let columns = self.columns(&changes.rows, self.set.event_columns(), &mut refused)?;
         let events = self.events(&columns, &mut refused)?;
         let (keys, rest) = columns.split_at(self.set.keys().len());

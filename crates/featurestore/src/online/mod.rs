@@ -3,9 +3,12 @@
 //! All backends keep one packed row per key, the one of the greatest [`Version`](crate::Version), and answer the same for the
 //! same writes; `tests/it/online/conformance.rs` runs one table of behaviours over all of them.
 
+mod aside;
+mod backfill;
 pub(crate) mod bytes;
 mod changes;
 mod expiry;
+mod guard;
 mod incoming;
 pub(crate) mod local;
 mod packed;
@@ -15,15 +18,14 @@ pub(crate) mod redb;
 pub(crate) mod redis;
 mod repeats;
 mod row;
+pub(crate) mod rules;
 pub(crate) mod set;
 pub(crate) mod spec;
 mod stores;
 mod tally;
 mod worker;
 
-#[cfg(feature = "offline")]
-use std::sync::Arc;
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use arrow::array::RecordBatch;
 
@@ -35,12 +37,14 @@ pub use self::local::Archived;
 pub use self::spec::OfflineSpec;
 #[cfg(feature = "redb")]
 pub use self::spec::RedbSpec;
-pub(crate) use self::stores::Wanted;
+#[cfg(feature = "redis")]
+pub use self::spec::RedisSpec;
+pub(crate) use self::{backfill::PLACE, repeats::LONGEST_NAME, stores::Wanted};
 pub use self::{
     changes::{Changes, Positions},
     expiry::Clock,
-    set::{TimeColumns, WritableSet},
-    spec::{DurabilitySpec, LocalSpec, OnlineSpec},
+    set::{Counted, TimeColumns, WritableSet},
+    spec::{AsideSpec, DurabilitySpec, LocalSpec, OnlineSpec, Otherwise, RuleSpec},
     stores::Stores,
 };
 use crate::{LookupError, OnlineTable, RowProblem};
@@ -109,6 +113,8 @@ impl<T> Answer<'_, T> {
 pub struct Written {
     /// What became of each row, in the order of the rows.
     pub rows: Vec<Outcome>,
+    /// The rules that rows broke, and how many rows broke each. Rows that were taken before do not count.
+    pub broken: Vec<(Arc<str>, u64)>,
 }
 
 /// What became of one row of a write.
@@ -154,6 +160,8 @@ pub struct Receipt {
     pub files_deleted: Vec<String>,
     /// Files that were written in their place.
     pub files_written: Vec<String>,
+    /// Rows of these keys that had been set aside, which are gone.
+    pub set_aside: u64,
     /// Rows that are gone from the offline log, with all that it had of these keys; `None` for a store without one, or if it was not
     /// reached. Its files that went are named as below `offline/`.
     pub log_rows: Option<u64>,

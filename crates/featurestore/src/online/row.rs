@@ -151,12 +151,14 @@ impl Copied {
     /// The rows as columns. `at` is the time they are wanted for; without one, rows that have an end are wanted for now.
     #[inline]
     pub(crate) fn found(&self, selection: &Selection, expiry: &Expiry, at: Option<i64>) -> Found {
-        let at = at.or_else(|| (self.ends || expiry.is_bounded()).then(|| expiry.clock.now()));
+        let bounded = self.ends || expiry.is_bounded() || selection.bounds_age();
+        let at = at.or_else(|| bounded.then(|| expiry.clock.now()));
         let mut stale = SmallVec::new();
         let rows = self.rows.iter().enumerate().map(|(number, span)| {
             let span = (*span)?;
             let fixed = &self.bytes[span.start..span.start + self.fixed];
-            if at.is_some_and(|at| !expiry.allows(&Head::read(fixed), at)) {
+            let usable = |head: Head, at| expiry.allows(&head, at) && !selection.is_too_old(head.event, at);
+            if at.is_some_and(|at| !usable(Head::read(fixed), at)) {
                 stale.push(number as u32);
                 if !selection.takes_stale() {
                     return None;
@@ -166,6 +168,10 @@ impl Copied {
         });
         let mut found = gather(selection, rows);
         found.stale = stale;
+        if selection.tells_events() {
+            let event = |span: &Option<Span>| Some(Head::read(&self.bytes[(*span)?.start..]).event);
+            found.events = Some(self.rows.iter().map(event).collect());
+        }
         found
     }
 }

@@ -1,10 +1,6 @@
 //! A feature set that takes rows: its store, and which columns of a row are times.
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch},
@@ -13,7 +9,10 @@ use arrow::{
 };
 use millstream_graph::suggest;
 
-use super::{Answer, Changes, Outcome, WritableTable, WriteError, Written};
+use super::{
+    Answer, Changes, Outcome, Receipt, WritableTable, WriteError, Written, aside::Aside, backfill::Backfill,
+    guard::Guard, rules::Rules,
+};
 use crate::{
     FeatureSet, LoadError, Positions,
     load::{At, Source},
@@ -37,24 +36,37 @@ pub struct WritableSet {
     table: Arc<dyn WritableTable>,
     times: TimeColumns,
     schema: SchemaRef,
-    counter: OnceLock<Counter>,
+    guard: Guard,
+    /// What is done to rows, line by line.
+    described: String,
 }
 
-type Counter = Box<dyn Fn(&'static str, u64) + Send + Sync>;
+/// What a set counts while rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Counted<'a> {
+    /// Rows, by the [name](Outcome::name) of what became of them.
+    Rows(&'static str),
+    /// Rows that broke the rule of this name.
+    Rule(&'a str),
+    /// Rows and messages that were set aside: `kept`, or `lost` for want of room or because the file could not be written.
+    Aside(&'static str),
+}
 
 impl WritableSet {
     /// A set whose rows lie in `table` and have these times.
     pub fn new(table: Arc<dyn WritableTable>, times: TimeColumns) -> Self {
-        let mut fields: Vec<Field> = Vec::new();
-        let set = Arc::clone(table.set());
-        let extra = times.created.iter().chain(&times.valid_to);
-        for column in set.keys().iter().chain(set.features()).chain([&times.event]).chain(extra) {
-            if fields.iter().all(|field| *field.name() != column.name) {
-                // What must not be null is refused row by row.
-                fields.push(Field::new(&column.name, column.data_type.clone(), true));
-            }
-        }
-        Self { table, times, schema: Arc::new(Schema::new(fields)), counter: OnceLock::new() }
+        let schema = written(table.set(), &times);
+        Self { table, times, schema, guard: Guard::default(), described: String::new() }
+    }
+
+    /// The same, with rules and a place for rows that are not taken as they are.
+    pub(crate) fn keeping(self, rules: Rules, aside: Option<Arc<Aside>>, described: String) -> Self {
+        Self { guard: Guard::new(rules, aside), described, ..self }
+    }
+
+    pub(crate) fn described(&self) -> &str {
+        &self.described
     }
 
     /// What the rows are.
@@ -72,15 +84,14 @@ impl WritableSet {
         &self.times
     }
 
-    /// The columns of a row that is written: keys, features and times.
+    /// The columns of a row that is written: keys, own features, what only windows read, and times.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Tells `count` from now on what becomes of rows: an outcome's [name](Outcome::name) and how many. The first that is given
-    /// stays.
-    pub fn count_into(&self, count: impl Fn(&'static str, u64) + Send + Sync + 'static) {
-        let _ = self.counter.set(Box::new(count));
+    /// Tells `count` from now on what becomes of rows, and of how many. The first that is given stays.
+    pub fn count_into(&self, count: impl Fn(Counted<'_>, u64) + Send + Sync + 'static) {
+        let _ = self.guard.told.set(Box::new(count));
     }
 
     /// A write of rows that have the set's columns by name. `created` and `valid_to` may be left out.
@@ -115,14 +126,46 @@ impl WritableSet {
         Ok(changes)
     }
 
-    /// Takes rows, as [`WritableTable::write`].
-    pub fn write(&self, changes: Changes) -> Answer<'_, Written> {
+    /// Takes rows, as [`WritableTable::write`]. Those that break a rule which refuses them are not taken; those and others that
+    /// were refused, came too late, or broke a rule are set aside, if the set has a place for them.
+    pub fn write(&self, mut changes: Changes) -> Answer<'_, Written> {
+        let held = self.guard.hold(&mut changes, &self.schema, &self.times);
         match self.table.write(changes) {
-            Answer::Ready(written) => Answer::Ready(written.inspect(|written| self.count(written))),
+            Answer::Ready(written) => {
+                Answer::Ready(written.map(|written| self.guard.settle(self.set(), written, held)))
+            }
             Answer::Waits(written) => {
-                Answer::Waits(Box::pin(async { written.await.inspect(|written| self.count(written)) }))
+                Answer::Waits(Box::pin(
+                    async move { Ok(self.guard.settle(self.set(), written.await?, held)) },
+                ))
             }
         }
+    }
+
+    /// Sets a message aside of which no row could be made, with the reason, if the set has a place for it. Waits for nothing: what
+    /// cannot be written is counted.
+    pub fn set_aside(&self, message: &[u8], reason: &str) {
+        self.guard.set_aside(self.set(), message, reason);
+    }
+
+    /// Removes all that is known of some keys, as [`WritableTable::erase`], and the rows of theirs that were set aside.
+    ///
+    /// # Errors
+    /// As [`WritableTable::erase`].
+    pub async fn erase(&self, keys: RecordBatch) -> Result<Receipt, WriteError> {
+        let mut receipt = self.table.erase(keys.clone()).get().await?;
+        self.guard.remove(self.set(), Some(&keys), &mut receipt).await?;
+        Ok(receipt)
+    }
+
+    /// Empties the set, as [`WritableTable::purge`], and removes the rows that were set aside.
+    ///
+    /// # Errors
+    /// As [`WritableTable::purge`].
+    pub async fn purge(&self) -> Result<Receipt, WriteError> {
+        let mut receipt = self.table.purge().get().await?;
+        self.guard.remove(self.set(), None, &mut receipt).await?;
+        Ok(receipt)
     }
 
     /// The offline log that everything goes into that the set takes; `None` for a set without one.
@@ -146,21 +189,20 @@ impl WritableSet {
         self.log().map(|log| crate::offline::OfflineSet::of(self.set(), log.table()))
     }
 
-    fn count(&self, written: &Written) {
-        let Some(count) = self.counter.get() else { return };
-        for (name, rows) in written.counts() {
-            count(name, rows);
-        }
-    }
-
     /// Takes the rows of a file in the folder `root` that have not been taken before, and tells `told` what became of each part of
-    /// it. A file is known by its content, a row by its number.
+    /// it, and where its rows stand in the file. A file is known by its content, a row by its number; where the file has columns
+    /// `_source` and `_offset`, and `_partition` if that is not 0, a row is known as the event of that stream.
     ///
     /// # Errors
     /// When the file cannot be read or lacks columns, or the store does not take it.
-    pub fn ingest(&self, root: &Path, file: &str, told: &mut dyn FnMut(&Written)) -> Result<(), LoadError> {
-        self.take(&Source::open(root, file)?, &mut |written, _| {
-            told(written);
+    pub fn ingest(
+        &self,
+        root: &Path,
+        file: &str,
+        told: &mut dyn FnMut(&Written, &dyn Fn(usize) -> At),
+    ) -> Result<(), LoadError> {
+        self.take(&Source::open(root, file)?, &mut |written, place| {
+            told(written, place);
             Ok(())
         })
     }
@@ -176,9 +218,19 @@ impl WritableSet {
     }
 
     fn take(&self, source: &Source, told: &mut Told<'_>) -> Result<(), LoadError> {
-        let name = format!("file:{}", source.digest()?);
-        let wanted: Vec<Column> = self.schema.fields().iter().map(|field| column(field)).collect();
+        let mut wanted: Vec<Column> = self.schema.fields().iter().map(|field| column(field)).collect();
         let failed = |error| LoadError::Write { file: source.name().to_owned(), source: error };
+        if let Some(columns) = Backfill::columns(source, &self.schema)? {
+            wanted.extend(columns);
+            let mut backfill = Backfill::new(source);
+            let put = &mut |rows: RecordBatch, at: Positions, places: &[At]| {
+                let changes = self.changes(rows).map_err(failed)?.at(at);
+                told(&wait::wait(self.write(changes).get()).map_err(failed)?, &|row| places[row])
+            };
+            source.read(&wanted, &mut |batch, place| backfill.add(batch, place, &mut *put))?;
+            return backfill.finish(put);
+        }
+        let name = format!("file:{}", source.digest()?);
         let mut first = 0;
         source.read(&wanted, &mut |batch, place| {
             let next = first + batch.num_rows() as u64;
@@ -190,6 +242,18 @@ impl WritableSet {
     }
 }
 
+/// The columns of a row of a set that is written. What must not be null is refused row by row.
+pub(crate) fn written(set: &FeatureSet, times: &TimeColumns) -> SchemaRef {
+    let mut fields: Vec<Field> = Vec::new();
+    let extra = times.created.iter().chain(&times.valid_to);
+    for column in set.event_columns().chain([&times.event]).chain(extra) {
+        if fields.iter().all(|field| *field.name() != column.name) {
+            fields.push(Field::new(&column.name, column.data_type.clone(), true));
+        }
+    }
+    Arc::new(Schema::new(fields))
+}
+
 /// Hears what became of rows, and where each of them stands in its file.
 type Told<'a> = dyn FnMut(&Written, &dyn Fn(usize) -> At) -> Result<(), LoadError> + 'a;
 
@@ -199,14 +263,14 @@ impl fmt::Debug for WritableSet {
     }
 }
 
-const TIME: &str = "a time is a timestamp, a date or a whole number of microseconds";
+pub(crate) const TIME: &str = "a time is a timestamp, a date or a whole number of microseconds";
 
 fn column(field: &Field) -> Column {
     Column { name: field.name().clone(), data_type: field.data_type().clone() }
 }
 
 /// Microseconds since 1970. A time that is too far away for them is the farthest there is, which every store refuses.
-fn micros(column: &ArrayRef) -> Option<Int64Array> {
+pub(crate) fn micros(column: &ArrayRef) -> Option<Int64Array> {
     let micros = match column.data_type() {
         data_type if data_type.is_integer() => {
             cast(column, &DataType::Int64).ok()?.as_primitive::<Int64Type>().clone()

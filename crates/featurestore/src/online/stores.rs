@@ -11,19 +11,27 @@ use std::{
 #[cfg(feature = "redb")]
 use super::redb::{RedbOptions, RedbTable};
 use super::{
-    WritableSet, WritableTable,
+    WritableTable,
+    aside::Aside,
     local::{LocalOptions, LocalTable},
     set::TimeColumns,
-    spec::OnlineSpec,
+    spec::{AsideSpec, OnlineSpec},
 };
 #[cfg(feature = "offline")]
 use super::{local::Archive, spec::OfflineSpec};
-use crate::{DefinitionError, FeatureSet, LoadError, set::Column};
-#[cfg(feature = "offline")]
-use crate::{
-    offline::{Log, LogSchema},
-    wait,
+#[cfg(feature = "redis")]
+use super::{
+    redis::{
+        RedisOptions, RedisServer, RedisTable,
+        within::{Background, Within},
+    },
+    spec::RedisSpec,
 };
+#[cfg(feature = "offline")]
+use crate::offline::{Log, LogSchema};
+#[cfg(any(feature = "offline", feature = "redis"))]
+use crate::wait;
+use crate::{AggregateSpec, DefinitionError, FeatureSet, LoadError, set::Column};
 
 /// Where the sets of a project that take rows are opened. A project that is read anew goes on with the stores that are open: a
 /// store has one writer.
@@ -34,10 +42,15 @@ pub struct Stores {
     /// Whether nothing is opened: every set begins empty, in memory.
     aside: bool,
     open: Mutex<HashMap<String, Open>>,
+    /// Where rows are set aside, and how many bytes they may have there.
+    asides: Mutex<HashMap<PathBuf, (Weak<Aside>, usize)>>,
+    /// Where connections to Redis live, while a set has one.
+    #[cfg(feature = "redis")]
+    background: Mutex<Weak<Background>>,
 }
 
 struct Open {
-    set: Weak<WritableSet>,
+    table: Weak<dyn WritableTable>,
     terms: Terms,
 }
 
@@ -47,6 +60,9 @@ struct Terms {
     name: String,
     keys: Vec<Column>,
     features: Vec<Column>,
+    events: Vec<Column>,
+    aggregates: Vec<AggregateSpec>,
+    lateness: Duration,
     times: TimeColumns,
     ttl: Option<Duration>,
     wanted: Wanted,
@@ -84,26 +100,34 @@ impl Stores {
         set: FeatureSet,
         (times, ttl): (TimeColumns, Option<Duration>),
         wanted: Wanted,
-    ) -> Result<Arc<WritableSet>, LoadError> {
+    ) -> Result<Arc<dyn WritableTable>, LoadError> {
         let path = match wanted.online.path() {
             Some(path) => Some(self.inside(root, ("online", path), set.name())?),
             None => None,
         };
-        let place = match &path {
-            Some(path) => path.display().to_string(),
-            None => format!("memory of {}", set.name()),
+        let place = match (&path, &wanted.online) {
+            (Some(path), _) => path.display().to_string(),
+            #[cfg(feature = "redis")]
+            (None, OnlineSpec::Redis(redis)) => {
+                format!("{} {:?} of {}", redis.written(), redis.prefix, set.name())
+            }
+            (None, _) => format!("memory of {}", set.name()),
         };
         let terms = Terms {
             name: set.name().to_owned(),
             keys: set.keys().to_vec(),
             features: set.features().to_vec(),
+            events: set.event_columns().cloned().collect(),
+            aggregates: set.aggregates().to_vec(),
+            lateness: set.lateness(),
             times,
             ttl,
             wanted,
         };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, known| known.set.strong_count() > 0);
-        if let Some((known, found)) = open.get(&place).and_then(|known| Some((known, known.set.upgrade()?))) {
+        open.retain(|_, known| known.table.strong_count() > 0);
+        if let Some((known, found)) = open.get(&place).and_then(|known| Some((known, known.table.upgrade()?)))
+        {
             return if known.terms == terms { Ok(found) } else { Err(in_use(&terms, &known.terms)) };
         }
         #[cfg(feature = "offline")]
@@ -118,9 +142,42 @@ impl Stores {
             }
         }
         let table = self.table(&terms, (root, path.as_deref()), set)?;
-        let set = Arc::new(WritableSet::new(table, terms.times.clone()));
-        open.insert(place, Open { set: Arc::downgrade(&set), terms });
-        Ok(set)
+        open.insert(place, Open { table: Arc::downgrade(&table), terms });
+        Ok(table)
+    }
+
+    /// Where the rows of a set are put that are not taken as they are; nowhere when nothing is opened.
+    pub(crate) fn open_aside(
+        &self,
+        root: &Path,
+        set: &FeatureSet,
+        spec: &AsideSpec,
+    ) -> Result<Option<Arc<Aside>>, LoadError> {
+        let wrong = |problem| DefinitionError {
+            set: set.name().to_owned(),
+            problems: vec![format!("`aside`: {problem}")],
+        };
+        let root = self.state.as_deref().unwrap_or(root);
+        let path = crate::inside(root, &spec.path).map_err(wrong)?;
+        if self.aside {
+            return Ok(None);
+        }
+        let mut asides = self.asides.lock().unwrap_or_else(PoisonError::into_inner);
+        asides.retain(|_, (known, _)| known.strong_count() > 0);
+        let max_bytes = spec.max_bytes.0;
+        if let Some((known, most)) = asides.get(&path)
+            && let Some(found) = known.upgrade()
+        {
+            if *most != max_bytes {
+                let problem = "the file is in use with another `max_bytes`; name one for all sets, or end the process and start it anew";
+                return Err(wrong(problem.to_owned()).into());
+            }
+            return Ok(Some(found));
+        }
+        let made = Aside::open(&path, max_bytes as u64).map_err(|error| wrong(error.to_string()))?;
+        let made = Arc::new(made);
+        asides.insert(path, (Arc::downgrade(&made), max_bytes));
+        Ok(Some(made))
     }
 
     fn inside(&self, root: &Path, (what, path): (&str, &str), set: &str) -> Result<PathBuf, LoadError> {
@@ -144,33 +201,86 @@ impl Stores {
     ) -> Result<Arc<dyn WritableTable>, LoadError> {
         let ttl = terms.ttl;
         #[cfg(feature = "offline")]
-        if let Some(offline) = &terms.wanted.offline {
-            let OnlineSpec::Local(local) = &terms.wanted.online else { return Err(no_log(terms)) };
-            if let (Some(path), false) = (path, self.aside) {
-                let archive = self.archive(root, offline, &set)?;
-                let options = local.options(ttl);
-                return Ok(Arc::new(LocalTable::open_archived(path, set, options, archive)?));
-            }
+        if terms.wanted.offline.is_some() && !matches!(terms.wanted.online, OnlineSpec::Local(_)) {
+            return Err(no_log(terms));
+        }
+        if self.aside {
+            return Ok(Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() })));
+        }
+        #[cfg(feature = "offline")]
+        if let (Some(offline), OnlineSpec::Local(local), Some(path)) =
+            (&terms.wanted.offline, &terms.wanted.online, path)
+        {
+            let archive = self.archive(root, offline, &set)?;
+            return Ok(Arc::new(LocalTable::open_archived(path, set, local.options(ttl), archive)?));
         }
         #[cfg(not(feature = "offline"))]
         let _ = root;
-        let (Some(path), false) = (path, self.aside) else {
-            return Ok(Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() })));
-        };
-        Ok(match &terms.wanted.online {
-            OnlineSpec::Memory => {
-                Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() }))
+        Ok(match (&terms.wanted.online, path) {
+            (OnlineSpec::Local(local), Some(path)) => {
+                Arc::new(LocalTable::open(path, set, local.options(ttl))?)
             }
-            OnlineSpec::Local(local) => Arc::new(LocalTable::open(path, set, local.options(ttl))?),
+            #[cfg(feature = "redis")]
+            (OnlineSpec::Redis(redis), _) => Arc::new(self.redis(redis, ttl, set)?),
             #[cfg(feature = "redb")]
-            OnlineSpec::Redb(redb) => {
+            (OnlineSpec::Redb(redb), Some(path)) => {
                 let mut options = RedbOptions { ttl, ..RedbOptions::default() };
                 if let Some(cache) = redb.cache {
                     options.cache_bytes = cache.0;
                 }
                 Arc::new(RedbTable::open(path, set, options)?)
             }
+            _ => Arc::new(LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() })),
         })
+    }
+
+    /// A set in Redis. Its connections live on a runtime of these stores: who opens a project need not have one, and another
+    /// may end before the next version of the project.
+    #[cfg(feature = "redis")]
+    fn redis(
+        &self,
+        spec: &RedisSpec,
+        ttl: Option<Duration>,
+        set: FeatureSet,
+    ) -> Result<RedisTable, DefinitionError> {
+        let name = set.name().to_owned();
+        let wrong = |problems: Vec<String>| {
+            let problems = problems.into_iter().map(|problem| format!("`online`: redis: {problem}"));
+            DefinitionError { set: name.clone(), problems: problems.collect() }
+        };
+        let addresses = spec.addresses(|name| std::env::var(name).ok()).map_err(wrong)?;
+        let background = {
+            let mut known = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+            match known.upgrade() {
+                Some(background) => background,
+                None => {
+                    let started = Background::start().map_err(|error| wrong(vec![error.to_string()]))?;
+                    *known = Arc::downgrade(&started);
+                    started
+                }
+            }
+        };
+        let handle = background.handle().ok_or_else(|| wrong(vec!["its runtime has ended".to_owned()]))?;
+        let mut options = RedisOptions { ttl, ..RedisOptions::default() };
+        if let Some(prefix) = &spec.prefix {
+            options.prefix.clone_from(prefix);
+        }
+        if let Some(wait) = &spec.wait {
+            options.wait = Duration::from_micros(wait.micros().unsigned_abs());
+        }
+        let opened = Within::new(handle, async {
+            let server = match (&spec.url, addresses.first()) {
+                (Some(_), Some(address)) => RedisServer::single(address, options.wait).await?,
+                _ => RedisServer::cluster(addresses.iter().cloned(), options.wait).await?,
+            };
+            RedisTable::open(&server, set, options.clone()).await
+        });
+        let table = wait(opened).map_err(|error| {
+            // No error of the client's holds an address today; none shall.
+            let told = addresses.iter().fold(error.to_string(), |told, address| told.replace(address, "…"));
+            wrong(vec![format!("{}: {told}", spec.written())])
+        })?;
+        Ok(table.on(Arc::clone(&background)))
     }
 }
 
@@ -198,7 +308,7 @@ fn no_log(terms: &Terms) -> LoadError {
 fn in_use(terms: &Terms, open: &Terms) -> LoadError {
     let problem = if terms.name == open.name {
         "its store is open, and goes on as it was opened; end the process and start it anew to change `keys`, `features`, \
-         types, times, `ttl`, `online` or `offline`"
+         types, `aggregates`, times, `ttl`, `online` or `offline`"
             .to_owned()
     } else {
         format!("feature set `{}` has the same store; name another path", open.name)

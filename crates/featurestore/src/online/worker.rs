@@ -58,11 +58,16 @@ impl<R: Send + 'static> Worker<R> {
         Ok(Self { queue, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), thread: Some(thread) })
     }
 
+    /// Hands over a request of about so many bytes, if there is room for it now.
+    pub(crate) fn try_send(&self, bytes: usize, request: R) -> bool {
+        let permit = Arc::clone(&self.room).try_acquire_many_owned(kib(bytes));
+        permit.is_ok_and(|permit| self.queue.add(request, Some(permit)))
+    }
+
     /// Hands over a request of about so many bytes, once there is room. One that nobody will run is dropped.
     pub(crate) async fn send(&self, bytes: usize, request: R) {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB);
         // The semaphore is never closed.
-        if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib).await {
+        if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(kib(bytes)).await {
             self.queue.add(request, Some(permit));
         }
     }
@@ -72,6 +77,11 @@ impl<R: Send + 'static> Worker<R> {
     pub(crate) fn put(&self, request: R) {
         self.queue.put(request);
     }
+}
+
+/// More than the whole room is all of it.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(QUEUE_KIB).min(QUEUE_KIB)
 }
 
 /// Drops what waits for a thread that has ended, so that nobody waits for it any more.
@@ -109,12 +119,14 @@ impl<R> Queue<R> {
         self.add(request, None);
     }
 
-    fn add(&self, request: R, permit: Option<OwnedSemaphorePermit>) {
+    /// Whether there is a thread that will run it.
+    fn add(&self, request: R, permit: Option<OwnedSemaphorePermit>) -> bool {
         let mut state = self.lock();
         if !state.closed {
             state.waiting.push((request, permit));
             self.changed.notify_one();
         }
+        !state.closed
     }
 
     /// What waits, once something does, the thread is nudged, or `until` has come; `None` when nothing will come any more.

@@ -104,6 +104,19 @@ fn agree(
     asked.load(SeqCst)
 }
 
+#[test]
+fn each_key_is_asked_for_once_at_each_time() {
+    let set = FeatureSet::builder("cards").key("card", DataType::UInt32).feature("n", DataType::Int64);
+    let known = rows! { card: [0u32, 1], n: [Some(1i64), None] };
+    let step = |store| Enrich::new(store, "cards").at("at").missing(Policy::Null);
+    let asked = rows! {
+        card: [0u32, 1, 0, 0, 1, 1],
+        at: [Some(5i64), Some(5), Some(5), Some(6), None, None],
+    };
+    // The row without a time is asked for without a key.
+    assert_eq!(agree(step, store(set, &[known]), &asked), 4);
+}
+
 proptest! {
     #[test]
     fn each_key_is_asked_for_once_and_every_row_is_answered(

@@ -7,11 +7,14 @@ use arrow::{
     datatypes::{DataType, Float32Type},
 };
 use expect_test::{Expect, expect};
-use millstream_featurestore::{Enrich, FeatureSet, MemoryStore, Policy, kinds};
-use millstream_graph::{Origin, Step, Work, fields, rows, spec::Kinds};
+use millstream_featurestore::{
+    Changes, Enrich, FeatureSet, FeatureSets, LocalOptions, LocalTable, MemoryStore, Policy, StoredSet,
+    TimeColumns, WritableSet, WritableTable, kinds, wait,
+};
+use millstream_graph::{Origin, Request, Step, Work, fields, rows, spec::Kinds};
 use serde_json::json;
 
-use crate::{call, columns, run, shown, store};
+use crate::{call, call_for, columns, run, shown, store};
 
 /// Three cards: one ordinary, one of zeros, one whose average is null.
 fn cards() -> Arc<MemoryStore> {
@@ -324,6 +327,88 @@ fn many_rows_are_a_job_and_few_are_answered_at_once() {
     }
 }
 
+/// Visits of card 1 at 100 and of card 2 at 105, which may be used for ten microseconds.
+fn visits() -> Arc<FeatureSets> {
+    let set = FeatureSet::builder("visits")
+        .key("card", DataType::Int64)
+        .feature("n", DataType::Int64)
+        .timestamp("seen", DataType::Int64)
+        .build()
+        .unwrap();
+    let event = set.timestamp().cloned().unwrap();
+    let ttl = Some(std::time::Duration::from_micros(10));
+    let table = LocalTable::in_memory(set, LocalOptions { ttl, ..LocalOptions::default() });
+    wait(table.write(Changes::new(rows! { card: [1_i64, 2], n: [10_i64, 20] }, vec![100, 105])).get())
+        .unwrap();
+    let set = WritableSet::new(Arc::new(table), TimeColumns { event, created: None, valid_to: None });
+    let mut sets = FeatureSets::new();
+    sets.insert(StoredSet::Writable(Arc::new(set)));
+    Arc::new(sets)
+}
+
+#[test]
+fn features_are_read_for_the_time_of_each_row() {
+    let step = || Enrich::new(visits(), "visits").missing(Policy::Null);
+    let expected = expect![[r#"
+        +------+------+----+
+        | card | when | n  |
+        +------+------+----+
+        | 1    | 99   |    |
+        | 2    | 105  | 20 |
+        | 1    | 110  | 10 |
+        | 1    | 111  |    |
+        | 2    |      |    |
+        | 2    | 110  | 20 |
+        | 3    | 110  |    |
+        +------+------+----+
+    "#]];
+    let when = [Some(99_i64), Some(105), Some(110), Some(111), None, Some(110), Some(110)];
+    let asked = rows! { card: [1_i64, 2, 1, 1, 2, 2, 3], when: when };
+    expected.assert_eq(&shown(&run(&step().at("when"), asked.clone()).unwrap()));
+    // The times of the request do the same, and those of the row come before them.
+    let times = Some(Int64Array::from(when.to_vec()));
+    let plain = step();
+    plain.signature(&[asked.schema()]).unwrap();
+    let request = Request { times, ..Request::default() };
+    expected.assert_eq(&shown(&call_for(&plain, asked.clone(), request).unwrap()));
+    let own = step().at("when");
+    own.signature(&[asked.schema()]).unwrap();
+    let request = Request { times: Some(Int64Array::from(vec![0; 7])), ..Request::default() };
+    expected.assert_eq(&shown(&call_for(&own, asked, request).unwrap()));
+}
+
+#[test]
+fn a_row_that_fails_for_its_time_is_the_one_that_is_named() {
+    let step = Enrich::new(visits(), "visits").at("when");
+    let asked = rows! { id: ["a", "b", "c"], card: [1_i64, 2, 1], when: [200_i64, 105, 105] };
+    expect![[r#"
+        +----+------+------+----+
+        | id | card | when | n  |
+        +----+------+------+----+
+        | b  | 2    | 105  | 20 |
+        | c  | 1    | 105  | 10 |
+        +----+------+------+----+
+        failed: no row for card=1 in feature set `visits`
+    "#]]
+    .assert_eq(&shown(&run(&step, asked).unwrap()));
+}
+
+#[test]
+fn the_column_of_times_is_there_and_is_a_time() {
+    check(
+        json!({"set": "cards", "at": "amuont"}),
+        request(),
+        expect!["no column `amuont`; did you mean `amount`?"],
+    );
+    check(
+        json!({"set": "cards", "at": "amount"}),
+        request(),
+        expect![
+            "`at`: column `amount` is Float64; a time is a timestamp, a date or a whole number of microseconds"
+        ],
+    );
+}
+
 #[test]
 fn a_step_is_typed_for_one_schema() {
     let step = Enrich::new(cards(), "cards");
@@ -367,7 +452,7 @@ fn the_settings_have_a_schema() {
     let properties = definitions["EnrichSettings"]["properties"].as_object().unwrap();
     assert_eq!(
         properties.keys().collect::<Vec<_>>(),
-        ["set", "by", "features", "prefix", "missing", "nulls", "policies"]
+        ["set", "by", "at", "features", "prefix", "missing", "nulls", "policies"]
     );
     assert!(properties.values().all(|property| property["description"].is_string()));
 }

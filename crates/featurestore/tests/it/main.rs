@@ -10,6 +10,9 @@ mod fraud;
 mod load;
 mod online;
 mod oracle;
+mod sets;
+mod stream;
+mod vectors;
 mod windows;
 
 use std::{fmt::Write as _, sync::Arc};
@@ -30,7 +33,12 @@ fn run(step: &dyn Step, batch: RecordBatch) -> Result<Answer, StepError> {
 
 /// Runs a typed step once.
 fn call(step: &dyn Step, batch: RecordBatch) -> Result<Answer, StepError> {
-    let cx = RunCx::new(RunId(0), Request::default(), batch.num_rows(), std::time::Instant::now);
+    call_for(step, batch, Request::default())
+}
+
+/// Runs a typed step once, for a request.
+fn call_for(step: &dyn Step, batch: RecordBatch, request: Request) -> Result<Answer, StepError> {
+    let cx = RunCx::new(RunId(0), request, batch.num_rows(), std::time::Instant::now);
     let result = match step.call(Input::new(smallvec![Token::Rows(Rows::whole(batch))]), &cx) {
         Work::Done(result) => result,
         Work::Compute(job) => job(),

@@ -3,17 +3,17 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, RecordBatch},
+    array::{Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, RecordBatch},
     compute::concat_batches,
-    datatypes::{DataType, Int32Type, Int64Type},
+    datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef},
 };
 use datafusion::datasource::MemTable;
 use expect_test::{Expect, expect};
 use millstream_featurestore::{
-    FeatureSet, Policy,
+    Expressions, FeatureSet, Policy,
     offline::{AsOf, OfflineLimits, OfflineSet, OfflineStore, Spine, Vector},
 };
-use millstream_graph::rows;
+use millstream_graph::{Input, Output, RunCx, SchemaError, Signature, Step, Work, rows};
 use tempfile::tempdir;
 
 use super::{block, cards, causes, set_of, shown, spine, store, training};
@@ -157,7 +157,7 @@ fn mistakes_are_named_all_at_once() {
             .missing_of("id", Policy::Default("many".into())),
         rows! { id: [1_i64], card: [7_i64], at: [1_i64] },
         expect![[
-            r#"feature set `cards` has no feature `tire`; did you mean `tier`?; no feature set `crads`; did you mean `cards`?; `avg` is no feature; write `set.feature`, `set.feature AS name`, or `set.*` for all; default "many" for feature `avg` is no Float64; a column `id` is there already; name the feature otherwise: `cards.avg AS cards_avg`; a policy names no column `usual`; there is `id`; key `card` of feature set `cards`: the spine has no column `crad`; did you mean `card`?"#
+            r#"feature set `cards` has no feature `tire`; did you mean `tier`?; no feature set `crads`; did you mean `cards`?; `avg` is no feature; write `set.feature`, `set.feature AS name`, or `set.*` for all; default "many" for feature `avg` is no Float64; a policy names no column `usual`; there is `id`; key `card` of feature set `cards`: no column `crad`; did you mean `card`?; a column `id` is there already; name the feature otherwise: `cards.avg AS cards_avg`"#
         ]],
     );
     check(
@@ -165,7 +165,7 @@ fn mistakes_are_named_all_at_once() {
         Vector::new("v").features(["cards.avg"]).by("cards", ["card", "id"]).missing(Policy::Mean),
         rows! { id: [1_i64], card: [7.5], at: [1_i64] },
         expect![
-            "feature `avg` has no mean: no statistics tell it; `by` names 2 columns for the keys of feature set `cards`: `card`"
+            "feature `avg` has no mean: no row has a value; `by` names 2 columns for the keys of feature set `cards`: `card`"
         ],
     );
     check(
@@ -294,6 +294,70 @@ fn a_label_is_taken_from_after_the_row_and_stands_last() {
             | 7    | 100 | 1.0 | b     |
             | 7    | 160 | 1.0 | d     |
             +------+-----+-----+-------+"#]],
+    );
+}
+
+/// Adds each column as the double of another, which the expression names.
+struct Doubles(Vec<(String, String)>);
+
+impl Step for Doubles {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        let mut fields = inputs[0].fields().to_vec();
+        for (name, text) in &self.0 {
+            if fields.iter().all(|field| field.name() != text) {
+                return Err(SchemaError::unknown_column(
+                    text,
+                    fields.iter().map(|field| field.name().as_str()),
+                ));
+            }
+            fields.push(Arc::new(Field::new(name, DataType::Float64, true)));
+        }
+        Ok(Signature::row_wise(Arc::new(Schema::new(fields))))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
+        let rows = input.rows(0).unwrap();
+        let mut batch = rows.batch().clone();
+        for (name, text) in &self.0 {
+            let doubled: Float64Array =
+                batch[text.as_str()].as_primitive::<Float64Type>().unary(|value| value * 2.0);
+            let (mut fields, mut columns) = (batch.schema().fields().to_vec(), batch.columns().to_vec());
+            fields.push(Arc::new(Field::new(name, DataType::Float64, true)));
+            columns.push(Arc::new(doubled));
+            batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        }
+        Work::Done(rows.replace(batch).map(Output::one))
+    }
+}
+
+#[test]
+fn columns_by_expression_stand_behind_features_and_do_not_see_the_label() {
+    let vector = || {
+        Vector::new("v")
+            .features(["cards.avg"])
+            .label("cards.tier AS label", Duration::from_micros(150))
+            .with("double", "avg")
+            .with("more", "double")
+            .expressions(Expressions::new(|named| Arc::new(Doubles(named.to_vec()))))
+    };
+    let asked = || rows! { card: [7_i64, 9], at: [100_i64, 160] };
+    check(
+        history(),
+        vector(),
+        asked(),
+        expect![[r#"
+            +------+-----+-----+--------+------+-------+
+            | card | at  | avg | double | more | label |
+            +------+-----+-----+--------+------+-------+
+            | 7    | 100 | 1.0 | 2.0    | 4.0  | b     |
+            | 9    | 160 |     |        |      |       |
+            +------+-----+-----+--------+------+-------+"#]],
+    );
+    check(
+        history(),
+        vector().with("leak", "label"),
+        asked(),
+        expect!["no column `label`; there is `card`, `at`, `avg`, `double`, `more`"],
     );
 }
 

@@ -9,6 +9,7 @@ mod history;
 mod killed;
 mod log;
 mod oracle;
+mod past;
 mod random;
 mod sql;
 mod windows;

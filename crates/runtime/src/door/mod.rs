@@ -133,7 +133,9 @@ impl<G: Gather> Door<G> {
         let shared = &*self.engine.shared;
         let permit = shared.permit(request.priority)?;
         let (mut admitted, request) = shared.admit(request, rows);
-        if !self.shares || rows == 0 || rows >= self.rows || !self.patience.shares() {
+        // Rows of a shared run all ask for the present.
+        let past = request.times.is_some();
+        if past || !self.shares || rows == 0 || rows >= self.rows || !self.patience.shares() {
             let batch = self.batch_of(part)?;
             return shared.alone(permit, &mut admitted, request, batch).await.map(Portion::from);
         }

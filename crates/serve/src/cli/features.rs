@@ -1,9 +1,6 @@
 //! `millstream features`: the feature sets of a project, where nobody serves them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
@@ -12,7 +9,11 @@ use arrow::{
     util::display::array_value_to_string,
 };
 use clap::{Args, Subcommand};
-use millstream_featurestore::{FeatureSet, Receipt, StoredSet, Stores, WritableSet, wait};
+use millstream_featurestore::{
+    FeatureSet, OnlineSpec, Receipt, StoredSet, Stores, WritableSet,
+    load::{self, Place},
+    wait,
+};
 use millstream_graph::suggest;
 use serde_json::{Map, Value, json};
 
@@ -55,8 +56,15 @@ enum Command {
         #[arg(required = true, value_name = "KEY=VALUE")]
         keys: Vec<String>,
     },
-    /// Write the rows of a file: .parquet, .csv with a header, or .jsonl. Rows that were taken before are not taken again.
-    Ingest { set: String, file: PathBuf },
+    /// Write the rows of files: .parquet, .csv with a header, or .jsonl. Rows that were taken before are not taken again.
+    Ingest {
+        set: String,
+        /// A file, a folder, or `folder/*.csv`; or such a place at s3://, gs:// or az://, where a folder ends with `/`.
+        place: String,
+    },
+    /// Make a training set: rows of yours, each with the features of a vector as they were known at its time.
+    #[cfg(feature = "offline")]
+    History(super::history::HistoryArgs),
     /// Remove all rows of a set, and what it remembers of their sources.
     Purge {
         set: String,
@@ -78,18 +86,22 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
         Command::List => list(args),
         Command::Show { set } => show(args, set),
         Command::Get { set, keys } => get(args, set, keys),
-        Command::Ingest { set, file } => ingest(args, set, file),
+        Command::Ingest { set, place } => ingest(args, set, place),
+        #[cfg(feature = "offline")]
+        Command::History(history) => {
+            super::history::history(history, (&args.project, args.state.as_deref()), args.json)
+        }
         Command::Purge { set, yes } => {
             if !yes {
                 return Err(
                     format!("this removes all rows of feature set `{set}`; say --yes to do it").into()
                 );
             }
-            receipt(args, &wait(writable(args, set)?.table().purge().get())?)
+            receipt(args, &wait(writable(args, set)?.purge())?)
         }
         Command::Erase { set, keys } => {
             let set = writable(args, set)?;
-            receipt(args, &wait(set.table().erase(key_columns(set.set(), keys)?).get())?)
+            receipt(args, &wait(set.erase(key_columns(set.set(), keys)?))?)
         }
     }
 }
@@ -114,7 +126,7 @@ fn list(args: &FeaturesArgs) -> Result<(), Failure> {
     if args.json {
         let sets = sets.iter().map(|set| {
             let name = set.set().name();
-            json!({ "name": name, "takes_rows": set.writable().is_some(), "lies_in": place(set) })
+            json!({ "name": name, "version": set.version(), "takes_rows": set.writable().is_some(), "lies_in": place(set) })
         });
         return print(&Value::from_iter(sets).to_string());
     }
@@ -125,16 +137,23 @@ fn list(args: &FeaturesArgs) -> Result<(), Failure> {
 fn show(args: &FeaturesArgs, name: &str) -> Result<(), Failure> {
     let (sets, definitions) = defined(args, Some(name))?;
     let Some(set) = sets.first() else { return Err(unknown(name, &definitions)) };
-    let description = FeatureService::new(set, DecodeLimits::default())?.description();
+    let mut description = FeatureService::new(set, DecodeLimits::default())?.description();
+    if let Some(aside) = definitions.get(name).and_then(|spec| spec.aside.as_ref()) {
+        let folder = args.state.clone().unwrap_or_else(|| Project::folder(&args.project));
+        description["set_aside"] = aside.rows(&folder)?.into();
+    }
     if args.json {
         return print(&description.to_string());
     }
-    let mut text = name.to_owned();
+    let mut text = format!("{name}\n  version   {}", description["version"].as_str().unwrap_or_default());
     for kind in ["keys", "features", "row"] {
         for column in description[kind].as_array().into_iter().flatten() {
             let of = |what: &str| column[what].as_str().unwrap_or_default().to_owned();
             text += &format!("\n  {kind:<8}  {}: {}", of("name"), of("type"));
         }
+    }
+    if let Some(rows) = description["set_aside"].as_u64() {
+        text += &format!("\n  set aside  {rows} rows");
     }
     print(&text)
 }
@@ -157,30 +176,37 @@ fn get(args: &FeaturesArgs, name: &str, keys: &[String]) -> Result<(), Failure> 
     print(&lines?.join("\n"))
 }
 
-fn ingest(args: &FeaturesArgs, name: &str, file: &Path) -> Result<(), Failure> {
-    let set = writable(args, name)?;
-    let progress = progress_bar(None, "rows");
-    let (mut totals, mut first, mut told) = (Map::new(), 0_u64, 0);
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = file.file_name().and_then(|name| name.to_str()).ok_or("the file has no name")?;
-    set.ingest(folder, file, &mut |written| {
-        for (outcome, rows) in written.counts() {
-            let total = totals.get(outcome).and_then(Value::as_u64).unwrap_or(0) + rows;
-            totals.insert(outcome.to_owned(), total.into());
-        }
-        for (row, problem) in written.refused().take(TOLD.saturating_sub(told)) {
-            told += 1;
-            note(&format!("row {}: {problem}", first + row as u64 + 1));
-        }
-        first += written.rows.len() as u64;
-        progress.inc(written.rows.len() as u64);
-    })?;
+fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
+    let (set, files) = (writable(args, name)?, load::files(place)?);
+    let several = files.len() > 1;
+    let progress =
+        if several { progress_bar(Some(files.len() as u64), "files") } else { progress_bar(None, "rows") };
+    let (mut totals, mut rules, mut told) = (Map::new(), Map::new(), 0);
+    for file in files {
+        set.ingest(&file.folder, &file.name, &mut |written, place| {
+            written.counts().iter().for_each(|(outcome, rows)| add(&mut totals, outcome, *rows));
+            written.broken.iter().for_each(|(rule, rows)| add(&mut rules, rule, *rows));
+            for (row, problem) in written.refused().take(TOLD.saturating_sub(told)) {
+                told += 1;
+                let at = Place { file: file.name.clone(), at: place(row) };
+                note(&format!("{at}: {problem}"));
+            }
+            progress.inc(if several { 0 } else { written.rows.len() as u64 });
+        })?;
+        progress.inc(u64::from(several));
+    }
     progress.finish_and_clear();
     if args.json {
-        print(&Value::from(totals.clone()).to_string())?;
+        let mut told = Value::from(totals.clone());
+        if !rules.is_empty() {
+            told["rules"] = rules.into();
+        }
+        print(&told.to_string())?;
     } else {
         let counts = totals.iter().map(|(outcome, rows)| format!("{rows} {outcome}"));
-        print(&counts.collect::<Vec<_>>().join(", "))?;
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        let rules = rules.iter().map(|(rule, rows)| format!("\n  rule {rule}: {rows} rows"));
+        print(&(counts + &rules.collect::<String>()))?;
     }
     match totals.get("refused").and_then(Value::as_u64) {
         None | Some(0) => Ok(()),
@@ -188,11 +214,19 @@ fn ingest(args: &FeaturesArgs, name: &str, file: &Path) -> Result<(), Failure> {
     }
 }
 
+fn add(totals: &mut Map<String, Value>, name: &str, rows: u64) {
+    let total = totals.get(name).and_then(Value::as_u64).unwrap_or(0) + rows;
+    totals.insert(name.to_owned(), total.into());
+}
+
 fn receipt(args: &FeaturesArgs, receipt: &Receipt) -> Result<(), Failure> {
     if args.json {
         return print(&receipt_text(receipt).to_string());
     }
     let mut text = format!("{} removed, {} unknown", receipt.removed, receipt.unknown);
+    if receipt.set_aside > 0 {
+        text += &format!(", {} of those set aside", receipt.set_aside);
+    }
     if let Some(rows) = receipt.log_rows {
         text += &format!(", {rows} rows of the offline log");
     }
@@ -213,7 +247,7 @@ fn opened(args: &FeaturesArgs, name: &str) -> Result<StoredSet, Failure> {
     let (sets, definitions) = Project::feature_sets(&args.project, &stores, |set| set == name)?;
     let Some(set) = sets.get(name) else { return Err(unknown(name, &definitions)) };
     let online = definitions.get(name).and_then(|spec| spec.online.as_ref());
-    if online.is_some_and(|online| online.path().is_none()) {
+    if online.is_some_and(|online| matches!(online, OnlineSpec::Memory)) {
         let problem = format!(
             "the rows of feature set `{name}` lie in the memory of the process that serves them; ask it at /v1/features/{name}"
         );

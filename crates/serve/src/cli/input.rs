@@ -16,7 +16,7 @@ use millstream_graph::suggest;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Failure;
-use crate::wire::{DecodeError, DecodeLimits, json::Decoder};
+use crate::wire::{DecodeError, DecodeLimits, UnknownFields, json::Decoder};
 
 /// The largest `.json` file, which is read whole; longer ones are for `.jsonl`.
 const MAX_JSON: u64 = 256 << 20;
@@ -30,14 +30,49 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn open(path: &Path, schema: &SchemaRef, rows: usize) -> Result<Self, Failure> {
+    /// Rows of these columns. What happens to other fields of JSON is told; other columns of other files are left out.
+    pub(super) fn open(
+        path: &Path,
+        schema: &SchemaRef,
+        rows: usize,
+        unknown_fields: UnknownFields,
+    ) -> Result<Self, Failure> {
+        let limits = DecodeLimits {
+            body_bytes: usize::MAX,
+            rows: usize::MAX,
+            unknown_fields,
+            ..DecodeLimits::default()
+        };
         let open = || File::open(path).map_err(|error| format!("{}: {error}", path.display()));
         match path.extension().and_then(|ending| ending.to_str()) {
-            Some("jsonl" | "ndjson") => Ok(Self { batches: lines(open()?, schema, rows)?, total: None }),
-            Some("json") => whole(open()?, schema, rows),
+            Some("jsonl" | "ndjson") => {
+                Ok(Self { batches: lines(open()?, schema, rows, limits)?, total: None })
+            }
+            Some("json") => whole(open()?, schema, rows, limits),
             Some("csv") => Ok(Self { batches: csv_rows(open()?, schema, rows)?, total: None }),
             Some("parquet") => parquet_rows(open()?, schema, rows),
             _ => Err(format!("{}: rows come from .json, .jsonl, .csv or .parquet", path.display()).into()),
+        }
+    }
+
+    /// The names of the columns of a file, of JSON those of its first row.
+    #[cfg(feature = "offline")]
+    pub(super) fn columns(path: &Path) -> Result<Vec<String>, Failure> {
+        let open = || File::open(path).map_err(|error| format!("{}: {error}", path.display()));
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("jsonl" | "ndjson") => {
+                let mut line = String::new();
+                BufReader::new(open()?).read_line(&mut line)?;
+                let row: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line.trim())
+                    .map_err(|error| format!("{}: row 0: {error}", path.display()))?;
+                Ok(row.into_iter().map(|(name, _)| name).collect())
+            }
+            Some("csv") => Ok(header(&mut BufReader::new(open()?))?),
+            Some("parquet") => {
+                let builder = ParquetRecordBatchReaderBuilder::try_new(open()?)?;
+                Ok(builder.schema().fields().iter().map(|field| field.name().clone()).collect())
+            }
+            _ => Err(format!("{}: a log is .jsonl, .csv or .parquet", path.display()).into()),
         }
     }
 
@@ -55,10 +90,6 @@ impl Iterator for Input {
     }
 }
 
-fn limits() -> DecodeLimits {
-    DecodeLimits { body_bytes: usize::MAX, rows: usize::MAX, ..DecodeLimits::default() }
-}
-
 /// A body of rows `first` and on; its errors count rows from the start of the file.
 fn decode(decoder: &Decoder, body: &[u8], first: usize) -> Result<RecordBatch, Failure> {
     let from_file = |error: DecodeError| DecodeError { row: error.row.map(|row| row + first), ..error };
@@ -66,8 +97,8 @@ fn decode(decoder: &Decoder, body: &[u8], first: usize) -> Result<RecordBatch, F
 }
 
 /// JSON Lines are read as the array that they would be with commas, by the decoder that requests go through.
-fn lines(file: File, schema: &SchemaRef, rows: usize) -> Result<Batches, Failure> {
-    let decoder = Decoder::new(Arc::clone(schema), limits())?;
+fn lines(file: File, schema: &SchemaRef, rows: usize, limits: DecodeLimits) -> Result<Batches, Failure> {
+    let decoder = Decoder::new(Arc::clone(schema), limits)?;
     let mut lines = BufReader::new(file).split(b'\n');
     let (mut first, mut body) = (0, Vec::new());
     Ok(Box::new(std::iter::from_fn(move || {
@@ -95,29 +126,30 @@ fn lines(file: File, schema: &SchemaRef, rows: usize) -> Result<Batches, Failure
     })))
 }
 
-fn whole(file: File, schema: &SchemaRef, rows: usize) -> Result<Input, Failure> {
+fn whole(file: File, schema: &SchemaRef, rows: usize, limits: DecodeLimits) -> Result<Input, Failure> {
     let mut body = Vec::new();
     file.take(MAX_JSON + 1).read_to_end(&mut body)?;
     if body.len() as u64 > MAX_JSON {
         return Err(format!("a .json file has at most {MAX_JSON} bytes; use .jsonl").into());
     }
-    let decoder = Decoder::new(Arc::clone(schema), limits())?;
+    let decoder = Decoder::new(Arc::clone(schema), limits)?;
     let batch = decode(&decoder, &body, 0)?;
     let total = batch.num_rows();
     let slices = (0..total).step_by(rows).map(move |at| Ok(batch.slice(at, rows.min(total - at))));
     Ok(Input { batches: Box::new(slices), total: Some(total as u64) })
 }
 
-fn csv_rows(file: File, schema: &SchemaRef, rows: usize) -> Result<Batches, Failure> {
-    let mut reader = BufReader::new(file);
+/// The names in the first line of a CSV file.
+fn header(reader: &mut impl BufRead) -> std::io::Result<Vec<String>> {
     let mut head = String::new();
     reader.read_line(&mut head)?;
-    let names: Vec<String> = head
-        .trim_end()
-        .trim_start_matches('\u{feff}')
-        .split(',')
-        .map(|name| name.trim_matches('"').to_owned())
-        .collect();
+    let names = head.trim_end().trim_start_matches('\u{feff}').split(',');
+    Ok(names.map(|name| name.trim_matches('"').to_owned()).collect())
+}
+
+fn csv_rows(file: File, schema: &SchemaRef, rows: usize) -> Result<Batches, Failure> {
+    let mut reader = BufReader::new(file);
+    let names = header(&mut reader)?;
     let places = columns(schema, &names)?;
     // The CSV reader knows columns by their place, so it is given the schema in the order of the file.
     let mut in_file: Vec<Field> =

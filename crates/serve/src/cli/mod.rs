@@ -1,13 +1,21 @@
 //! The command line.
 
+mod asked;
 mod batch;
 mod bench;
 mod features;
+#[cfg(feature = "offline")]
+mod history;
 mod input;
 mod observe;
 mod output;
 mod serve;
+#[cfg(feature = "offline")]
+mod sql;
 mod top;
+mod vectors;
+#[cfg(feature = "offline")]
+mod verify;
 
 use std::{
     io::Write,
@@ -44,9 +52,17 @@ enum Command {
     /// Show what a graph compiles to.
     Explain(ExplainArgs),
     /// Run a graph over the rows of a file.
-    Run(batch::RunArgs),
+    Batch(batch::BatchArgs),
+    /// Compare what was served with what the past says.
+    #[cfg(feature = "offline")]
+    Verify(verify::VerifyArgs),
     /// List, read and write the feature sets of a project that nobody serves.
     Features(features::FeaturesArgs),
+    /// Ask a project's feature sets, as they were at all times.
+    #[cfg(feature = "offline")]
+    Sql(sql::SqlArgs),
+    /// List, show and read the feature vectors of a project that nobody serves.
+    Vectors(vectors::VectorsArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
     Bench(bench::BenchArgs),
     /// Show how the graphs of a server do, second by second.
@@ -141,8 +157,13 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Validate(args) => validate(&args),
         Command::Explain(args) => explain(&args),
-        Command::Run(args) => batch::run(&args),
+        Command::Batch(args) => batch::batch(&args),
+        #[cfg(feature = "offline")]
+        Command::Verify(args) => verify::verify(&args),
         Command::Features(args) => features::features(&args),
+        #[cfg(feature = "offline")]
+        Command::Sql(args) => sql::sql(&args),
+        Command::Vectors(args) => vectors::vectors(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),
@@ -154,6 +175,8 @@ pub fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // A reader that has gone away, as `head` does, is no failure.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&*error);
             ExitCode::FAILURE
@@ -298,12 +321,13 @@ fn stores(state: Option<&Path>) -> Result<Arc<Stores>, Failure> {
     Ok(Stores::in_folder(state))
 }
 
-/// Prints data. A reader that has gone away, as `head` does, is no failure.
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Prints data.
 fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
 /// Says what went wrong, on standard error; nobody is left to tell when that is closed too.

@@ -1,4 +1,4 @@
-//! Replies into a file.
+//! Rows into a file.
 
 use std::{
     fs::File,
@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{array::RecordBatch, csv, datatypes::SchemaRef};
+use arrow::{array::RecordBatch, csv, datatypes::SchemaRef, ipc::writer::FileWriter};
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
@@ -17,7 +17,7 @@ use parquet::{
 use super::Failure;
 use crate::wire::json::Encoder;
 
-/// Where replies go. A file appears under its name only once it is whole.
+/// Where rows go. A file appears under its name only once it is whole.
 pub(super) struct Output {
     sink: Sink,
     place: Option<Partial>,
@@ -54,6 +54,7 @@ enum Sink {
     Array(Encoder, Box<dyn Write>, bool),
     Csv(Box<csv::Writer<Box<dyn Write>>>),
     Parquet(Box<ArrowWriter<File>>),
+    Arrow(Box<FileWriter<Box<dyn Write>>>),
 }
 
 impl Output {
@@ -95,10 +96,11 @@ impl Output {
                     Some(properties),
                 )?))
             }
+            Some("arrow" | "ipc") => Sink::Arrow(Box::new(FileWriter::try_new(buffered()?, schema)?)),
             _ => {
-                return Err(
-                    format!("{}: replies go to .json, .jsonl, .csv or .parquet", path.display()).into()
-                );
+                let problem =
+                    format!("{}: rows go to .json, .jsonl, .csv, .parquet or .arrow", path.display());
+                return Err(problem.into());
             }
         };
         let place = Partial { path: partial, name: path.to_path_buf(), whole: false };
@@ -124,6 +126,7 @@ impl Output {
             }
             Sink::Csv(writer) => writer.write(batch)?,
             Sink::Parquet(writer) => writer.write(batch)?,
+            Sink::Arrow(writer) => writer.write(batch)?,
         }
         Ok(())
     }
@@ -137,6 +140,7 @@ impl Output {
             }
             Sink::Csv(writer) => writer.into_inner().flush()?,
             Sink::Parquet(writer) => drop(writer.close()?),
+            Sink::Arrow(writer) => writer.into_inner()?.flush()?,
         }
         if let Some(place) = self.place {
             place.publish()?;

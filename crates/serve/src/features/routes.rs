@@ -100,14 +100,14 @@ async fn answer(
     }
 }
 
-fn wrong_method(message: &str, allowed: &'static str) -> Answer {
+pub(crate) fn wrong_method(message: &str, allowed: &'static str) -> Answer {
     let mut answer = refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     answer
 }
 
 /// The whole body, within the bounds of bodies of graphs.
-async fn body(shared: &Shared, request: Request<Body>) -> Result<bytes::Bytes, Answer> {
+pub(crate) async fn body(shared: &Shared, request: Request<Body>) -> Result<bytes::Bytes, Answer> {
     let no_room = || {
         let message = "the bodies of other requests have taken all the room there is";
         refused(StatusCode::TOO_MANY_REQUESTS, "overloaded", message)

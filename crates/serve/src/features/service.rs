@@ -42,13 +42,13 @@ pub(crate) struct FeatureService {
 }
 
 /// What reads bodies of one schema.
-struct Bodies {
+pub(crate) struct Bodies {
     json: Decoder,
     arrow: ipc::Decoder,
 }
 
 impl Bodies {
-    fn new(schema: Schema, limits: DecodeLimits) -> Result<Self, SchemaError> {
+    pub(crate) fn new(schema: Schema, limits: DecodeLimits) -> Result<Self, SchemaError> {
         let schema = Arc::new(schema);
         Ok(Self {
             json: Decoder::new(Arc::clone(&schema), limits)?,
@@ -56,7 +56,7 @@ impl Bodies {
         })
     }
 
-    fn read(&self, body: Bytes) -> Result<(RecordBatch, Form), DecodeError> {
+    pub(crate) fn read(&self, body: Bytes) -> Result<(RecordBatch, Form), DecodeError> {
         if body.starts_with(&ARROW_START) {
             return Ok((self.arrow.decode(body)?, Form::Array));
         }
@@ -103,6 +103,11 @@ impl FeatureService {
         self.rows.as_ref().map(|rows| rows.json.schema())
     }
 
+    /// The set, if it takes rows.
+    pub(crate) fn writable(&self) -> Option<&Arc<WritableSet>> {
+        self.set.writable()
+    }
+
     pub(crate) fn key_schema(&self) -> &SchemaRef {
         self.keys.json.schema()
     }
@@ -120,6 +125,7 @@ impl FeatureService {
         let set = self.set.set();
         json!({
             "name": set.name(),
+            "version": self.set.version(),
             "description": set.description(),
             "tags": set.tags(),
             "keys": columns(self.key_schema()),
@@ -170,7 +176,7 @@ impl FeatureService {
     pub(crate) async fn erase(&self, body: Bytes) -> Result<Answer, Answer> {
         let Some(set) = self.set.writable() else { return Err(self.takes_none()) };
         let (keys, _) = self.keys.read(body).map_err(|error| undecoded(&error))?;
-        let receipt = set.table().erase(keys).get().await.map_err(|error| unwritten(self.name(), &error))?;
+        let receipt = set.erase(keys).await.map_err(|error| unwritten(self.name(), &error))?;
         Ok(json_answer(StatusCode::OK, &receipt_text(&receipt)))
     }
 
@@ -219,6 +225,10 @@ fn told(written: &Written) -> Answer {
     let counts = written.counts().into_iter();
     let mut body: Value = counts.map(|(name, rows)| (name.to_owned(), Value::from(rows))).collect();
     let problem = |(row, problem): (usize, &millstream_featurestore::RowProblem)| json!({ "row": row, "field": problem.column(), "error": problem.to_string() });
+    if !written.broken.is_empty() {
+        let rules = written.broken.iter().map(|(rule, rows)| (rule.to_string(), Value::from(*rows)));
+        body["rules"] = rules.collect();
+    }
     body["problems"] = written.refused().take(TOLD).map(problem).collect();
     json_answer(StatusCode::OK, &body)
 }
@@ -230,12 +240,13 @@ pub(crate) fn receipt_text(receipt: &Receipt) -> Value {
         "unknown": receipt.unknown,
         "files_deleted": receipt.files_deleted,
         "files_written": receipt.files_written,
+        "set_aside": receipt.set_aside,
         "log_rows": receipt.log_rows,
         "beyond": receipt.beyond,
     })
 }
 
-fn unread(set: &str, error: &LookupError) -> Answer {
+pub(crate) fn unread(set: &str, error: &LookupError) -> Answer {
     match error {
         LookupError::Unavailable(_) => unavailable(set, error),
         other => refused(StatusCode::BAD_REQUEST, "wrong_type", &other.to_string()),

@@ -32,7 +32,8 @@ impl Files {
         if let Ok(keys) = keys {
             let sets = keys.feature_sets.values().filter_map(|set| set.get("source")?.as_str());
             let models = keys.models.values().filter_map(|model| model.get("path")?.as_str());
-            names.extend(sets.chain(models).map(PathBuf::from).filter(|name| stays_inside(name)));
+            let here = sets.filter(|file| !millstream_featurestore::load::is_url(file)).chain(models);
+            names.extend(here.map(PathBuf::from).filter(|name| stays_inside(name)));
         }
         Self { root: root.to_path_buf(), names }
     }

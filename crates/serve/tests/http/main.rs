@@ -4,12 +4,17 @@
 #[path = "../../../../tests/client/mod.rs"]
 mod client;
 mod encodings;
+mod feast;
 mod features;
 mod floods;
 mod http2;
 mod keep_alive;
+#[path = "../../../../tests/nats/mod.rs"]
+mod nats;
 mod reload;
 mod slow;
+mod streams;
+mod vectors;
 
 use std::{
     fs,

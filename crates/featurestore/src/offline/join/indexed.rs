@@ -77,6 +77,13 @@ impl Indexed {
         if bounds.holds(at, self.events[known - 1], log.end(row)) { row } else { NONE }
     }
 
+    /// The row of greatest version for each key.
+    #[cfg(feature = "offline")]
+    pub(super) fn newest(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+        let ends = self.starts.windows(2).filter(|key| key[0] < key[1]);
+        ends.map(|key| self.rows[key[1] as usize - 1])
+    }
+
     /// Bytes of memory held.
     pub(super) fn bytes(&self) -> usize {
         let known = self.known.as_ref().map_or(0, Lows::bytes);

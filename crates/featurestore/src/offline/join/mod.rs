@@ -78,6 +78,12 @@ impl PointInTime {
         Ok(numbers(self.index.find(&self.log, keys, times, self.bounds)?))
     }
 
+    /// The log's row of greatest version for each key, whatever its time.
+    #[cfg(feature = "offline")]
+    pub(crate) fn newest(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+        self.index.newest()
+    }
+
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         self.log.bytes() + self.index.bytes()

@@ -42,6 +42,18 @@ impl Files {
         name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
     }
 
+    /// The folder, when it is one of this machine.
+    pub(super) fn folder(&self) -> Option<&std::path::Path> {
+        self.folder.as_deref()
+    }
+
+    /// The path of a file from the root of this machine's files, or of the store.
+    pub(super) fn absolute(&self, name: &str) -> Path {
+        let path = self.path(name);
+        let root = self.folder.as_deref().and_then(|folder| Path::from_absolute_path(folder).ok());
+        root.map_or(path.clone(), |root| path.parts().fold(root, |path, part| path.join(part)))
+    }
+
     pub(super) fn failed(&self, path: &Path, source: object_store::Error) -> LogError {
         LogError::Store { path: path.to_string(), source }
     }

@@ -43,10 +43,12 @@ pub struct LogTable {
 
 impl LogTable {
     pub(super) fn new(schema: LogSchema, files: Files, manifest: Arc<Manifest>) -> Self {
-        // Each table has its files under an address of its own, so that tables of several stores meet in one session.
+        // Files of this machine are what they are everywhere; of other stores each table has its files under an address of its
+        // own, so that tables of several stores meet in one session.
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let url = ObjectStoreUrl::parse(format!("log://n{}", NUMBER.fetch_add(1, Relaxed)));
-        Self { schema, files, manifest, url: url.unwrap_or_else(|_| ObjectStoreUrl::local_filesystem()) }
+        let own = || ObjectStoreUrl::parse(format!("log://n{}", NUMBER.fetch_add(1, Relaxed))).ok();
+        let url = if files.folder().is_some() { None } else { own() };
+        Self { schema, files, manifest, url: url.unwrap_or_else(ObjectStoreUrl::local_filesystem) }
     }
 
     /// What is known of a file without opening it, so that one whose times a filter rules out never is.
@@ -95,7 +97,9 @@ impl TableProvider for LogTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        state.runtime_env().register_object_store(self.url.as_ref(), Arc::clone(&self.files.store));
+        if self.files.folder().is_none() {
+            state.runtime_env().register_object_store(self.url.as_ref(), Arc::clone(&self.files.store));
+        }
         let mut source = ParquetSource::new(Arc::clone(self.schema.arrow()));
         if let Some(filter) = conjunction(filters.to_vec()) {
             let schema = DFSchema::try_from(Arc::clone(self.schema.arrow()))?;
@@ -104,7 +108,7 @@ impl TableProvider for LogTable {
         // One group, earliest day first: whoever reads one partition reads the days in order.
         let file = |entry: &Entry| {
             let meta = ObjectMeta {
-                location: self.files.path(&entry.path),
+                location: self.files.absolute(&entry.path),
                 last_modified: chrono::DateTime::default(),
                 size: entry.bytes,
                 e_tag: None,

@@ -12,7 +12,7 @@ mod frames;
 mod keeping;
 mod key_windows;
 mod log;
-mod reading;
+pub(crate) mod reading;
 mod record;
 mod recover;
 mod shards;

@@ -42,6 +42,12 @@ impl<'a> Reading<'a> {
         Self { of, at, rows: Vec::with_capacity(rows), stale: Vec::new() }
     }
 
+    /// Windows that have been read already.
+    #[cfg(feature = "offline")]
+    pub(crate) fn of_values(of: &'a Aggregates, rows: Vec<Option<Values>>) -> Self {
+        Self { of, at: 0, rows, stale: Vec::new() }
+    }
+
     /// Reads the next row's windows.
     pub(crate) fn push(&mut self, ledger: Option<&Ledger>) {
         let values = ledger.map(|ledger| ledger.read(self.of, self.at));

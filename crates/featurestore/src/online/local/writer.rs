@@ -211,7 +211,7 @@ impl Writer {
         let rows: Vec<_> = fates.map(put).collect();
         let too_late = rows.iter().filter(|row| **row == Outcome::TooLate).count();
         self.counters.too_late.fetch_add(too_late as u64, Relaxed);
-        Written { rows }
+        Written { rows, broken: Vec::new() }
     }
 
     fn put(&mut self, row: &Row<'_>, event: Option<(&Prepared, usize)>) -> Outcome {
@@ -332,7 +332,7 @@ impl Admitted {
     /// The greatest position of the write, refused rows included: they are not sent again.
     fn mark(&self) -> Option<(&str, u32, u64)> {
         let at = self.incoming.positions.as_ref()?;
-        Some((&at.source, at.partition, at.offsets.iter().copied().max()?))
+        Some((&at.source, at.partition, at.top()?))
     }
 
     /// The rows that are put to their keys.

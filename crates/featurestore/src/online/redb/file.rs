@@ -73,11 +73,11 @@ impl<'t> Tables<'t> {
             outcomes.push(outcome);
         }
         if let Some(at) = &positions
-            && let Some(offset) = at.offsets.iter().copied().max().max(mark)
+            && let Some(offset) = at.top().max(mark)
         {
             self.marks.insert((at.source.as_str(), at.partition), offset)?;
         }
-        Ok(Written { rows: outcomes })
+        Ok(Written { rows: outcomes, broken: Vec::new() })
     }
 
     fn put(&mut self, row: &Row<'_>) -> Result<Outcome, redb::Error> {

@@ -5,6 +5,7 @@
 //! several processes agree, and a write that is sent twice is taken once.
 
 mod server;
+pub(crate) mod within;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -12,9 +13,13 @@ use arrow::array::{ArrayRef, RecordBatch};
 use futures_util::future::try_join_all;
 use redis::{Script, cmd};
 use smallvec::SmallVec;
+use tokio::runtime::Handle;
 
-use self::server::Connection;
 pub use self::server::RedisServer;
+use self::{
+    server::Connection,
+    within::{Background, Within},
+};
 use super::{
     Answer, Changes, Clock, Outcome, Receipt, WritableTable, WriteError, Written,
     expiry::Expiry,
@@ -39,6 +44,10 @@ pub struct RedisTable {
     wait: Duration,
     ids: usize,
     scripts: Arc<Scripts>,
+    /// The runtime on which it was connected.
+    handle: Handle,
+    /// That runtime, where it is nobody else's.
+    _background: Option<Arc<Background>>,
 }
 
 /// How a [`RedisTable`] keeps its rows.
@@ -155,9 +164,16 @@ impl RedisTable {
             wait,
             ids: max_ids.div_ceil(BUCKETS),
             scripts: Arc::new(scripts),
+            handle: Handle::current(),
+            _background: None,
         };
         table.in_time(table.define()).await?;
         Ok(table)
+    }
+
+    /// The same table, which keeps the runtime it was opened on.
+    pub(crate) fn on(self, background: Arc<Background>) -> Self {
+        Self { _background: Some(background), ..self }
     }
 
     /// Writes the definition, unless there is one; then it must be the same.
@@ -183,7 +199,8 @@ impl RedisTable {
         &'a self,
         answer: impl Future<Output = Result<T, RedisError>> + Send + 'a,
     ) -> Answer<'a, T> {
-        Answer::Waits(Box::pin(async { self.in_time(answer).await.map_err(WriteError::unavailable) }))
+        let answer = async { self.in_time(answer).await.map_err(WriteError::unavailable) };
+        Answer::Waits(Box::pin(Within::new(&self.handle, answer)))
     }
 
     async fn put(&self, incoming: Box<Incoming>) -> Result<Written, RedisError> {
@@ -228,7 +245,7 @@ impl RedisTable {
         }
         // Last, when every bucket has its rows: whoever goes on from here misses none.
         if let Some((partition, at)) = partition.zip(incoming.positions.as_ref())
-            && let Some(offset) = at.offsets.iter().max()
+            && let Some(offset) = at.top()
         {
             let mut call = self.scripts.mark.key(&self.whole.marks);
             call.arg(partition).arg(&offset.to_le_bytes());
@@ -237,7 +254,7 @@ impl RedisTable {
         let outcomes: Option<Vec<_>> = outcomes.into_iter().collect();
         let rows =
             outcomes.ok_or_else(|| RedisError::Damaged("a script answered for too few rows".to_owned()));
-        Ok(Written { rows: rows? })
+        Ok(Written { rows: rows?, broken: Vec::new() })
     }
 
     async fn whole_mark(&self, partition: &[u8]) -> Result<Option<u64>, RedisError> {
@@ -351,7 +368,7 @@ impl RedisTable {
         };
         let unavailable = |error: RedisError| LookupError::Unavailable(Box::new(error));
         let found: Pin<Box<dyn Future<Output = Result<Found, LookupError>> + Send + 'a>> =
-            Box::pin(async move {
+            Box::pin(Within::new(&self.handle, async move {
                 let rows = self.in_time(self.rows(&keys)).await.map_err(unavailable)?;
                 let mut copied = Copied::new(self.packer.fixed(), rows.len());
                 for row in &rows {
@@ -365,7 +382,7 @@ impl RedisTable {
                     }
                 }
                 Ok(copied.found(selection, &self.expiry, at))
-            });
+            }));
         Read::Waits(found)
     }
 }

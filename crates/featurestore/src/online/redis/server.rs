@@ -13,7 +13,7 @@ use super::RedisError;
 
 /// A Redis or Valkey server, or a cluster of them. Cheap to clone; what is asked at the same time shares connections.
 ///
-/// Must be used on the tokio runtime on which it was connected. A connection that breaks is made anew.
+/// Is connected on a tokio runtime, which must last as long as its tables. A connection that breaks is made anew.
 #[derive(Clone)]
 pub struct RedisServer(pub(super) Connection);
 

@@ -170,6 +170,12 @@ fn the_same_positions_are_taken_once_in_whichever_parts_they_come() {
         let refused = Changes::new(rows! { id: [None::<i64>], n: [1_i64] }, vec![1]).at(at(1, &[7]));
         assert_eq!(store.write(refused), "refused(key `id` is null)");
         assert_eq!(mark(1), Some(7));
+        // So is an event that has no rows.
+        assert_eq!(store.write(count(&[(5, 3, 1)]).at(at(1, &[8]).reaching(9))), "taken");
+        assert_eq!(store.write(count(&[]).at(at(1, &[]).reaching(11))), "");
+        assert_eq!(mark(1), Some(11));
+        assert_eq!(store.write(count(&[(5, 4, 1)]).at(at(1, &[11]).reaching(3))), "repeated");
+        assert_eq!((store.read(&ids(&[5])), mark(1)), ("3".to_owned(), Some(11)));
     });
 }
 

@@ -13,8 +13,9 @@ use std::{
 
 use arrow::datatypes::DataType;
 use millstream_featurestore::{
-    Clock, FeatureSet, Gap, LookupError, OnlineTable, Pick, Positions, Read, RedisOptions, RedisServer,
-    RedisTable, Selection, WritableTable,
+    Changes, Clock, FeatureSet, FeatureSetSpec, Gap, LoadError, LoadOptions, LookupError, OnlineTable, Pick,
+    Positions, Read, RedisOptions, RedisServer, RedisTable, Selection, Stores, WritableSet, WritableTable,
+    wait,
 };
 
 use super::{NOW, Subject, count, counts, ids, runtime};
@@ -224,4 +225,45 @@ fn a_server_that_does_not_answer_is_waited_for_no_longer_than_asked() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = url(silent.local_addr().unwrap().port());
     assert!(runtime.block_on(RedisServer::single(&url, Duration::from_millis(50))).is_err());
+}
+
+/// A set of a project file in the server at `url`.
+fn of_file(stores: &Stores, url: &str, prefix: &str) -> Result<Arc<WritableSet>, LoadError> {
+    let spec = serde_json::json!({
+        "keys": ["id"], "types": { "id": "int64" }, "features": { "n": "int64" }, "timestamp": "at",
+        "online": { "redis": { "url": url, "prefix": prefix, "wait": "30s" } },
+    });
+    let spec: FeatureSetSpec = serde_json::from_value(spec).unwrap();
+    let opened = spec.open("cards", std::path::Path::new("."), stores, &LoadOptions::default());
+    opened.map(|set| Arc::clone(set.writable().unwrap()))
+}
+
+#[test]
+fn a_set_of_a_project_file_is_written_and_read_where_no_runtime_is() {
+    let Some(port) = shared() else { return };
+    let stores = Stores::new();
+    let written = |set: &WritableSet, at: i64| {
+        let changes = Changes::new(millstream_graph::rows! { id: [7_i64], n: [at] }, vec![at]);
+        wait(set.write(changes).get()).unwrap().rows[0].name()
+    };
+    let set = of_file(&stores, &url(port), "file").unwrap();
+    assert_eq!([written(&set, 5), written(&set, 4)], ["taken", "older"]);
+    // The connection lasts as long as anybody has the set, on whichever runtime it is asked.
+    assert!(Arc::ptr_eq(set.table(), of_file(&stores, &url(port), "file").unwrap().table()));
+    drop(stores);
+    runtime().block_on(async { assert_eq!(set.table().mark("s", 0).get().await.unwrap(), None) });
+    drop(set);
+    assert_eq!(written(&of_file(&Stores::new(), &url(port), "file").unwrap(), 4), "older");
+}
+
+#[test]
+fn a_wrong_password_is_told_without_it() {
+    let secret = std::env::var("CARGO_PKG_NAME").unwrap();
+    let Some(server) = server(&["--requirepass", &secret]) else { return };
+    let url = |variable: &str| format!("redis://:${{{variable}}}@127.0.0.1:{}", server.port);
+    of_file(&Stores::new(), &url("CARGO_PKG_NAME"), "a").unwrap();
+    let error = of_file(&Stores::new(), &url("CARGO_PKG_VERSION"), "a").unwrap_err().to_string();
+    let wrong = std::env::var("CARGO_PKG_VERSION").unwrap();
+    assert!(error.contains("`online`: redis: redis://:${CARGO_PKG_VERSION}@127.0.0.1"), "{error}");
+    assert!(!error.contains(&wrong), "{error}");
 }

@@ -40,8 +40,7 @@ async fn ask(
         [one] => one.clone(),
         many => concat_batches(many[0].schema_ref(), many)?,
     };
-    let shares: SmallVec<[Share; 1]> =
-        pieces.iter().map(|piece| Share { rows: piece.rows.len(), ..piece.item.share.clone() }).collect();
+    let shares: SmallVec<[Share; 1]> = pieces.iter().map(share).collect();
     let cx = RunCx::shared(shares[0].run, shares, now).with_compute(jobs.cloned());
     let (mut ports, failed, degraded) = answer(step, batch, &cx).await?.into_parts();
     if let (Some(reason), false) = (&degraded, pieces.len() == 1) {
@@ -80,6 +79,14 @@ async fn ask(
         first = range.end;
     }
     Ok(parts)
+}
+
+/// A run's share of the call: the piece of its rows.
+fn share(piece: &Piece) -> Share {
+    let mut share = Share { rows: piece.rows.len(), ..piece.item.share.clone() };
+    let times = share.request.times.take();
+    share.request.times = times.map(|times| times.slice(piece.rows.start, piece.rows.len()));
+    share
 }
 
 async fn answer(step: &dyn Step, batch: arrow::array::RecordBatch, cx: &RunCx) -> StepResult {

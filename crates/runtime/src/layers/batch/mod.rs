@@ -217,11 +217,17 @@ impl<S: Step> Step for Batcher<S> {
         let bytes =
             rows.batch().columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
         let bytes = bytes.sum();
+        let times = match cx.times(&rows) {
+            Ok(times) => times,
+            Err(error) => return Work::Done(Err(error)),
+        };
         let mut requests = cx.requests();
-        let request = match (requests.next(), requests.next()) {
+        let mut request = match (requests.next(), requests.next()) {
             (Some((request, _)), None) => request.clone(),
             _ => Request { deadline: cx.deadline(), ..Request::default() },
         };
+        // A call counts rows from the first that it gets.
+        request.times = times;
         let share = Share { run: cx.run(), request, rows: rows.len() };
         let (item, answer) = Item::new(rows, share, bytes, now(), cx.deadline());
         if !self.enter(item, cx.place_for_jobs()) {

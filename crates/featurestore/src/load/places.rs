@@ -1,0 +1,205 @@
+//! Where files lie: in folders, or elsewhere by a URL.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{LoadError, source::Format};
+
+/// A file that can be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileAt {
+    /// The folder that it lies in; of no meaning for a URL.
+    pub folder: PathBuf,
+    /// Its path in the folder, or its URL.
+    pub name: String,
+}
+
+/// The most files of one place.
+const MOST_FILES: usize = 1 << 16;
+
+/// Whether a file is named by a URL, and not by a path.
+pub fn is_url(file: &str) -> bool {
+    let scheme = file.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric()))
+}
+
+/// The files at a place, in the order of their names: one file, all of a folder and those in it, or those whose names match a last
+/// part with `*`. Files of unknown endings, and those whose names begin with `.` or `_`, are left out of folders.
+///
+/// A place is a path, or a URL that begins with `file://`, or, with the feature `cloud`, with `s3://`, `gs://` or `az://`; there a
+/// folder ends with `/`. Who asks is told by the environment: `AWS_…`, `GOOGLE_…`, `AZURE_…`.
+///
+/// # Errors
+/// When there is no file at the place, or it cannot be read.
+pub fn files(place: &str) -> Result<Vec<FileAt>, LoadError> {
+    let failed = |source| LoadError::Open { file: place.to_owned(), source };
+    let mut files = match local(place) {
+        Some(path) => in_folders(Path::new(path)).map_err(failed)?,
+        None => elsewhere(place)?.into_iter().map(|name| FileAt { folder: ".".into(), name }).collect(),
+    };
+    if files.is_empty() {
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "no .parquet, .csv or .jsonl there")));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The path of a place that is one.
+pub(super) fn local(place: &str) -> Option<&str> {
+    if is_url(place) { place.strip_prefix("file://") } else { Some(place) }
+}
+
+fn in_folders(path: &Path) -> io::Result<Vec<FileAt>> {
+    let mut files = Vec::new();
+    let (folder, name) =
+        (path.parent().unwrap_or(Path::new("")), path.file_name().and_then(|name| name.to_str()));
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if path.is_dir() {
+        walk(path, path, &mut files)?;
+        return Ok(files);
+    }
+    match name {
+        Some(pattern) if pattern.contains('*') => {
+            for entry in fs::read_dir(folder)? {
+                let name = entry?.file_name();
+                if let Some(name) = name.to_str().filter(|name| matches(pattern, name) && wanted(name)) {
+                    push(&mut files, FileAt { folder: folder.to_owned(), name: name.to_owned() })?;
+                }
+            }
+        }
+        Some(name) => files.push(FileAt { folder: folder.to_owned(), name: name.to_owned() }),
+        None => {}
+    }
+    Ok(files)
+}
+
+fn walk(root: &Path, folder: &Path, files: &mut Vec<FileAt>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let Some(name) = name.to_str().filter(|name| !name.starts_with(['.', '_'])) else { continue };
+        // A link is not followed: it may lead back.
+        if path.symlink_metadata()?.is_dir() {
+            walk(root, &path, files)?;
+        } else if wanted(name)
+            && let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str)
+        {
+            push(files, FileAt { folder: root.to_owned(), name: name.to_owned() })?;
+        }
+    }
+    Ok(())
+}
+
+fn push(files: &mut Vec<FileAt>, file: FileAt) -> io::Result<()> {
+    if files.len() == MOST_FILES {
+        return Err(io::Error::other(format!("more than {MOST_FILES} files")));
+    }
+    files.push(file);
+    Ok(())
+}
+
+fn wanted(name: &str) -> bool {
+    Format::of(name).is_some() && !name.starts_with(['.', '_'])
+}
+
+/// Whether a name matches a pattern, in which `*` stands for any part.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.split_once(part) {
+            Some((_, behind)) => rest = behind,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(not(feature = "cloud"))]
+fn elsewhere(place: &str) -> Result<Vec<String>, LoadError> {
+    Err(unreadable(place))
+}
+
+#[cfg(not(feature = "cloud"))]
+pub(super) fn unreadable(url: &str) -> LoadError {
+    let problem = "this build reads no URLs but file://; build it with the feature `cloud`";
+    // The rest of it may have a login in it.
+    let file = url.split_once("://").map_or(url, |(scheme, _)| scheme).to_owned() + "://";
+    LoadError::Open { file, source: io::Error::new(io::ErrorKind::Unsupported, problem) }
+}
+
+#[cfg(feature = "cloud")]
+fn elsewhere(place: &str) -> Result<Vec<String>, LoadError> {
+    let (prefix, pattern) = match place.rsplit_once('/') {
+        Some((prefix, pattern)) if pattern.contains('*') => (format!("{prefix}/"), Some(pattern)),
+        _ => (place.to_owned(), None),
+    };
+    if pattern.is_none() && !place.ends_with('/') {
+        return Ok(vec![place.to_owned()]);
+    }
+    let mut names = super::cloud::list(&prefix, MOST_FILES)?;
+    names.retain(|name| {
+        let within = name.strip_prefix(&*prefix).unwrap_or(name);
+        let hidden = within.split('/').any(|part| part.starts_with(['.', '_']));
+        !hidden
+            && wanted(within)
+            && pattern.is_none_or(|pattern| !within.contains('/') && matches(pattern, within))
+    });
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_stands_for_any_part_of_a_name() {
+        for (pattern, name, expected) in [
+            ("*.csv", "a.csv", true),
+            ("*.csv", ".csv", true),
+            ("*.csv", "a.csv.gz", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            ("a*a", "a", false),
+            ("**", "", true),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_a_file_or_the_files_of_a_folder_or_of_a_pattern() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.csv", "a.parquet", "sub/day=1/c.jsonl", "sub/_d.csv", ".e.csv", "f.txt", "_g/h.csv"] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let root = dir.path().to_str().unwrap();
+        let check = |place: &str, expected: &[&str]| {
+            let found: Vec<_> = files(place).unwrap().into_iter().map(|file| file.name).collect();
+            assert_eq!(found, expected, "{place}");
+        };
+        check(root, &["a.parquet", "b.csv", "sub/day=1/c.jsonl"]);
+        check(&format!("file://{root}"), &["a.parquet", "b.csv", "sub/day=1/c.jsonl"]);
+        check(&format!("{root}/*.csv"), &["b.csv"]);
+        check(&format!("{root}/no.csv"), &["no.csv"]);
+        fs::create_dir(dir.path().join("empty")).unwrap();
+        for nothing in ["*.orc", "empty"] {
+            assert!(files(&format!("{root}/{nothing}")).is_err(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_url_has_a_scheme() {
+        for (text, expected) in
+            [("s3://b/k", true), ("a/b://c", false), ("://x", false), ("data/x.csv", false)]
+        {
+            assert_eq!(is_url(text), expected, "{text}");
+        }
+    }
+}
