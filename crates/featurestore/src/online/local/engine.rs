@@ -68,6 +68,10 @@ pub(crate) struct Kept {
     pub(crate) unsaved: Option<String>,
     pub(crate) running: Option<Running>,
     /// The segment with which the last snapshot begins.
+    #[cfg_attr(
+        not(feature = "offline"),
+        allow(dead_code, reason = "only an offline log keeps segments before it")
+    )]
     pub(crate) first: u64,
     pub(crate) keeping: Option<Keeping>,
     pub(crate) queue: Option<Arc<Queue<Request>>>,

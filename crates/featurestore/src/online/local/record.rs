@@ -24,6 +24,7 @@ const ERASE_BEFORE: u8 = 6;
 const PURGE_BEFORE: u8 = 7;
 
 /// One record, as it is read.
+#[cfg_attr(not(feature = "offline"), allow(dead_code, reason = "some of it is for an offline log alone"))]
 #[derive(Debug)]
 pub(crate) enum Record<'a> {
     /// Rows in the order in which they were taken; each has its sequence. In a set with windows each is an event too.

@@ -92,7 +92,6 @@ impl Writer {
     }
 
     /// Gives no row a sequence before `next` any more.
-    #[cfg(feature = "offline")]
     pub(crate) fn skip_to(&mut self, next: u64) {
         self.sequence = self.sequence.max(next.saturating_sub(1));
     }
