@@ -99,7 +99,7 @@ fn files_are_no_tables() {
     check(
         "SELECT * FROM '/etc/passwd'",
         expect![
-            "Error during planning: table 'datafusion.public./etc/passwd' not found: Error during planning: table 'datafusion.public./etc/passwd' not found"
+            "no feature set or vector `/etc/passwd`; there is `cards`, `fraud`"
         ],
     );
 }
