@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray},
+    array::{Array, ArrayRef, Int64Array, RecordBatch},
     datatypes::{DataType, SchemaRef},
 };
 use millstream_graph::suggest;
@@ -11,15 +11,15 @@ use smallvec::SmallVec;
 
 use super::{
     Changes, Positions, WriteError,
+    packed::{Packed, start},
     repeats::LONGEST_NAME,
     row::{Head, Row},
 };
 use crate::{
     Aggregates, FeatureSet, Prepared, RowProblem,
-    cell::{each_bits, texts},
     fit::fit_rows,
     key::{Given, KeyKind, encode},
-    layout::{Layout, TextAt},
+    layout::Layout,
     set::Column,
 };
 
@@ -66,16 +66,6 @@ pub(crate) struct Incoming {
     pub(crate) ids: Option<Vec<Option<String>>>,
 }
 
-/// Cells, row after row, and the texts that they point to.
-#[derive(Debug)]
-struct Packed {
-    /// Bytes of a row.
-    fixed: usize,
-    bytes: Vec<u8>,
-    texts: String,
-    text_ends: Vec<usize>,
-}
-
 impl Incoming {
     pub(crate) fn len(&self) -> usize {
         self.refused.len()
@@ -107,86 +97,6 @@ impl Incoming {
         let events = self.events.as_ref().map_or(0, Prepared::bytes);
         let raw = self.raw.as_ref().map_or(0, Packed::len);
         self.cells.len() + raw + self.keys.len() + events + self.len() * 64
-    }
-}
-
-/// Where the part of row `row` starts, when parts end at `ends`.
-fn start(ends: &[usize], row: usize) -> usize {
-    row.checked_sub(1).map_or(0, |before| ends[before])
-}
-
-impl Packed {
-    fn new(rows: usize, fixed: usize) -> Self {
-        let (bytes, text_ends) = (vec![0; rows * fixed], Vec::with_capacity(rows));
-        Self { fixed, bytes, texts: String::new(), text_ends }
-    }
-
-    fn row(&self, row: usize) -> (&[u8], &str) {
-        let text = &self.texts[start(&self.text_ends, row)..self.text_ends[row]];
-        (&self.bytes[row * self.fixed..(row + 1) * self.fixed], text)
-    }
-
-    fn row_mut(&mut self, row: usize) -> &mut [u8] {
-        &mut self.bytes[row * self.fixed..(row + 1) * self.fixed]
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len() + self.texts.len()
-    }
-
-    /// Writes the values of `columns`, behind the first `head` bytes of each row.
-    fn fill(
-        &mut self,
-        (layout, head): (&Layout, usize),
-        columns: (&[Column], &[ArrayRef]),
-        refused: &mut [Option<RowProblem>],
-    ) {
-        self.fill_cells((layout, head), columns.1);
-        self.fill_texts((layout, head), columns, refused);
-    }
-
-    /// Cells of fixed width, column by column. A null's cell is zero, whatever stood under it: equal rows have equal bytes.
-    fn fill_cells(&mut self, (layout, head): (&Layout, usize), columns: &[ArrayRef]) {
-        for (column, place) in columns.iter().zip(layout.places()) {
-            each_bits(column, |row, bits| {
-                if column.is_valid(row) {
-                    place.set(&mut self.row_mut(row)[head..], bits);
-                }
-            });
-            for row in (0..column.len()).filter(|&row| column.is_null(row)) {
-                place.set_null(&mut self.row_mut(row)[head..], true);
-            }
-        }
-    }
-
-    /// Texts row by row, because the texts of a row lie together.
-    fn fill_texts(
-        &mut self,
-        (layout, head): (&Layout, usize),
-        (names, columns): (&[Column], &[ArrayRef]),
-        refused: &mut [Option<RowProblem>],
-    ) {
-        let columns: Vec<(usize, &StringArray)> =
-            columns.iter().enumerate().filter_map(|(column, array)| Some((column, texts(array)?))).collect();
-        for row in 0..refused.len() {
-            let start = self.texts.len();
-            for &(column, texts) in columns.iter().filter(|(_, texts)| texts.is_valid(row)) {
-                let text = texts.value(row);
-                let at = TextAt { offset: self.texts.len() - start, len: text.len() };
-                match at.pack() {
-                    Some(bits) if refused[row].is_none() => {
-                        self.texts.push_str(text);
-                        layout.place(column).set(&mut self.row_mut(row)[head..], bits);
-                    }
-                    Some(_) => {}
-                    None => {
-                        let name = &names[column].name;
-                        refuse(refused, row, || too_long(name, text.len(), TextAt::LONGEST));
-                    }
-                }
-            }
-            self.text_ends.push(self.texts.len());
-        }
     }
 }
 
@@ -375,11 +285,11 @@ impl Packer {
 }
 
 /// A row has one problem, the first that was found.
-fn refuse(refused: &mut [Option<RowProblem>], row: usize, problem: impl FnOnce() -> RowProblem) {
+pub(super) fn refuse(refused: &mut [Option<RowProblem>], row: usize, problem: impl FnOnce() -> RowProblem) {
     refused[row].get_or_insert_with(problem);
 }
 
-fn too_long(what: &str, bytes: usize, limit: usize) -> RowProblem {
+pub(super) fn too_long(what: &str, bytes: usize, limit: usize) -> RowProblem {
     RowProblem::TooLong { what: what.to_owned(), bytes, limit }
 }
 
@@ -443,8 +353,7 @@ fn pack_heads(
     let value = |times: Option<&Int64Array>, row: usize| {
         times.filter(|times| times.is_valid(row)).map(|times| times.value(row))
     };
-    let fixed = incoming.cells.fixed;
-    for (row, fixed) in incoming.cells.bytes.chunks_exact_mut(fixed).enumerate() {
+    for (row, fixed) in incoming.cells.rows_mut().enumerate() {
         let head = Head {
             event: event.value(row),
             created: value(created, row).unwrap_or(Head::NEVER_CREATED),

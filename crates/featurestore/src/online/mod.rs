@@ -11,6 +11,7 @@ mod expiry;
 mod guard;
 mod incoming;
 pub(crate) mod local;
+mod packed;
 #[cfg(feature = "redb")]
 pub(crate) mod redb;
 #[cfg(feature = "redis")]

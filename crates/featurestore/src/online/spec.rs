@@ -298,7 +298,8 @@ impl AsideSpec {
     }
 }
 
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
+#[cfg(feature = "redis")]
 mod tests {
     use expect_test::{Expect, expect};
     use serde_json::json;

@@ -5,6 +5,9 @@
 //! sequence up to which they count, so they too may be carried out again.
 
 use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,15 +16,16 @@ use arrow::array::RecordBatch;
 use tokio::sync::oneshot;
 
 use super::{
+    LocalOptions, LocalTable, OpenError,
     engine::{Reply, Request},
-    files::Files,
-    keeping::KeepingState,
+    files::{Files, Folder},
+    keeping::{Keeping, KeepingState},
     record::Record,
     tail::{Place, Rows, Tail, TailError},
 };
 use crate::{
     FeatureSet,
-    offline::{Erased, Log, LogError},
+    offline::{Erased, Log, LogError, LogSchema},
     online::{
         Answer, Receipt, WriteError,
         worker::{Queue, Worker},
@@ -65,6 +69,74 @@ pub struct Archived {
     pub next: u64,
 }
 
+impl LocalTable {
+    /// The same as [`LocalTable::open`], and everything that the table takes goes into an offline log too, exactly once: soon, at
+    /// [`WritableTable::archive`](crate::WritableTable::archive), and when the table is dropped. Rows that the folder has from before it had a log do not.
+    ///
+    /// # Errors
+    /// As [`LocalTable::open`], and when the log has other columns than the set.
+    pub fn open_archived(
+        dir: &Path,
+        set: FeatureSet,
+        options: LocalOptions,
+        archive: Archive,
+    ) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { path: dir.to_owned(), source };
+        let folder = Folder::open(dir).map_err(io)?;
+        let folder = folder.ok_or_else(|| OpenError::InUse { path: dir.to_owned() })?;
+        let files: Arc<dyn Files> = Arc::new(folder);
+        Self::open_archived_in(&files, set, options, archive)
+    }
+
+    fn open_archived_in(
+        files: &Arc<dyn Files>,
+        set: FeatureSet,
+        options: LocalOptions,
+        archive: Archive,
+    ) -> Result<Self, OpenError> {
+        if LogSchema::of(&set).ok().as_ref() != Some(archive.log.schema()) {
+            return Err(OpenError::OtherLog { set: set.name().to_owned() });
+        }
+        let path = files.path("");
+        let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
+        let segments = segments(files).map_err(io)?;
+        // Behind a gap nothing is missing: what lies before it was about to be deleted.
+        let first = segments
+            .keys()
+            .rev()
+            .copied()
+            .reduce(|next, number| if number + 1 == next { number } else { next });
+        let first = first.unwrap_or(1);
+        let state = Arc::<KeepingState>::default();
+        let keeping = Keeping {
+            from: first,
+            bytes: segments,
+            limit: archive.max_behind,
+            after: archive.after_bytes,
+            called: (0, 0),
+            state: Arc::clone(&state),
+        };
+        let next = archive.log.next();
+        let (mut table, engine) = Self::open_keeping(files, set, options, Some((keeping, next)))?;
+        if let Some(engine) = engine {
+            let of = (Arc::clone(files), Arc::clone(&table.packer.set));
+            table.archiver = Some(Archiver::start(archive, of, first, engine, state).map_err(io)?);
+        }
+        Ok(table)
+    }
+
+    pub(super) fn ask_archiver<'a, T: Send + 'a>(
+        &'a self,
+        bytes: usize,
+        wish: impl FnOnce(Reply<T>) -> Wish + Send + 'a,
+    ) -> Answer<'a, T> {
+        match &self.archiver {
+            Some(archiver) => archiver.ask(bytes, wish),
+            None => Answer::Ready(Err(WriteError::Closed)),
+        }
+    }
+}
+
 /// Bytes of rows that become one batch, about.
 const BATCH: usize = 32 << 20;
 
@@ -95,7 +167,7 @@ impl Archiver {
         first: u64,
         engine: Arc<Queue<Request>>,
         state: Arc<KeepingState>,
-    ) -> std::io::Result<Self> {
+    ) -> io::Result<Self> {
         let log = Arc::clone(&archive.log);
         let shared = Arc::clone(&state);
         let worker = Worker::start("archive", move |queue| {
@@ -318,4 +390,12 @@ fn append(log: &Log, tail: &Tail, rows: &mut Rows) -> Result<(), PassError> {
 fn causes(error: &dyn std::error::Error) -> String {
     let all = std::iter::successors(Some(error), |error| error.source());
     all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The segments of a log, and their bytes.
+fn segments(files: &Arc<dyn Files>) -> io::Result<BTreeMap<u64, u64>> {
+    let number = |name: &String| u64::from_str_radix(name.strip_prefix("wal-")?, 16).ok();
+    let names = files.list()?;
+    let segments = names.iter().filter_map(|name| Some((number(name)?, name)));
+    segments.map(|(number, name)| Ok((number, files.read(name)?.1))).collect()
 }

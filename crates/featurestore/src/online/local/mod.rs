@@ -40,8 +40,6 @@ use tokio::sync::oneshot;
 pub use self::archive::{Archive, Archived};
 #[cfg(feature = "offline")]
 use self::archive::{Archiver, Wish};
-#[cfg(feature = "offline")]
-use self::keeping::KeepingState;
 use self::{
     engine::{Engine, Kept, Reply, Request},
     files::{Files, Folder},
@@ -64,8 +62,6 @@ use super::{
     tally::Tally,
     worker::{Queue, Worker},
 };
-#[cfg(feature = "offline")]
-use crate::offline::LogSchema;
 use crate::{
     Counts, FeatureSet, Found, LookupError, OnlineTable, Prepared, Read, Selection, Statistics,
     key::{Given, encode},
@@ -254,63 +250,6 @@ impl LocalTable {
         Ok((table, asked))
     }
 
-    /// The same as [`LocalTable::open`], and everything that the table takes goes into an offline log too, exactly once: soon, at
-    /// [`WritableTable::archive`], and when the table is dropped. Rows that the folder has from before it had a log do not.
-    ///
-    /// # Errors
-    /// As [`LocalTable::open`], and when the log has other columns than the set.
-    #[cfg(feature = "offline")]
-    pub fn open_archived(
-        dir: &Path,
-        set: FeatureSet,
-        options: LocalOptions,
-        archive: Archive,
-    ) -> Result<Self, OpenError> {
-        let io = |source| OpenError::Io { path: dir.to_owned(), source };
-        let folder = Folder::open(dir).map_err(io)?;
-        let folder = folder.ok_or_else(|| OpenError::InUse { path: dir.to_owned() })?;
-        let files: Arc<dyn Files> = Arc::new(folder);
-        Self::open_archived_in(&files, set, options, archive)
-    }
-
-    #[cfg(feature = "offline")]
-    fn open_archived_in(
-        files: &Arc<dyn Files>,
-        set: FeatureSet,
-        options: LocalOptions,
-        archive: Archive,
-    ) -> Result<Self, OpenError> {
-        if LogSchema::of(&set).ok().as_ref() != Some(archive.log.schema()) {
-            return Err(OpenError::OtherLog { set: set.name().to_owned() });
-        }
-        let path = files.path("");
-        let io = |source: io::Error| OpenError::Io { path: path.clone(), source };
-        let segments = segments(files).map_err(io)?;
-        // Behind a gap nothing is missing: what lies before it was about to be deleted.
-        let first = segments
-            .keys()
-            .rev()
-            .copied()
-            .reduce(|next, number| if number + 1 == next { number } else { next });
-        let first = first.unwrap_or(1);
-        let state = Arc::<KeepingState>::default();
-        let keeping = Keeping {
-            from: first,
-            bytes: segments,
-            limit: archive.max_behind,
-            after: archive.after_bytes,
-            called: (0, 0),
-            state: Arc::clone(&state),
-        };
-        let next = archive.log.next();
-        let (mut table, engine) = Self::open_keeping(files, set, options, Some((keeping, next)))?;
-        if let Some(engine) = engine {
-            let of = (Arc::clone(files), Arc::clone(&table.packer.set));
-            table.archiver = Some(Archiver::start(archive, of, first, engine, state).map_err(io)?);
-        }
-        Ok(table)
-    }
-
     fn empty(set: FeatureSet, options: LocalOptions) -> (Self, Engine) {
         let packer = Packer::new(set);
         let shards = Arc::new(Shards::new(packer.fixed(), packer.set.windows().cloned()));
@@ -401,18 +340,6 @@ impl LocalTable {
                 worker.send(bytes, request(reply)).await;
                 answer.await.unwrap_or(Err(WriteError::Closed))
             })),
-        }
-    }
-
-    #[cfg(feature = "offline")]
-    fn ask_archiver<'a, T: Send + 'a>(
-        &'a self,
-        bytes: usize,
-        wish: impl FnOnce(Reply<T>) -> Wish + Send + 'a,
-    ) -> Answer<'a, T> {
-        match &self.archiver {
-            Some(archiver) => archiver.ask(bytes, wish),
-            None => Answer::Ready(Err(WriteError::Closed)),
         }
     }
 
@@ -533,13 +460,4 @@ impl WritableTable for LocalTable {
         let archived = self.ask_archiver(0, Wish::Archive);
         Answer::Waits(Box::pin(async move { archived.get().await.map(Some) }))
     }
-}
-
-/// The segments of a log, and their bytes.
-#[cfg(feature = "offline")]
-fn segments(files: &Arc<dyn Files>) -> io::Result<std::collections::BTreeMap<u64, u64>> {
-    let number = |name: &String| u64::from_str_radix(name.strip_prefix("wal-")?, 16).ok();
-    let names = files.list()?;
-    let segments = names.iter().filter_map(|name| Some((number(name)?, name)));
-    segments.map(|(number, name)| Ok((number, files.read(name)?.1))).collect()
 }
