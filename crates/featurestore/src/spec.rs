@@ -281,12 +281,10 @@ mod tests {
                 r#"{"keys":["a","b"],"source":"x.csv","timestamp":"at","features":{"avg":"float32","n":"int8"},"types":{"a":"string"},"description":"d","tags":["t"]}"#
             ]],
         );
-        check(
-            json!({"keys": ["a"], "source": "x.csv", "sources": 1}),
-            expect![
-                "unknown field `sources`, expected one of `keys`, `source`, `timestamp`, `created`, `valid_to`, `ttl`, `online`, `features`, `types`, `aggregates`, `lateness`, `rules`, `aside`, `description`, `tags`"
-            ],
-        );
+        // Which fields there are depends on the features of the build.
+        let unknown = json!({"keys": ["a"], "source": "x.csv", "sources": 1});
+        let error = serde_json::from_value::<FeatureSetSpec>(unknown).unwrap_err().to_string();
+        assert!(error.starts_with("unknown field `sources`, expected one of `keys`, `source`, "), "{error}");
         check(
             json!({"keys": ["a"], "timestamp": "at", "created": "known", "valid_to": "until", "ttl": "30d",
                    "online": {"local": {"path": "state/a", "durability": "interval", "max_bytes": "1024 MiB"}}}),

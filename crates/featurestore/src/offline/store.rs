@@ -120,12 +120,15 @@ impl OfflineStore {
 
     /// What is wrong with a query: an unknown name as it is said everywhere, else what the engine says.
     fn explained(&self, session: &SessionContext, text: &str, error: DataFusionError) -> HistoryError {
+        let is_missing = |text: &String| text.starts_with("table '") && text.contains("not found");
+        let missing = matches!(error.find_root(), DataFusionError::Plan(text) if is_missing(text));
         let state = session.state();
         let statement = state.sql_to_statement(text, &Dialect::Generic);
         let tables = statement.and_then(|statement| state.resolve_table_references(&statement));
         let known = || self.sets.keys().chain(self.vectors.keys()).map(String::as_str);
-        let unknown =
-            |table: &&TableReference| table.schema().is_none() && known().all(|name| name != table.table());
+        let unknown = |table: &&TableReference| {
+            missing && table.schema().is_none() && known().all(|name| name != table.table())
+        };
         let tables = tables.unwrap_or_default();
         let mut problems: Vec<String> = tables
             .iter()

@@ -230,7 +230,7 @@ fn settings_that_have_no_meaning_are_refused() {
         json!({"set": "cards", "featurs": "n"}),
         request(),
         expect![
-            "featurs: unknown field `featurs`, expected one of `set`, `by`, `features`, `prefix`, `missing`, `nulls`, `policies`"
+            "featurs: unknown field `featurs`, expected one of `set`, `by`, `at`, `features`, `prefix`, `missing`, `nulls`, `policies`"
         ],
     );
     check(

@@ -8,7 +8,7 @@ use arrow::{
     datatypes::{DataType, Int64Type, TimestampMicrosecondType, UInt64Type},
 };
 use millstream_featurestore::{
-    FeatureSet,
+    Column,
     offline::{AsOf, Erased, Log, LogError, LogSchema, OfflineSet, Vector},
 };
 use millstream_graph::rows;
@@ -243,8 +243,9 @@ fn rows_that_do_not_fit_are_named_and_nothing_is_written() {
 
 #[test]
 fn names_of_features_do_not_clash_with_the_bookkeeping() {
-    let set = FeatureSet::builder("cards").key("card", DataType::Int64).feature("_event", DataType::Int64);
-    let error = LogSchema::of(&set.build().unwrap()).unwrap_err().to_string();
+    let column = |name: &str| Column { name: name.to_owned(), data_type: DataType::Int64 };
+    let error =
+        LogSchema::new("cards", vec![column("card")], vec![column("_event")]).unwrap_err().to_string();
     assert_eq!(error, "feature set `cards`: the log keeps its own column `_event`; name yours otherwise");
 }
 

@@ -98,9 +98,7 @@ fn what_would_change_anything_is_refused() {
 fn files_are_no_tables() {
     check(
         "SELECT * FROM '/etc/passwd'",
-        expect![
-            "Error during planning: table 'datafusion.public./etc/passwd' not found: Error during planning: table 'datafusion.public./etc/passwd' not found"
-        ],
+        expect!["no feature set or vector `/etc/passwd`; there is `cards`, `fraud`"],
     );
 }
 
