@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod client;
+mod nats;
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +19,15 @@ use client::{Answer, Client};
 use millstream::{
     ARROW_STREAM, DecodeLimits, Limits, Project, Server,
     arrow::{
-        array::RecordBatch,
+        array::{AsArray, RecordBatch},
+        datatypes::TimestampMicrosecondType,
         ipc::{reader::StreamReader, writer::StreamWriter},
     },
+    features::Stores,
     wire::{Form, json},
 };
-use serde_json::Value;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot};
 
 /// How far a number may be from the expected one.
@@ -62,7 +66,16 @@ fn served_with(
     decode: DecodeLimits,
     body: impl FnOnce(SocketAddr, oneshot::Sender<()>),
 ) {
-    let server = Server::new(project(example), limits, decode).unwrap();
+    serving(project(example), limits, decode, body);
+}
+
+fn serving(
+    project: &Project,
+    limits: &Limits,
+    decode: DecodeLimits,
+    body: impl FnOnce(SocketAddr, oneshot::Sender<()>),
+) {
+    let server = Server::new(project, limits, decode).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -168,6 +181,58 @@ fn fraud_answers_as_the_original_models_do() {
 
         assert_eq!(metric(&mut client, "millstream_rows_total{"), 3000.0);
         assert_eq!(metric(&mut client, r#"millstream_runs_total{graph="fraud",outcome="ok"}"#), 1002.0);
+    });
+}
+
+/// The history of transactions as messages, each with its second.
+fn transactions() -> Vec<(i64, String)> {
+    let file = fs::File::open(format!("{}/data/transactions.parquet", folder("fraud"))).unwrap();
+    let rows = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let mut messages = Vec::new();
+    for batch in rows.map(Result::unwrap) {
+        let encoder = json::Encoder::new(batch.schema()).unwrap();
+        let at = batch.column_by_name("at").unwrap().as_primitive::<TimestampMicrosecondType>();
+        for row in 0..batch.num_rows() {
+            let mut text = Vec::new();
+            encoder.encode(&batch.slice(row, 1), Form::Object, &mut text).unwrap();
+            messages.push((at.value(row) / 1_000_000, String::from_utf8(text).unwrap()));
+        }
+    }
+    messages
+}
+
+#[test]
+fn fraud_gets_its_features_from_a_stream_of_transactions() {
+    let state = tempfile::tempdir().unwrap();
+    let Some(nats) = nats::Server::start(state.path(), &[]) else { return };
+    let text = fs::read_to_string(format!("{}/stream.yaml", folder("fraud"))).unwrap();
+    let text = text.replace("nats://127.0.0.1:4222", &nats.url());
+    let stores = Stores::in_folder(state.path());
+    let project =
+        Project::from_text(&text, folder("fraud"), &stores).unwrap_or_else(|errors| panic!("{errors}"));
+    let (requests, expected) = (lines("fraud", "requests.jsonl"), values("fraud", "stream_expected.jsonl"));
+    let second = |request: &String| serde_json::from_str::<Value>(request).unwrap()["ts"].as_i64().unwrap();
+    let mut asked: Vec<_> = requests.iter().zip(&expected).map(|(r, e)| (second(r), r, e)).collect();
+    asked.sort_by_key(|(second, ..)| *second);
+    let messages = transactions();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stream = runtime.block_on(nats.stream(async_nats::jetstream::stream::Config::default()));
+    serving(&project, &Limits::default(), DecodeLimits::default(), |address, _stop| {
+        let mut client = Client::connect(address);
+        let mut sent = 0;
+        for (second, request, expected) in asked {
+            let until = messages.partition_point(|(at, _)| *at < second);
+            let new = messages[sent..until].iter().map(|(_, message)| message.clone());
+            runtime.block_on(nats::publish(&stream, "tx.booked", new));
+            sent = until;
+            while client.get("/v1/streams").json()["streams"][0]["written"] != json!(sent) {
+                thread::yield_now();
+            }
+            let got = posted(&mut client, "fraud", request.as_bytes());
+            let wanted = json!({ "score": expected["score"], "decision": expected["decision"] });
+            assert_close(&got, &wanted, request);
+        }
+        assert!(sent > 30_000);
     });
 }
 
