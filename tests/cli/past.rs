@@ -26,7 +26,7 @@ graphs:
       scored: { with: { over: amount / avg } }
     respond: scored
   kept:
-    input: { card_id: int64, amount: float64, _at: timestamp }
+    input: { card_id: int64, amount: float64, _at: timestamp? }
     steps:
       known: { enrich: { set: cards, at: _at, missing: null } }
       scored: { with: { over: amount / avg } }
@@ -163,7 +163,7 @@ fn a_batch_over_the_past_reads_features_as_they_were() {
         printed(&["batch", "score", "--project", root, "--input", &input, "--output", "-", "--time", "_at"]);
     assert_eq!(object(online.lines().next().unwrap())["tier"], "gold");
     for (arguments, sentence) in [
-        (&["score", "--features", "offline"][..], "unknown field `_at`"),
+        (&["score", "--features", "offline"][..], "no field `_at`"),
         (&["scor", "--features", "offline", "--time", "_at"], "no graph `scor`; did you mean `score`?"),
         (&["--features", "offline", "--time", "_at"], "name one of the graphs: score, kept"),
     ] {
@@ -195,7 +195,7 @@ fn many_rows_come_out_in_their_order() {
 
 /// What `verify` prints, complains of, and ends with.
 fn verified(root: &str, log: &str, more: &[&str]) -> (String, String, i32) {
-    let output = millstream(&[&["verify", "--project", root, "--log", log], more].concat());
+    let output = millstream(&[&["verify"], more, &["--project", root, "--log", log]].concat());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (text(output.stdout), text(output.stderr), output.status.code().unwrap())
 }

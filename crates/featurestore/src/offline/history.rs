@@ -33,7 +33,7 @@ use super::{
     AsOf, LogError, OfflineSet, OfflineStore, Spine, Times, TrainingSet, Vector,
     as_of::{Bounds, micros},
     numbered::NumberedExec,
-    operator::{Fault, Fill, Lookup, LookupEvents, LookupFeature, LookupKey, Origin, PointInTimeExec},
+    operator::{Fault, Fill, Lookup, LookupFeature, LookupKey, Origin, PointInTimeExec},
     set::SetEvents,
     spine::Once,
 };
@@ -212,17 +212,7 @@ impl Parts {
                 null: Fill::of(&wanted.null, &wanted.data_type),
             })
         });
-        let events = planned.events().map(|events| -> Result<_, HistoryError> {
-            let columns = events.schema.fields().iter().map(|field| place(log, field.name()));
-            let columns = columns.collect::<Result<_, HistoryError>>()?;
-            let windows = Arc::clone(&events.windows);
-            Ok(LookupEvents {
-                windows,
-                made_of: events.made_of.clone(),
-                schema: Arc::clone(&events.schema),
-                columns,
-            })
-        });
+        let events = planned.events().map(|events| events.lookup(|name| place(log, name)));
         Ok(Lookup {
             set: set.name.clone(),
             as_of: planned.as_of,

@@ -142,15 +142,7 @@ impl Columns {
             columns.iter().map(|column| place(&column.name)).collect()
         };
         let (keys, features) = (all(&set.keys)?, all(&set.features[..set.own])?);
-        let events = set.events.as_ref().map(|events| {
-            let columns = events.schema.fields().iter().map(|field| place(field.name()));
-            Ok::<_, DataFusionError>(LookupEvents {
-                windows: Arc::clone(&events.windows),
-                made_of: events.made_of.clone(),
-                schema: Arc::clone(&events.schema),
-                columns: columns.collect::<DataFusionResult<_>>()?,
-            })
-        });
+        let events = set.events.as_ref().map(|events| events.lookup(&mut place));
         let events = events.transpose()?;
         let mut optional = |name: &Option<String>| name.as_ref().map(&mut place).transpose();
         let (event, created) = (optional(&set.event)?, optional(&set.created)?);

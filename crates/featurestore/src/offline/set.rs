@@ -10,6 +10,7 @@ use millstream_graph::suggest;
 use super::{
     AsOf, HistoryError,
     log::{CREATED, EVENT, LogTable, SEQUENCE, VALID_TO},
+    operator::LookupEvents,
 };
 use crate::{
     AggregateSpec, Aggregates, Column, FeatureSet, Statistics,
@@ -54,6 +55,22 @@ impl SetEvents {
             windows: Arc::clone(windows),
             made_of: (set.aggregates().to_vec(), set.lateness()),
             schema: set.event_schema(),
+        })
+    }
+}
+
+impl SetEvents {
+    /// The same for a table that has its columns where `place` says.
+    pub(super) fn lookup<E>(
+        &self,
+        place: impl FnMut(&String) -> Result<usize, E>,
+    ) -> Result<LookupEvents, E> {
+        let names = self.schema.fields().iter().map(|field| field.name());
+        Ok(LookupEvents {
+            windows: Arc::clone(&self.windows),
+            made_of: self.made_of.clone(),
+            schema: Arc::clone(&self.schema),
+            columns: names.map(place).collect::<Result<_, E>>()?,
         })
     }
 }
