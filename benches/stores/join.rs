@@ -29,7 +29,8 @@ async fn joined(folder: &Path, partitions: NonZero<usize>) -> Value {
     config.options_mut().execution.parquet.schema_force_view_types = false;
     let session = SessionContext::new_with_config(config);
     let log = folder.join("log.parquet");
-    let log = session.read_parquet(log.to_str().unwrap(), ParquetReadOptions::default()).await.unwrap().into_view();
+    let log =
+        session.read_parquet(log.to_str().unwrap(), ParquetReadOptions::default()).await.unwrap().into_view();
     let set = FeatureSet::builder("log")
         .key("id", DataType::Int64)
         .feature("a", DataType::Float64)

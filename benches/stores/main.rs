@@ -3,7 +3,12 @@
 //!
 //! `cargo bench --bench stores -- reads FOLDER`; one line of JSON comes out.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a bench is no interface, and fails loudly")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench is no interface, and fails loudly"
+)]
 
 /// The allocator of the `millstream` binary.
 #[global_allocator]

@@ -27,7 +27,8 @@ const THEN: i64 = 1_700_000_000_000_000;
 /// `entities.parquet`: a key and 50 numbers each.
 fn entities(folder: &Path) -> (FeatureSet, Vec<RecordBatch>) {
     let file = File::open(folder.join("entities.parquet")).unwrap();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(8192).build().unwrap();
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(8192).build().unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     (set(&batches[0].schema()), batches)
 }
@@ -58,7 +59,8 @@ pub(crate) fn reads(folder: &Path) -> Value {
     let (set, batches) = entities(folder);
     let table = LocalTable::in_memory(set.clone(), LocalOptions::default());
     let rows = write(&table, &batches) as i64;
-    let picks = (0..set.features().len()).map(|feature| Pick { feature, missing: Gap::Null, null: Gap::Null });
+    let picks =
+        (0..set.features().len()).map(|feature| Pick { feature, missing: Gap::Null, null: Gap::Null });
     let selection = Selection::new(&set, &[0], picks.collect()).unwrap();
     let read = |keys: &RecordBatch| match table.read(keys, &selection) {
         Read::Ready(found) => found.unwrap(),

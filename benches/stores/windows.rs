@@ -1,6 +1,11 @@
 //! Windows over a stream of events, event by event.
 
-use std::{collections::{BTreeMap, HashMap}, fs::File, path::Path, time::{Duration, Instant}};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use millstream::{
     arrow::{
@@ -20,7 +25,8 @@ const PEER: u64 = 60_000;
 /// as many as the peer takes.
 pub(crate) fn events(folder: &Path) -> Value {
     let file = File::open(folder.join("events.parquet")).unwrap();
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(1024).build().unwrap();
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(1024).build().unwrap();
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     let spec: AggregateSpec = serde_json::from_str(
         r#"{"column": "amount", "functions": ["count", "sum"], "windows": ["1h", "24h"]}"#,
@@ -47,7 +53,8 @@ pub(crate) fn events(folder: &Path) -> Value {
     let rate = rows as f64 / start.elapsed().as_secs_f64();
     let (first, at) = early.unwrap();
     let read = of.read([(&first, at)]).unwrap();
-    let value = |array: &ArrayRef| cast(array, &DataType::Float64).unwrap().as_primitive::<Float64Type>().value(0);
+    let value =
+        |array: &ArrayRef| cast(array, &DataType::Float64).unwrap().as_primitive::<Float64Type>().value(0);
     let names = of.columns().iter().map(|column| column.name.clone());
     let key_7: BTreeMap<_, _> = names.zip(read.arrays.iter().map(value)).collect();
     json!({ "events_per_second": rate, "key_7": key_7 })

@@ -188,7 +188,8 @@ fn rows_that_break_a_rule_are_told_counted_set_aside_and_erased() {
     let ingested = millstream(&["features", "--project", root, "ingest", "cards", &file]);
     let complaint = String::from_utf8_lossy(&ingested.stderr);
     assert!(
-        !ingested.status.success() && complaint.contains("events.csv:2: rule `positive`: `amount > 0` is not true"),
+        !ingested.status.success()
+            && complaint.contains("events.csv:2: rule `positive`: `amount > 0` is not true"),
         "{complaint}"
     );
     let receipt = told(&["erase", "cards", "card_id=7"]);

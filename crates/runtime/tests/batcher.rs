@@ -136,6 +136,43 @@ async fn replied(run: tokio::task::JoinHandle<Result<Reply, RunError>>) -> Vec<i
     ids(run.await.unwrap().unwrap().rows())
 }
 
+/// Answers the time for which each row asks.
+struct Clock;
+
+impl Step for Clock {
+    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
+        Ok(Signature::row_wise(Arc::clone(&inputs[0])))
+    }
+
+    fn call<'a>(&'a self, mut input: Input, cx: &'a RunCx) -> Work<'a> {
+        let told = |rows: Rows| {
+            let times = cx.times(&rows)?.unwrap();
+            Ok(Output::one(rows.replace(rows! { id: times.values().to_vec() })?))
+        };
+        Work::Done(input.rows(0).and_then(told))
+    }
+}
+
+#[tokio::test]
+async fn rows_keep_the_times_for_which_their_runs_ask() {
+    let engine = engine_of(|graph| {
+        let input = graph.input();
+        // Behind a filter a row no longer stands where it stood in the request.
+        let some = graph.filter("some", &input, |batch| {
+            Ok(ids(batch).iter().map(|id| Some(*id > 0)).collect::<BooleanArray>())
+        });
+        graph.step("clock", &some, Clock.batch(4))
+    });
+    let asked = |given: Vec<i64>| {
+        let times = given.iter().map(|id| Some(id * 10)).collect();
+        let request = Request { times: Some(times), ..Request::default() };
+        let engine = engine.clone();
+        async move { ids(engine.run_request(request, rows! { id: given }).await.unwrap().rows()) }
+    };
+    let (long, short) = futures_util::join!(asked(vec![0, 1, 2, 3, 0, 4, 5, 6]), asked(vec![0, 7]));
+    assert_eq!((long, short), (vec![10, 20, 30, 40, 50, 60], vec![70]));
+}
+
 #[tokio::test]
 async fn rows_gather_while_a_call_is_under_way_and_leave_together() {
     let model = Model::gated();

@@ -262,6 +262,8 @@ impl Server {
         if tokio::time::timeout_at(end, drained).await.is_err() {
             tracing::warn!("requests still under way after {grace:?} are cut off");
         }
+        // They hold what is served, whose files are closed when it goes.
+        tasks.shutdown().await;
         Ok(())
     }
 }

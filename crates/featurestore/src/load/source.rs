@@ -81,6 +81,7 @@ impl Source {
     }
 
     #[cfg(not(feature = "cloud"))]
+    #[expect(clippy::needless_pass_by_value, reason = "with the feature `cloud` the source keeps it")]
     fn fetch(name: String) -> Result<Self, LoadError> {
         Err(places::unreadable(&name))
     }

@@ -76,7 +76,7 @@ impl OfflineStore {
 /// How rows are found.
 #[derive(Debug)]
 enum Join {
-    Rows(PointInTime),
+    Rows(Box<PointInTime>),
     /// Rows are events, which are read as windows too.
     Events(Box<Swept>, Prepared),
 }
@@ -85,7 +85,7 @@ impl Join {
     fn of(set: &OfflineSet, log: LogRows, events: Prepared) -> Result<Self, HistoryError> {
         let failed = |error| HistoryError::from(external(error));
         Ok(match &set.events {
-            None => Self::Rows(PointInTime::new(log, set.as_of).map_err(failed)?),
+            None => Self::Rows(Box::new(PointInTime::new(log, set.as_of).map_err(failed)?)),
             Some(_) => Self::Events(Box::new(Swept::new(log, set.as_of).map_err(failed)?), events),
         })
     }

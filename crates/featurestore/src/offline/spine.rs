@@ -55,7 +55,11 @@ impl Spine {
     ) -> Result<Arc<dyn ExecutionPlan>, HistoryError> {
         let frame = match &self.source {
             Source::Batches(schema, batches) => {
-                let rows = MemorySourceConfig::try_new_exec(&[batches.clone()], Arc::clone(schema), None)?;
+                let rows = MemorySourceConfig::try_new_exec(
+                    std::slice::from_ref(batches),
+                    Arc::clone(schema),
+                    None,
+                )?;
                 return Ok(rows);
             }
             Source::Sql(text) => session.sql_with_options(text, read_only()).await?,

@@ -154,6 +154,7 @@ impl OfflineStore {
     }
 
     /// What a plan answers, as one stream; of several parts in no order.
+    #[cfg_attr(not(feature = "ballista"), expect(clippy::unused_async, reason = "a cluster is waited for"))]
     pub(super) async fn run(
         &self,
         plan: Arc<dyn ExecutionPlan>,

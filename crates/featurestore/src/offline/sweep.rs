@@ -73,7 +73,11 @@ pub(super) fn sweep(
         let (piece, rest) = sweeper.piece(spine).await?;
         Ok((piece.rows > 0).then_some((piece, (rest, sweeper))))
     });
-    Ok(pieces.map(move |piece: Result<_>| sweeper.answers(piece?)).map_ok(stream::iter).try_flatten().boxed())
+    Ok(pieces
+        .map(move |piece: Result<_>| sweeper.answers(&piece?))
+        .map_ok(stream::iter)
+        .try_flatten()
+        .boxed())
 }
 
 impl Sweeper {
@@ -96,7 +100,7 @@ impl Sweeper {
         Ok((piece, Some(spine)))
     }
 
-    fn answers(&self, piece: Piece) -> Result<Vec<Result<RecordBatch>>> {
+    fn answers(&self, piece: &Piece) -> Result<Vec<Result<RecordBatch>>> {
         let of = &self.events.windows;
         let found = self.swept.sweep(of, &self.held.events, &piece.asked, &self.windows).map_err(external)?;
         let mut start = 0;

@@ -71,7 +71,8 @@ pub(super) fn batch(args: &BatchArgs) -> Result<(), Failure> {
     };
     runtime.block_on(in_order(asked, work, |(first, count, reply)| {
         let last = (first + count).saturating_sub(1);
-        let reply = reply.map_err(|error| format!("rows {first} to {last}: {error}"))?;
+        let reply =
+            reply.map_err(|error| format!("rows {first} to {last}: {}", crate::project::chain(&error)))?;
         rows += count;
         replied += reply.rows().num_rows();
         output.write(reply.rows())?;

@@ -121,9 +121,50 @@ mod tests {
     #[test]
     fn a_table_is_bounded_and_says_so() {
         let rows = rows! { id: [7_i64, 8], tier: [Some("gold"), None] };
-        check(vec![rows.clone()], 2, expect![[]]);
-        check(vec![rows.clone(), rows.slice(0, 1)], 2, expect![[]]);
-        check(vec![rows.slice(0, 1)], 2, expect![[]]);
-        check(vec![rows.slice(0, 0)], 2, expect![[]]);
+        check(
+            vec![rows.clone()],
+            2,
+            expect![[r#"
+                +----+------+
+                | id | tier |
+                +----+------+
+                | 7  | gold |
+                | 8  | null |
+                +----+------+
+                2 rows"#]],
+        );
+        check(
+            vec![rows.clone(), rows.slice(0, 1)],
+            2,
+            expect![[r#"
+                +----+------+
+                | id | tier |
+                +----+------+
+                | 7  | gold |
+                | 8  | null |
+                +----+------+
+                the first 2 rows; --rows shows more, --output writes all"#]],
+        );
+        check(
+            vec![rows.slice(0, 1)],
+            2,
+            expect![[r#"
+                +----+------+
+                | id | tier |
+                +----+------+
+                | 7  | gold |
+                +----+------+
+                1 row"#]],
+        );
+        check(
+            vec![rows.slice(0, 0)],
+            2,
+            expect![[r#"
+                +----+------+
+                | id | tier |
+                +----+------+
+                +----+------+
+                0 rows"#]],
+        );
     }
 }

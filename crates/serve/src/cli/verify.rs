@@ -9,7 +9,7 @@ use arrow::{
     util::display::array_value_to_string,
 };
 use clap::Args;
-use millstream_graph::Plan;
+use millstream_graph::{Plan, suggest};
 use millstream_runtime::Engine;
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, Runtime};
@@ -82,6 +82,10 @@ async fn compare(
 ) -> Result<(), Failure> {
     let (input, reply) = (engine.plan().input_schema(), engine.plan().reply_schema());
     let columns = Input::columns(file)?;
+    if !columns.contains(&args.time) {
+        let unknown = suggest::unknown("field", &args.time, columns.iter().map(String::as_str));
+        return Err(format!("{}: {unknown}", file.display()).into());
+    }
     // Of two columns of one name the log has one. If their types are the same, it is taken for both.
     let is_served = |field: &Field| {
         let asked = input.field_with_name(field.name()).ok();

@@ -157,6 +157,9 @@ enum Mode {
     Kept(Worker<Request>),
 }
 
+/// What an engine is asked through.
+type Asked = Arc<Queue<Request>>;
+
 impl LocalTable {
     /// A table that is gone with its process.
     pub fn in_memory(set: FeatureSet, options: LocalOptions) -> Self {
@@ -188,7 +191,7 @@ impl LocalTable {
         set: FeatureSet,
         options: LocalOptions,
         keeping: Option<(Keeping, u64)>,
-    ) -> Result<(Self, Option<Arc<Queue<Request>>>), OpenError> {
+    ) -> Result<(Self, Option<Asked>), OpenError> {
         let LocalOptions { durability, segment_bytes, snapshot_after, .. } = options;
         let (mut table, mut engine) = Self::empty(set, options);
         if keeping.is_some() {
