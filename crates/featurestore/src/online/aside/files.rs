@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -19,7 +19,7 @@ pub(super) struct Files {
 }
 
 struct Open {
-    file: BufWriter<File>,
+    file: File,
     bytes: u64,
 }
 
@@ -40,13 +40,15 @@ impl Files {
 
     /// Appends lines; how many of them are in the file.
     pub(super) fn append(&mut self, lines: &[String]) -> usize {
-        let put = lines.iter().filter(|line| self.put(line).is_ok()).count();
-        let flushed = self.open.as_mut().is_none_or(|open| open.file.flush().is_ok());
-        if !flushed {
-            // What it holds may be half a line; whoever opens it next ends that.
-            self.open = None;
-        }
-        if flushed { put } else { 0 }
+        let put = |line: &&String| {
+            let put = self.put(line).is_ok();
+            if !put {
+                // The last line may be torn; whoever opens the file next ends it.
+                self.open = None;
+            }
+            put
+        };
+        lines.iter().filter(put).count()
     }
 
     fn put(&mut self, line: &str) -> io::Result<()> {
@@ -55,13 +57,11 @@ impl Files {
             return Err(io::Error::other("one line is more than the file may have"));
         }
         if self.open()?.bytes + bytes > self.most {
-            let Open { mut file, .. } = self.open.take().ok_or_else(|| io::Error::other("no file"))?;
-            file.flush()?;
+            self.open = None;
             fs::rename(&self.path, previous(&self.path))?;
         }
         let open = self.open()?;
-        open.file.write_all(line.as_bytes())?;
-        open.file.write_all(b"\n")?;
+        open.file.write_all(format!("{line}\n").as_bytes())?;
         open.bytes += bytes;
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Files {
                     bytes += 1;
                 }
             }
-            self.open = Some(Open { file: BufWriter::new(file), bytes });
+            self.open = Some(Open { file, bytes });
         }
         self.open.as_mut().ok_or_else(|| io::Error::other("no file"))
     }
