@@ -19,6 +19,7 @@ pub(super) struct Asked {
     pub(super) first: usize,
     pub(super) rows: RecordBatch,
     pub(super) times: Option<Int64Array>,
+    #[cfg_attr(not(feature = "offline"), expect(dead_code, reason = "only what was served is compared"))]
     pub(super) beside: Vec<ArrayRef>,
 }
 
