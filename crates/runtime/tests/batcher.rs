@@ -169,7 +169,7 @@ async fn rows_keep_the_times_for_which_their_runs_ask() {
         let engine = engine.clone();
         async move { ids(engine.run_request(request, rows! { id: given }).await.unwrap().rows()) }
     };
-    let (long, short) = futures_util::join!(asked(vec![0, 1, 2, 3, 0, 4, 5, 6]), asked(vec![0, 7]));
+    let (long, short) = tokio::join!(asked(vec![0, 1, 2, 3, 0, 4, 5, 6]), asked(vec![0, 7]));
     assert_eq!((long, short), (vec![10, 20, 30, 40, 50, 60], vec![70]));
 }
 
