@@ -268,7 +268,10 @@ impl LookupWire {
         };
         let features =
             self.features.into_iter().zip(fills.chunks(2)).map(|(feature, values)| LookupFeature {
-                log: feature.log,
+                origin: match feature.origin {
+                    OriginWire::Log(at) => Origin::Log(at),
+                    OriginWire::Window(at) => Origin::Window(at),
+                },
                 data_type: values[0].data_type().clone(),
                 column: feature.column,
                 missing: fill(feature.missing, &values[0]),
