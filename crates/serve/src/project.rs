@@ -530,7 +530,7 @@ fn graph_specs(
 ) -> IndexMap<String, GraphSpec> {
     let mut specs = IndexMap::new();
     for name in keys.graphs.keys() {
-        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || name.is_empty() {
+        if !is_plain(name) {
             let place = document.place(&["graphs", name]);
             errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
         }
