@@ -293,3 +293,41 @@ fn feature_vectors_are_listed_shown_and_read_from_the_command_line() {
         assert!(complaint.contains(sentence), "{complaint}");
     }
 }
+
+#[test]
+fn files_pass_the_graph_of_a_set_once() {
+    let folder = project(
+        "\
+name: raw
+feature_sets:
+  cards:
+    keys: [card_id]
+    types: { card_id: int64 }
+    features: { amount: float64 }
+    timestamp: at
+    through: raw
+    online: { local: { path: state/cards } }
+graphs:
+  raw:
+    input: { card: int64, cents: int64, at: timestamp }
+    steps:
+      events: { filter: cents > 0 }
+      priced: { select: [card AS card_id, cents / 100.0 AS amount, at] }
+    respond: priced
+",
+    );
+    let root = folder.path().to_str().unwrap();
+    let told =
+        |arguments: &[&str]| printed(&[&["features", "--project", root, "--json"], arguments].concat());
+    let file = path(&folder, "rows.csv");
+    fs::write(&file, "card,cents,at\n7,250,2026-01-01T00:00:00Z\n8,0,2026-01-01T00:00:00Z\n").unwrap();
+    let counts = |expected: Value| {
+        let told: Value = serde_json::from_str(&told(&["ingest", "cards", &file])).unwrap();
+        assert_eq!(json!([told["taken"], told["repeated"], told["filtered"]]), expected);
+    };
+    counts(json!([1, 0, 1]));
+    counts(json!([0, 1, 1]));
+    assert_eq!(told(&["get", "cards", "card_id=7"]), "{\"card_id\":7,\"amount\":2.5}\n");
+    let show: Value = serde_json::from_str(&told(&["show", "cards"])).unwrap();
+    assert_eq!((&show["through"], &show["row"]), (&json!("raw"), &Value::Null), "{show}");
+}

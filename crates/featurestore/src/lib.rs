@@ -60,8 +60,8 @@ pub use inside::inside;
 pub use load::{LoadError, LoadOptions};
 pub use online::{
     Answer, AsideSpec, Changes, Clock, Counted, Counts, DurabilitySpec, Heard, LocalSpec, OnlineSpec,
-    Otherwise, Outcome, Positions, Receipt, RuleSpec, Stores, TimeColumns, WritableSet, WritableTable,
-    WriteError, Written,
+    Otherwise, Outcome, Passage, Passed, Passing, Positions, Receipt, RuleSpec, Stores, TimeColumns,
+    WritableSet, WritableTable, WriteError, Written,
     local::{Durability, LocalOptions, LocalTable, OpenError, Recovery, WhenFull},
 };
 #[cfg(feature = "offline")]

@@ -86,7 +86,7 @@ impl StoredSet {
     pub fn version(&self) -> String {
         let mut text = self.set().described();
         if let Self::Writable(set) = self {
-            text += set.described();
+            text += &set.described();
         }
         let digest = Sha256::digest(text.as_bytes());
         digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()

@@ -90,6 +90,10 @@ pub struct FeatureSetSpec {
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(with = "std::collections::BTreeMap<String, RuleSpec>")]
     pub rules: IndexMap<String, RuleSpec>,
+    /// A graph of the project that every row passes before it is taken: it takes what comes over HTTP, from files, streams and
+    /// graphs, and answers rows of the set, whose columns have their types here. For sets with `online`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
     /// Where rows are kept that were refused, came too late, or broke a rule. Without it they are counted. For sets with
     /// `online`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,6 +119,9 @@ impl FeatureSetSpec {
     ///
     /// # Errors
     /// As [`FeatureSetSpec::load`], and when its store cannot be opened or written.
+    ///
+    /// A set whose rows pass a graph has no rows of its file yet: they come by [`WritableSet::fill`], once the graph is
+    /// [bound](WritableSet::bind).
     pub fn open(
         &self,
         name: &str,
@@ -153,16 +160,20 @@ impl FeatureSetSpec {
             offline: self.offline.clone(),
         };
         let table = stores.open(root, set, (times.clone(), ttl), wanted)?;
-        let set = Arc::new(WritableSet::new(table, times).keeping(rules, aside.flatten(), self.described()));
-        if let Some(source) = source {
-            set.fill(&source)?;
+        let mut set = WritableSet::new(table, times).keeping(rules, aside.flatten(), self.described());
+        if let Some(graph) = &self.through {
+            set = set.through(graph);
+        } else if let Some(source) = source {
+            set.fill_from(&source)?;
         }
+        let set = Arc::new(set);
         Ok(StoredSet::Writable(set))
     }
 
     /// What is done to the rows of a set that takes rows, line by line.
     fn described(&self) -> String {
         let mut text = format!("created {:?}\nvalid_to {:?}\n", self.created, self.valid_to);
+        text.extend(self.through.iter().map(|graph| format!("through {graph:?}\n")));
         text.extend(self.ttl.iter().map(|ttl| format!("ttl {}\n", ttl.micros())));
         for (name, RuleSpec { that, otherwise }) in &self.rules {
             text += &format!("rule {name:?} {that:?} {otherwise:?}\n");

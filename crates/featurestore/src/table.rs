@@ -222,6 +222,14 @@ pub enum RowProblem {
         /// What is allowed.
         limit: usize,
     },
+    /// It does not pass the graph that rows of the set pass.
+    #[error("graph `{graph}`: {problem}")]
+    Graph {
+        /// The graph's name.
+        graph: String,
+        /// What went wrong there.
+        problem: String,
+    },
 }
 
 impl RowProblem {
@@ -233,6 +241,7 @@ impl RowProblem {
             Self::Filter { .. } => "where",
             Self::Rule { rule, .. } => rule,
             Self::TooLong { what, .. } => what,
+            Self::Graph { graph, .. } => graph,
         }
     }
 }

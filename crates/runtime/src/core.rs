@@ -22,6 +22,8 @@ pub(crate) struct Core {
     pub(crate) main_end: usize,
     /// Per step, the number of its in-ports.
     pub(crate) in_ports: Vec<u32>,
+    /// Per step, the one that its rows are handed to and nothing else is, if there is one: its only reader, which reads nothing else.
+    pub(crate) follower: Vec<Option<StepId>>,
     /// Per step, whether its failure can need the rows it was given.
     pub(crate) keeps_input: Vec<bool>,
     pub(crate) costs: Vec<Cost>,
@@ -38,6 +40,8 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(plan: Arc<Plan>, pool: Option<Pool>, metrics: GraphMetrics) -> Self {
         let in_ports = plan.steps().iter().map(|step| step.in_edges().len() as u32).collect();
+        let ids = (0..plan.steps().len()).map(|at| StepId(at as u32));
+        let follower = ids.map(|id| follower(&plan, id)).collect();
         let keeps_input = plan.steps().iter().map(keeps_input).collect();
         let costs = plan.steps().iter().map(|_| Cost::default()).collect();
         let guard = Guard::new(plan.steps().len());
@@ -48,6 +52,7 @@ impl Core {
             plan,
             main_end,
             in_ports,
+            follower,
             keeps_input,
             costs,
             guard,
@@ -66,6 +71,18 @@ impl Core {
     pub(crate) fn failed(&self, cx: &RunCx, id: StepId, source: StepError) -> RunError {
         RunError::Failed { run: cx.run(), step: Arc::clone(self.plan.steps()[id.index()].name()), source }
     }
+}
+
+/// The reader of a step's rows, if a token for it need not be put down and picked up again: no other edge leaves the step, nobody
+/// observes this one, and no other enters the reader, which runs in the same phase.
+fn follower(plan: &Plan, id: StepId) -> Option<StepId> {
+    let step = &plan.steps()[id.index()];
+    let [port] = step.outputs() else { return None };
+    let [edge] = port.edges() else { return None };
+    let edge = &plan.edges()[edge.index()];
+    let reader = &plan.steps()[edge.to().index()];
+    let alone = step.error().edges().is_empty() && edge.taps().is_empty() && reader.in_edges().len() == 1;
+    (alone && id != plan.respond() && reader.phase() == step.phase()).then(|| edge.to())
 }
 
 /// The nanoseconds that a job of a run for so many requests may be expected to take inline.

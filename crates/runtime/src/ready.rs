@@ -33,6 +33,14 @@ impl StepSet {
         self.words[step.index() / 64] & (1 << (step.index() % 64)) != 0
     }
 
+    /// Whether no step stands before this one.
+    #[inline]
+    pub(crate) fn none_before(&self, step: StepId) -> bool {
+        let last = step.index() / 64;
+        let before = |at: usize| if at == last { (1 << (step.index() % 64)) - 1 } else { !0u64 };
+        (self.first..=last).all(|at| self.words[at] & before(at) == 0)
+    }
+
     /// Whether any step stands at `start` or after it.
     pub(crate) fn any_from(&self, start: usize) -> bool {
         let word = |at: usize| if at == start / 64 { !0 << (start % 64) } else { !0u64 };

@@ -124,16 +124,11 @@ fn run_ready<'r>(
     called: &mut StepId,
 ) -> Stretch {
     let mut stretch = Duration::ZERO;
-    while let Some(id) = state.ready.pop_before(end) {
-        if !state.live.contains(id) {
-            state.skip(core, cx, id);
-            continue;
-        }
+    while let Some((id, input, rows)) = state.next_call(core, cx, end) {
         if cx.expired() {
             return Stretch::Failed(Box::new(core.failed(cx, id, deadline())));
         }
         *called = id;
-        let (input, rows) = state.take_input(core, id);
         state.times.called(id, rows);
         let refused = core.guard.refuses(id);
         let settled = if let Some(error) = refused {

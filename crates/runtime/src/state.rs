@@ -19,6 +19,8 @@ pub(crate) struct State {
     waiting: Vec<u32>,
     /// Per step, the rows of in-port 0, where its failure would need them.
     kept: Vec<Option<Rows>>,
+    /// The rows of the step that is called next, which reads nothing else: they are no token, because nothing comes between.
+    in_hand: Option<(StepId, Rows)>,
     /// Steps with rows on at least one in-port.
     pub(crate) live: StepSet,
     /// Steps whose tokens have all arrived and that have not started.
@@ -62,6 +64,7 @@ impl State {
         for set in [&mut self.live, &mut self.ready, &mut self.settled] {
             set.reset(plan.steps().len());
         }
+        self.in_hand = None;
         self.handler_told = plan.handler_edges().is_empty();
         self.replied = false;
         self.reply = None;
@@ -83,6 +86,7 @@ impl State {
     pub(crate) fn clear(&mut self) {
         self.tokens.clear();
         self.kept.clear();
+        self.in_hand = None;
         self.request = None;
         self.reply = None;
         self.failure = None;
@@ -146,8 +150,33 @@ impl State {
         Ok(cut)
     }
 
+    /// The first step before `end` that has rows, what it is called with, and how many rows that are. Those without are skipped.
+    #[inline]
+    pub(crate) fn next_call(
+        &mut self,
+        core: &Core,
+        cx: &RunCx,
+        end: usize,
+    ) -> Option<(StepId, Input, usize)> {
+        if let Some((id, rows)) = self.in_hand.take() {
+            if core.keeps_input[id.index()] {
+                self.kept[id.index()] = Some(rows.clone());
+            }
+            let count = rows.len();
+            return Some((id, Input::new(smallvec![Token::Rows(rows)]), count));
+        }
+        while let Some(id) = self.ready.pop_before(end) {
+            if self.live.contains(id) {
+                let (input, rows) = self.take_input(core, id);
+                return Some((id, input, rows));
+            }
+            self.skip(core, cx, id);
+        }
+        None
+    }
+
     /// Takes the tokens of a step's in-ports and counts their rows, keeping those that its failure would need.
-    pub(crate) fn take_input(&mut self, core: &Core, id: StepId) -> (Input, usize) {
+    fn take_input(&mut self, core: &Core, id: StepId) -> (Input, usize) {
         let step = &core.plan.steps()[id.index()];
         let first = step.first_slot();
         let slots = &mut self.tokens[first..first + step.in_edges().len()];
@@ -186,8 +215,18 @@ impl State {
             && ports.first().is_none_or(|(at, rows)| *at == 0 && Arc::ptr_eq(port.schema(), rows.schema()))
         {
             // What nearly every step answers: rows, or none, on its only out-port.
-            self.leave(core, cx, id, Token::Skip);
-            self.hand_on(core, cx, id, 0, ports.pop().map(|(_, rows)| rows));
+            let rows = ports.pop().map(|(_, rows)| rows);
+            match (core.follower[id.index()], rows) {
+                (Some(to), Some(rows)) if self.ready.none_before(to) => {
+                    self.settled.insert(id);
+                    self.kept[id.index()] = None;
+                    self.in_hand = Some((to, rows));
+                }
+                (_, rows) => {
+                    self.leave(core, cx, id, Token::Skip);
+                    self.hand_on(core, cx, id, 0, rows);
+                }
+            }
             return Ok(());
         }
         for (port, rows) in &ports {
@@ -305,6 +344,7 @@ impl State {
     /// The run has failed: nothing that has not run will, unless it stands behind the error handler.
     pub(crate) fn abandon(&mut self, core: &Core, cx: &RunCx) {
         self.tokens.fill(Token::Skip);
+        self.in_hand = None;
         self.ready.reset(core.plan.steps().len());
         self.live.reset(core.plan.steps().len());
         for id in (0..core.plan.steps().len()).map(|id| StepId(id as u32)) {

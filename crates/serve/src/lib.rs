@@ -28,6 +28,7 @@ pub mod sink;
 mod snapshot;
 mod stats;
 mod streams;
+mod through;
 mod units;
 mod vectors;
 mod watch;

@@ -2,31 +2,39 @@
 
 pub(crate) mod conditions;
 mod files;
+mod graphs;
+mod load;
+mod read;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use indexmap::IndexMap;
 use millstream_featurestore::{
-    Expressions, FeatureSetSpec, FeatureSets, LoadOptions, OnlineStore, Stores, Vector, VectorSpec,
+    FeatureSetSpec, FeatureSets, OnlineStore, Stores, Vector, VectorSpec,
     stream::{Stream, StreamSpec},
 };
 use millstream_graph::{
     CompileErrors, Graph, Plan,
-    spec::{self, Document, GraphSpec, Kinds, SpecErrors},
+    spec::{self, GraphSpec, Kinds, SpecErrors},
 };
 use millstream_models::{ModelSet, ModelSpec};
 use millstream_runtime::{Engine, EngineError, Limits, Metrics};
-use millstream_transform::With;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::Deserialize;
-use serde_json::Value;
+use schemars::{Schema, SchemaGenerator};
 
-use crate::{outside::Outside, streams};
-pub(crate) use files::{Files, Stamps};
+use self::{
+    graphs::Graphs,
+    read::{ProjectKeys, Reading, place, read_bounded},
+};
+use crate::{outside::Outside, streams, through::Through};
+#[cfg(feature = "offline")]
+pub(crate) use read::Defined;
+pub(crate) use {
+    files::{Files, Stamps},
+    read::{Definitions, one_of},
+};
 
 /// The name of a project's file in its folder.
 pub const PROJECT_FILE: &str = "millstream.yaml";
@@ -49,24 +57,14 @@ pub struct Project {
     graphs: IndexMap<String, ProjectGraph>,
     models: Arc<ModelSet>,
     store: Arc<FeatureSets>,
+    /// The graphs that rows of its sets pass. The sets do not own them.
+    passages: Vec<Arc<Through>>,
     stores: Arc<Stores>,
     streams: Vec<Stream>,
     files: Files,
     stamps: Stamps,
     version: String,
     outside: Arc<Outside>,
-}
-
-/// Feature sets as a project file defines them.
-pub(crate) type Definitions = IndexMap<String, FeatureSetSpec>;
-
-/// What a project file defines, of which nothing has been loaded.
-#[cfg(feature = "offline")]
-pub(crate) struct Defined {
-    /// The project's folder.
-    pub(crate) root: PathBuf,
-    pub(crate) sets: Definitions,
-    pub(crate) vectors: IndexMap<String, Vector>,
 }
 
 /// A graph of a project.
@@ -132,31 +130,6 @@ fn located(file: &Path, errors: &SpecErrors) -> String {
     errors.errors().iter().map(|error| format!("{}:{error}", file.display())).collect::<Vec<_>>().join("\n")
 }
 
-/// The keys of a project file; what stands under them is read entry by entry.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "a map of `name`, `graphs` and more")]
-#[schemars(title = "Millstream project")]
-struct ProjectKeys {
-    /// The project's name.
-    name: String,
-    /// What the project is for.
-    description: Option<String>,
-    /// Features that are stored together, by the name of their set.
-    #[serde(default)]
-    feature_sets: IndexMap<String, Value>,
-    /// Streams of events into feature sets, by name.
-    #[serde(default)]
-    streams: IndexMap<String, Value>,
-    /// Features of several sets that are read together, by the name of their vector.
-    #[serde(default)]
-    feature_vectors: IndexMap<String, Value>,
-    /// ONNX models, by name.
-    #[serde(default)]
-    models: IndexMap<String, Value>,
-    /// Serving graphs, by name.
-    graphs: IndexMap<String, Value>,
-}
-
 impl Project {
     /// Loads a project from its folder or its file. Every path in the file stays inside the folder.
     ///
@@ -208,35 +181,39 @@ impl Project {
     }
 
     fn read(text: &str, root: &Path, files: Files, stores: &Arc<Stores>) -> Result<Self, SpecErrors> {
-        let document = Document::read(text)?;
-        let keys: ProjectKeys = document.typed(&[])?;
+        let reading = Reading::of(text, root)?;
+        let Reading { document, keys, .. } = &reading;
         let mut errors = SpecErrors::default();
-        let mut store = load_sets(&document, keys.feature_sets.keys(), root, stores, &mut errors);
-        load_vectors(&document, keys.feature_vectors.keys(), &mut store, &mut errors);
+        let mut store = load::sets(document, keys.feature_sets.keys(), root, stores, &mut errors);
+        load::vectors(document, keys.feature_vectors.keys(), &mut store, &mut errors);
         let store = Arc::new(store);
-        let models = Arc::new(load_models(&document, keys.models.keys(), root, &mut errors));
+        let models = Arc::new(load::models(document, keys.models.keys(), root, &mut errors));
         let outside = Outside::new(root);
         let kinds = kinds(&models, &store, &outside);
-        let specs = graph_specs(&document, &keys, &kinds, &mut errors);
+        let specs = reading.graph_specs(&kinds, &mut errors);
         // Graphs are typed by their models and feature sets; without those every step would complain of the same mistake.
         errors.check()?;
+        let graphs = Graphs { specs: &specs, kinds: &kinds, document };
+        // What a set takes whose rows pass a graph is told by the graph: streams and other graphs come after those.
+        let passages = graphs.passages(&store)?;
         let mut errors = SpecErrors::default();
-        let streams = streams::load(&document, keys.streams.keys(), root, &store, &mut errors);
-        let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document }.make_all();
-        let graphs = graphs.unwrap_or_else(|problems| {
+        let streams = streams::load(document, keys.streams.keys(), root, &store, &mut errors);
+        let graphs = graphs.make_all().unwrap_or_else(|problems| {
             errors.extend(problems);
             Vec::new()
         });
         errors.check()?;
+        load::rows_through(&reading, &store, &passages)?;
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
         let files = files.with(models.files());
         Ok(Self {
-            name: keys.name,
-            description: keys.description,
             graphs: graphs.collect(),
+            name: reading.keys.name,
+            description: reading.keys.description,
             models,
             store,
+            passages,
             streams,
             stores: Arc::clone(stores),
             outside,
@@ -267,7 +244,7 @@ impl Project {
     }
 
     /// The names of its graphs, in the order of the file.
-    pub fn graph_names(&self) -> impl Iterator<Item = &str> {
+    pub fn graph_names(&self) -> impl Iterator<Item = &str> + Clone {
         self.graphs.keys().map(String::as_str)
     }
 
@@ -276,9 +253,14 @@ impl Project {
         &self.models
     }
 
-    /// Its feature sets, loaded or open.
+    /// Its feature sets, loaded or open. Those whose rows pass a graph take rows while the project is there.
     pub fn features(&self) -> &Arc<FeatureSets> {
         &self.store
+    }
+
+    /// The graphs that rows of its sets pass.
+    pub(crate) fn passages(&self) -> &[Arc<Through>] {
+        &self.passages
     }
 
     /// Its streams, for [`Streams`](millstream_featurestore::stream::Streams) to run. A [`Server`](crate::Server) runs those of
@@ -295,125 +277,6 @@ impl Project {
     /// Where its sets that take rows are open.
     pub fn stores(&self) -> &Arc<Stores> {
         &self.stores
-    }
-
-    /// What the project at `path` defines, without loading any of it.
-    ///
-    /// # Errors
-    /// As [`Project::load`], as far as the file goes.
-    #[cfg(feature = "offline")]
-    pub(crate) fn defined(path: &Path) -> Result<Defined, ProjectError> {
-        let (file, root) = place(path);
-        let text =
-            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
-        let read = || {
-            let document = Document::read(&text)?;
-            let keys: ProjectKeys = document.typed(&[])?;
-            let expressions = expressions();
-            let vector = |name: &String| {
-                let spec: VectorSpec = document.typed(&["feature_vectors", name])?;
-                Ok((name.clone(), spec.vector(name).expressions(expressions.clone())))
-            };
-            let vectors = keys.feature_vectors.keys().map(vector).collect::<Result<_, SpecErrors>>()?;
-            Ok((definitions(&document, &keys)?, vectors))
-        };
-        let (sets, vectors) = read().map_err(|errors| ProjectError::Invalid { file, errors })?;
-        Ok(Defined { root, sets, vectors })
-    }
-
-    /// One graph of the project at `path`, the only one if none is named, over the feature sets of `store`. Answers its name too.
-    ///
-    /// # Errors
-    /// As [`Project::load`], as far as this graph goes.
-    #[cfg(feature = "offline")]
-    pub(crate) fn plan_over(
-        path: &Path,
-        graph: Option<&str>,
-        store: &Arc<dyn OnlineStore>,
-        acts: crate::offline::Acts,
-    ) -> Result<(String, Plan), ProjectError> {
-        let (file, root) = place(path);
-        let text =
-            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
-        let invalid = |errors| ProjectError::Invalid { file: file.clone(), errors };
-        let document = Document::read(&text).map_err(invalid)?;
-        let keys: ProjectKeys = document.typed(&[]).map_err(invalid)?;
-        let mut names = keys.graphs.keys().map(String::as_str);
-        let name = match (graph, names.next(), names.next()) {
-            (Some(name), ..) if keys.graphs.contains_key(name) => name,
-            (None, Some(only), None) => only,
-            (Some(name), ..) => {
-                let known = keys.graphs.keys().map(String::as_str);
-                let message = millstream_graph::suggest::unknown("graph", name, known);
-                return Err(ProjectError::UnknownGraph { message });
-            }
-            _ => {
-                let known = keys.graphs.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                return Err(ProjectError::UnknownGraph {
-                    message: format!("name one of the graphs: {known}"),
-                });
-            }
-        };
-        let make = || {
-            let mut errors = SpecErrors::default();
-            let models = Arc::new(load_models(&document, keys.models.keys(), &root, &mut errors));
-            let mut kinds = kinds_over(&models, store, &Outside::new(&root)).with(crate::replay::passing());
-            if acts == crate::offline::Acts::Not {
-                kinds = kinds.with(crate::replay::silent());
-            }
-            let specs = graph_specs(&document, &keys, &kinds, &mut errors);
-            errors.check()?;
-            let graphs = Graphs { specs: &specs, kinds: &kinds, document: &document };
-            let graph = graphs.make(name, &mut Vec::new())?;
-            graph
-                .compile()
-                .map_err(|problems| GraphSpec::place_errors(&problems, &document, &["graphs", name]))
-        };
-        Ok((name.to_owned(), make().map_err(invalid)?))
-    }
-
-    /// The feature sets of the project at `path` alone, as its file defines them, for those that `wanted` names.
-    ///
-    /// # Errors
-    /// As [`Project::load`], as far as feature sets go.
-    pub(crate) fn feature_sets(
-        path: &Path,
-        stores: &Stores,
-        wanted: impl Fn(&str) -> bool,
-    ) -> Result<(FeatureSets, Definitions), ProjectError> {
-        let (file, root) = place(path);
-        let unreadable = |source| ProjectError::Unreadable { file: file.clone(), source };
-        let text = read_bounded(&file).map_err(unreadable)?;
-        let read = || {
-            let document = Document::read(&text)?;
-            let keys: ProjectKeys = document.typed(&[])?;
-            let mut errors = SpecErrors::default();
-            let names = keys.feature_sets.keys().filter(|name| wanted(name));
-            let sets = load_sets(&document, names, &root, stores, &mut errors);
-            errors.check()?;
-            Ok((sets, definitions(&document, &keys)?))
-        };
-        read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
-    }
-
-    /// The feature sets and vectors of the project at `path`, without its models and graphs.
-    ///
-    /// # Errors
-    /// As [`Project::load`], as far as sets and vectors go.
-    pub(crate) fn feature_vectors(path: &Path, stores: &Stores) -> Result<FeatureSets, ProjectError> {
-        let (file, root) = place(path);
-        let unreadable = |source| ProjectError::Unreadable { file: file.clone(), source };
-        let text = read_bounded(&file).map_err(unreadable)?;
-        let read = || {
-            let document = Document::read(&text)?;
-            let keys: ProjectKeys = document.typed(&[])?;
-            let mut errors = SpecErrors::default();
-            let mut sets = load_sets(&document, keys.feature_sets.keys(), &root, stores, &mut errors);
-            load_vectors(&document, keys.feature_vectors.keys(), &mut sets, &mut errors);
-            errors.check()?;
-            Ok(sets)
-        };
-        read().map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })
     }
 
     /// The folder of the project at `path`.
@@ -522,144 +385,6 @@ pub fn project_schema() -> Schema {
     schema
 }
 
-fn graph_specs(
-    document: &Document,
-    keys: &ProjectKeys,
-    kinds: &Kinds,
-    errors: &mut SpecErrors,
-) -> IndexMap<String, GraphSpec> {
-    let mut specs = IndexMap::new();
-    for name in keys.graphs.keys() {
-        if !is_plain(name) {
-            let place = document.place(&["graphs", name]);
-            errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
-        }
-        match GraphSpec::read(document, &["graphs", name], kinds) {
-            Ok(spec) => drop(specs.insert(name.clone(), spec)),
-            Err(problems) => errors.extend(problems),
-        }
-    }
-    if keys.graphs.is_empty() {
-        errors.push(document.place(&["graphs"]), "a project has at least one graph");
-    }
-    specs
-}
-
-fn definitions(document: &Document, keys: &ProjectKeys) -> Result<Definitions, SpecErrors> {
-    let names = keys.feature_sets.keys();
-    names.map(|name| Ok((name.clone(), document.typed(&["feature_sets", name])?))).collect()
-}
-
-/// The project's file, and the folder that all its paths stay inside.
-fn place(path: &Path) -> (PathBuf, PathBuf) {
-    let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
-    let root = file.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let root = root.to_path_buf();
-    (file, root)
-}
-
-fn read_bounded(file: &Path) -> std::io::Result<String> {
-    let length = std::fs::metadata(file)?.len();
-    if length > spec::MAX_BYTES as u64 {
-        return Err(std::io::Error::other(format!("a project file has at most {} bytes", spec::MAX_BYTES)));
-    }
-    std::fs::read_to_string(file)
-}
-
-fn load_sets<'n>(
-    document: &Document,
-    names: impl Iterator<Item = &'n String>,
-    root: &Path,
-    stores: &Stores,
-    errors: &mut SpecErrors,
-) -> FeatureSets {
-    let mut store = FeatureSets::new();
-    let options = LoadOptions { conditions: conditions::conditions(), ..LoadOptions::default() };
-    for name in names {
-        let path = ["feature_sets", name];
-        match document.typed::<FeatureSetSpec>(&path) {
-            Ok(set) => match set.open(name, root, stores, &options) {
-                Ok(set) => store.insert(set),
-                Err(error) => {
-                    // A definition's own mistakes name the set already.
-                    let (text, named) = (chain(&error), format!("feature set `{name}`: "));
-                    let text = text.strip_prefix(&named).unwrap_or(&text);
-                    errors.push(document.place(&path), format!("{named}{text}"));
-                }
-            },
-            Err(problems) => errors.extend(problems),
-        }
-    }
-    store
-}
-
-/// Adds vectors to the sets that they are of.
-fn load_vectors<'n>(
-    document: &Document,
-    names: impl Iterator<Item = &'n String>,
-    sets: &mut FeatureSets,
-    errors: &mut SpecErrors,
-) {
-    // Sets that could not be loaded are no mistake of the vectors that name them.
-    let complete = errors.errors().is_empty();
-    let expressions = expressions();
-    for name in names {
-        let path = ["feature_vectors", name];
-        let mut wrong = |place: &[String], text: &str| {
-            let place: Vec<&str> = path.into_iter().chain(place.iter().map(String::as_str)).collect();
-            errors.push(document.place(&place), format!("feature vector `{name}`: {text}"));
-        };
-        if !is_plain(name) {
-            wrong(&[], "a vector's name is letters, digits, `_` and `-`");
-        }
-        match document.typed::<VectorSpec>(&path) {
-            Ok(vector) if complete => {
-                let vector = vector.vector(name).expressions(expressions.clone());
-                for problem in sets.insert_vector(vector).err().into_iter().flatten() {
-                    wrong(&problem.place, &problem.text);
-                }
-            }
-            Ok(_) => {}
-            Err(problems) => errors.extend(problems),
-        }
-    }
-}
-
-/// How vectors read the expressions of their columns.
-fn expressions() -> Expressions {
-    Expressions::new(|named| {
-        let columns = named.iter().fold(With::new(), |with, (name, text)| with.column(name, text));
-        Arc::new(columns)
-    })
-}
-
-/// Whether a name can stand in a URL as it is.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
-}
-
-fn load_models<'n>(
-    document: &Document,
-    names: impl Iterator<Item = &'n String>,
-    root: &Path,
-    errors: &mut SpecErrors,
-) -> ModelSet {
-    let mut specs = IndexMap::new();
-    for name in names {
-        match document.typed::<ModelSpec>(&["models", name]) {
-            Ok(model) => drop(specs.insert(name.clone(), model)),
-            Err(problems) => errors.extend(problems),
-        }
-    }
-    ModelSet::load(root, &specs).unwrap_or_else(|problems| {
-        for problem in problems {
-            let message = format!("model `{}`: {}", problem.name, chain(&problem.reason));
-            errors.push(document.place(&["models", &problem.name]), message);
-        }
-        ModelSet::default()
-    })
-}
-
 /// An error and its causes, each said once.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -672,64 +397,4 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Graphs of one file, some of which may stand as steps in others.
-struct Graphs<'a> {
-    specs: &'a IndexMap<String, GraphSpec>,
-    kinds: &'a Kinds,
-    document: &'a Document,
-}
-
-impl Graphs<'_> {
-    fn make_all(&self) -> Result<Vec<Graph>, SpecErrors> {
-        let mut errors = SpecErrors::default();
-        let mut graphs = Vec::new();
-        for name in self.specs.keys() {
-            match self.make(name, &mut Vec::new()) {
-                Ok(graph) => {
-                    if let Err(problems) = graph.compile() {
-                        errors.extend(GraphSpec::place_errors(&problems, self.document, &["graphs", name]));
-                    }
-                    graphs.push(graph);
-                }
-                Err(problems) => errors.extend(problems),
-            }
-        }
-        errors.check()?;
-        Ok(graphs)
-    }
-
-    /// Makes a graph; `inside` are the graphs that it is being put into, none of which it may hold itself.
-    fn make(&self, name: &str, inside: &mut Vec<String>) -> Result<Graph, SpecErrors> {
-        let mut errors = SpecErrors::default();
-        inside.push(name.to_owned());
-        let mut others: BTreeMap<String, Graph> = BTreeMap::new();
-        for (step, used) in self.specs.get(name).into_iter().flat_map(used_graphs) {
-            let place = self.document.place(&["graphs", name, "steps", step]);
-            if inside.contains(&used) {
-                errors.push(place, format!("step `{step}`: graph `{used}` would hold itself"));
-            } else if self.specs.contains_key(&used) {
-                others.insert(used.clone(), self.make(&used, inside)?);
-            } else {
-                let known = self.specs.keys().map(String::as_str);
-                let message = millstream_graph::suggest::unknown("graph", &used, known);
-                errors.push(place, format!("step `{step}`: {message}"));
-            }
-        }
-        inside.pop();
-        errors.check()?;
-        let path = ["graphs", name];
-        let find = |other: &str| others.get(other).cloned();
-        self.specs[name].graph(name, self.kinds, &find, self.document, &path)
-    }
-}
-
-/// The steps of a graph for which other graphs stand, and which.
-fn used_graphs(spec: &GraphSpec) -> Vec<(&str, String)> {
-    let graph_of = |step: &spec::StepSpec| match step.settings.get("use") {
-        Some(Value::String(graph)) if step.kind == "graph" => Some(graph.clone()),
-        _ => None,
-    };
-    spec.steps.iter().filter_map(|(name, step)| Some((name.as_str(), graph_of(step)?))).collect()
 }

@@ -36,6 +36,7 @@ use crate::{
     service::{Answer, GraphService, json_answer},
     sink::SinkRows,
     stats::{Served, Watched},
+    through::Through,
     vectors::{self, VectorService},
     wire::DecodeLimits,
 };
@@ -56,6 +57,8 @@ pub(crate) struct Snapshot {
     pub(crate) streams: Vec<Stream>,
     pub(crate) vectors: Vec<Arc<VectorService>>,
     pub(crate) sets: Arc<FeatureSets>,
+    /// Sets do not own the graphs that their rows pass.
+    _passages: Vec<Arc<Through>>,
     pub(crate) files: Files,
     /// Those files as they were when they were read.
     pub(crate) stamps: Stamps,
@@ -86,6 +89,8 @@ impl Snapshot {
         let mut graphs = Vec::new();
         for name in project.graph_names() {
             let engine = project.engine_with(name, terms.limits.clone(), &terms.metrics)?;
+            let passages = project.passages().iter().filter(|through| through.graph() == name);
+            passages.for_each(|through| through.run_on(engine.clone()));
             let service = GraphService::new(engine, terms.decode)
                 .map_err(|source| ServeError::Columns { graph: name.to_owned(), source })?
                 .body_limits(terms.body);
@@ -106,6 +111,7 @@ impl Snapshot {
             features,
             streams: project.streams().to_vec(),
             vectors,
+            _passages: project.passages().to_vec(),
             sets: Arc::clone(project.features()),
             files: project.files().clone(),
             stamps: project.stamps().clone(),

@@ -114,6 +114,12 @@ impl Ingest {
                 Err(problem) => problems.push(problem),
             }
         }
+        if let (Some(_), Some(graph)) = (&self.event, set.passes()) {
+            problems.push(SchemaError::new(format!(
+                "rows of feature set `{}` pass graph `{graph}`, which tells their time; leave `event` out",
+                self.set
+            )));
+        }
         SchemaError::collect(problems)?;
         Ok(Bound { set, schema: Arc::new(Schema::new(fields)), places })
     }
@@ -125,6 +131,9 @@ impl Ingest {
         field: &Field,
         schema: &SchemaRef,
     ) -> Result<Option<usize>, SchemaError> {
+        if set.passes().is_some() {
+            return self.place_before_graph(field, schema).map(Some);
+        }
         let (name, times) = (field.name(), set.times());
         let is_event = times.event.name == *name;
         let given = self.event.as_ref().filter(|_| is_event).or_else(|| self.columns.get(name));
@@ -148,6 +157,21 @@ impl Ingest {
             }
         }
         Ok(Some(place))
+    }
+
+    /// Where a column stands that the graph takes which rows of the set pass.
+    fn place_before_graph(&self, field: &Field, schema: &SchemaRef) -> Result<usize, SchemaError> {
+        let from = self.columns.get(field.name()).unwrap_or(field.name());
+        let Ok(place) = schema.index_of(from) else {
+            let known = schema.fields().iter().map(|field| field.name().as_str());
+            return Err(SchemaError::unknown_column(from, known));
+        };
+        let (found, wanted) = (schema.field(place).data_type(), field.data_type());
+        if found == wanted {
+            Ok(place)
+        } else {
+            Err(SchemaError::new(format!("column `{from}` is {found}, not {wanted}")))
+        }
     }
 }
 

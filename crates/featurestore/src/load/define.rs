@@ -39,11 +39,14 @@ pub(crate) fn define(
     let typed = spec.features.is_some()
         && spec.aggregates.is_empty()
         && named.iter().all(|name| spec.types.contains_key(*name));
+    // The columns of a file whose rows pass a graph are not those of the set.
+    let raw = spec.through.is_some();
     let found = match &source {
-        Some(source) if !typed => source.columns(options)?,
+        Some(source) if !typed && !raw => source.columns(options)?,
         _ => Vec::new(),
     };
-    let mut types = Types { spec, found: &found, sourced: source.is_some(), problems: misplaced(spec) };
+    let mut types =
+        Types { spec, found: &found, sourced: source.is_some() && !raw, problems: misplaced(spec) };
     let mut set = FeatureSet::builder(name).tags(spec.tags.iter().cloned());
     for key in &spec.keys {
         set = set.key(key, types.of(key));
@@ -84,7 +87,7 @@ pub(crate) fn define(
     if let Some(text) = &spec.description {
         set = set.description(text);
     }
-    types.check(name, source.as_ref())?;
+    types.check(name, source.as_ref().filter(|_| !raw))?;
     let times = event.map(|event| TimeColumns { event, created, valid_to });
     let set = set.build_over(&options.conditions)?;
     let rules = match &times {
@@ -104,6 +107,7 @@ fn misplaced(spec: &FeatureSetSpec) -> Vec<String> {
         ("ttl", spec.ttl.is_some()),
         ("aggregates", !spec.aggregates.is_empty()),
         ("rules", !spec.rules.is_empty()),
+        ("through", spec.through.is_some()),
         ("aside", spec.aside.is_some()),
     ];
     let given = given.iter().filter(|(_, given)| *given && spec.online.is_none());

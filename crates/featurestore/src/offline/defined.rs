@@ -39,7 +39,8 @@ impl FeatureSetSpec {
             let set = log(&set, state.unwrap_or(root), &offline.path)?;
             return Ok(Some(set.as_of(AsOf { ttl, ..AsOf::default() })));
         }
-        let Some(source) = source else { return Ok(None) };
+        // Rows of a file that pass a graph are not those of the set.
+        let Some(source) = source.filter(|_| self.through.is_none()) else { return Ok(None) };
         let extra = times.iter().flat_map(|times| times.created.iter().chain(&times.valid_to));
         let mut columns: Vec<Column> = Vec::new();
         for column in set.event_columns().chain(set.timestamp()).chain(extra) {

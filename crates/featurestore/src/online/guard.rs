@@ -24,13 +24,42 @@ pub(crate) struct Guard {
     clock: Clock,
 }
 
-/// Rows while they are written.
+/// Rows while they are written, as whoever wrote them numbers them.
 pub(crate) struct Held {
     /// As they came.
     rows: RecordBatch,
     /// In the types of the set.
     fitted: RecordBatch,
     broken: Vec<Broken>,
+    /// Of rows that passed a graph: what it gave, and for each of those which row it is of, in order.
+    given: Option<(RecordBatch, Vec<usize>)>,
+}
+
+impl Held {
+    /// Says that the rows are of others that came in their place: each of the row that `of` tells.
+    pub(super) fn came_as(&mut self, came: RecordBatch, of: &[usize]) {
+        self.broken.retain_mut(|broken| match of.get(broken.row) {
+            Some(&row) => {
+                broken.row = row;
+                true
+            }
+            None => false,
+        });
+        let given = std::mem::replace(&mut self.fitted, came.clone());
+        (self.rows, self.given) = (came, Some((given, of.to_vec())));
+    }
+
+    /// The keys of what a row became, if rows pass a graph.
+    fn keys(&self, keys: &[Column], row: usize) -> Option<Vec<Value>> {
+        let (given, of) = self.given.as_ref()?;
+        let from = of.partition_point(|&other| other < row);
+        let became = (from..of.len()).take_while(|&at| of[at] == row);
+        let value = |at: usize, key: &Column| {
+            let value = given.column_by_name(&key.name).map_or(Value::Null, |column| aside::json(column, at));
+            (key.name.clone(), value)
+        };
+        Some(became.map(|at| keys.iter().map(|key| value(at, key)).collect()).collect())
+    }
 }
 
 impl Guard {
@@ -59,7 +88,7 @@ impl Guard {
         let broken = self.rules.broken(&fitted);
         let refused = broken.iter().filter(|broken| broken.refuses);
         changes.refused.extend(refused.map(|broken| (broken.row, broken.problem())));
-        Some(Held { rows: changes.rows.clone(), fitted, broken })
+        Some(Held { rows: changes.rows.clone(), fitted, broken, given: None })
     }
 
     /// Counts what became of rows, and sets aside those that were not taken as they are.
@@ -97,7 +126,7 @@ impl Guard {
             let at = self.clock.now();
             let line = |(row, reasons): (&usize, &Vec<String>)| {
                 let what = (set.name(), written.rows[*row].name(), reasons.join("; "));
-                aside::row(what, at, &held.fitted, &held.rows, *row)
+                aside::row(what, at, (&held.fitted, &held.rows), held.keys(set.keys(), *row), *row)
             };
             aside.put(reasons.iter().map(line).collect(), &self.told);
         }
@@ -128,7 +157,7 @@ impl Guard {
         receipt.files_written.extend(removed.files);
         if removed.messages > 0 {
             receipt.beyond.push(format!(
-                "{} messages that could not be read are set aside, and may be about these keys: look into them",
+                "{} events that could not be read or did not pass the graph are set aside, and may be about these keys: look into them",
                 removed.messages
             ));
         }

@@ -23,6 +23,7 @@ pub(crate) mod set;
 pub(crate) mod spec;
 mod stores;
 mod tally;
+mod through;
 mod worker;
 
 use std::{future::Future, pin::Pin, sync::Arc};
@@ -46,6 +47,7 @@ pub use self::{
     set::{Counted, Heard, TimeColumns, WritableSet},
     spec::{AsideSpec, DurabilitySpec, LocalSpec, OnlineSpec, Otherwise, RuleSpec},
     stores::Stores,
+    through::{Passage, Passed, Passing},
 };
 use crate::{LookupError, OnlineTable, RowProblem};
 
@@ -132,6 +134,8 @@ pub enum Outcome {
     Repeated,
     /// It cannot be taken.
     Refused(RowProblem),
+    /// The graph that rows pass before they are taken left it out.
+    Filtered,
 }
 
 /// What a store has come upon since it was opened.

@@ -1,6 +1,10 @@
 //! A feature set that takes rows: its store, and which columns of a row are times.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch},
@@ -10,8 +14,12 @@ use arrow::{
 use millstream_graph::suggest;
 
 use super::{
-    Answer, Changes, Outcome, Receipt, WritableTable, WriteError, Written, aside::Aside, backfill::Backfill,
-    guard::Guard, rules::Rules,
+    Answer, Changes, Outcome, Passage, Receipt, WritableTable, WriteError, Written,
+    aside::Aside,
+    backfill::Backfill,
+    guard::Guard,
+    rules::Rules,
+    through::{self, Bound},
 };
 use crate::{
     FeatureSet, LoadError, Positions,
@@ -39,6 +47,15 @@ pub struct WritableSet {
     guard: Guard,
     /// What is done to rows, line by line.
     described: String,
+    /// The graph that rows pass first.
+    through: Option<Through>,
+}
+
+struct Through {
+    graph: String,
+    /// What the graph is, as its file has it.
+    defined: OnceLock<String>,
+    bound: OnceLock<Bound>,
 }
 
 /// What a set counts while rows are written.
@@ -57,7 +74,51 @@ impl WritableSet {
     /// A set whose rows lie in `table` and have these times.
     pub fn new(table: Arc<dyn WritableTable>, times: TimeColumns) -> Self {
         let schema = written(table.set(), &times);
-        Self { table, times, schema, guard: Guard::default(), described: String::new() }
+        Self { table, times, schema, guard: Guard::default(), described: String::new(), through: None }
+    }
+
+    /// The same, of which every row passes the graph of this name before it is taken. It takes none until it is told the graph
+    /// by [`WritableSet::bind`].
+    #[must_use]
+    pub fn through(self, graph: impl Into<String>) -> Self {
+        Self {
+            through: Some(Through { graph: graph.into(), defined: OnceLock::new(), bound: OnceLock::new() }),
+            ..self
+        }
+    }
+
+    /// The graph that rows pass before they are taken.
+    pub fn passes(&self) -> Option<&str> {
+        Some(&self.through.as_ref()?.graph)
+    }
+
+    /// What the graph is that rows pass, as its file has it: part of the version of the set. The first that is told stays.
+    pub fn graph_is(&self, defined: String) {
+        if let Some(through) = &self.through {
+            let _ = through.defined.set(defined);
+        }
+    }
+
+    /// Tells the set who runs the graph that rows pass. Whoever tells it keeps it: when it is gone the set takes no more rows.
+    ///
+    /// # Errors
+    /// With every column that the graph does not answer as the set has it, or if rows of the set pass no graph, or have one already.
+    pub fn bind(&self, passage: &Arc<dyn Passage>) -> Result<(), Vec<String>> {
+        let Some(through) = &self.through else {
+            return Err(vec![format!("rows of feature set `{}` pass no graph", self.set().name())]);
+        };
+        let bound = Bound::new(passage, (self.set(), &self.times), &self.schema)?;
+        let known = || vec![format!("rows of feature set `{}` pass a graph already", self.set().name())];
+        through.bound.set(bound).map_err(|_| known())
+    }
+
+    /// Whether it takes rows: whether the graph is told that they pass, if they pass one.
+    pub fn is_bound(&self) -> bool {
+        self.through.is_none() || self.bound().is_some()
+    }
+
+    fn bound(&self) -> Option<&Bound> {
+        self.through.as_ref()?.bound.get()
     }
 
     /// The same, with rules and a place for rows that are not taken as they are.
@@ -65,8 +126,9 @@ impl WritableSet {
         Self { guard: Guard::new(rules, aside), described, ..self }
     }
 
-    pub(crate) fn described(&self) -> &str {
-        &self.described
+    pub(crate) fn described(&self) -> String {
+        let graph = self.through.as_ref().and_then(|through| through.defined.get());
+        format!("{}{}", self.described, graph.map_or("", String::as_str))
     }
 
     /// What the rows are.
@@ -84,9 +146,19 @@ impl WritableSet {
         &self.times
     }
 
-    /// The columns of a row that is written: keys, own features, what only windows read, and times.
+    /// The columns of a row that is written: keys, own features, what only windows read, and times; or those that the graph takes
+    /// which rows pass.
     pub fn schema(&self) -> &SchemaRef {
+        self.bound().map_or(&self.schema, |bound| &bound.takes)
+    }
+
+    /// The columns of a row that is stored, times included.
+    pub(super) fn stored_schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Tells `count` from now on what becomes of rows, and of how many. The first that is given stays.
@@ -94,11 +166,23 @@ impl WritableSet {
         let _ = self.guard.told.set(Box::new(count));
     }
 
-    /// A write of rows that have the set's columns by name. `created` and `valid_to` may be left out.
+    /// A write of rows that have the set's columns by name. `created` and `valid_to` may be left out. If rows pass a graph they have
+    /// the columns that it takes, and their times are what it gives.
     ///
     /// # Errors
     /// When the event time is missing, or a time is of a type that is none.
     pub fn changes(&self, rows: RecordBatch) -> Result<Changes, WriteError> {
+        match self.through {
+            Some(_) => {
+                let unknown = Int64Array::new_null(rows.num_rows());
+                Ok(Changes::new(rows, unknown))
+            }
+            None => self.timed(rows),
+        }
+    }
+
+    /// A write of rows as they are stored.
+    pub(super) fn timed(&self, rows: RecordBatch) -> Result<Changes, WriteError> {
         let mut problems = Vec::new();
         let schema = rows.schema();
         let mut time = |column: &Column, needed: bool| {
@@ -129,6 +213,15 @@ impl WritableSet {
     /// Takes rows, as [`WritableTable::write`]. Those that break a rule which refuses them are not taken; those and others that
     /// were refused, came too late, or broke a rule are set aside, if the set has a place for them.
     pub fn write(&self, mut changes: Changes) -> Answer<'_, Written> {
+        if let Some(Through { graph, bound, .. }) = &self.through {
+            return match bound.get() {
+                Some(bound) => Answer::Waits(Box::pin(through::write(self, bound, changes))),
+                None => {
+                    let problem = format!("graph `{graph}`, which its rows pass, does not run here");
+                    Answer::Ready(Err(WriteError::unavailable(problem)))
+                }
+            };
+        }
         let held = self.guard.hold(&mut changes, &self.schema, &self.times);
         match self.table.write(changes) {
             Answer::Ready(written) => {
@@ -203,7 +296,14 @@ impl WritableSet {
     }
 
     /// The same, for a file of which no row may be refused.
-    pub(crate) fn fill(&self, source: &Source) -> Result<(), LoadError> {
+    ///
+    /// # Errors
+    /// As [`WritableSet::ingest`], and with the first row that is refused.
+    pub fn fill(&self, root: &Path, file: &str) -> Result<(), LoadError> {
+        self.fill_from(&Source::open(root, file)?)
+    }
+
+    pub(crate) fn fill_from(&self, source: &Source) -> Result<(), LoadError> {
         self.take(source, &mut |written, place| match written.refused().next() {
             None => Ok(()),
             Some((row, problem)) => {
@@ -213,9 +313,10 @@ impl WritableSet {
     }
 
     fn take(&self, source: &Source, told: &mut Told<'_>) -> Result<(), LoadError> {
-        let mut wanted: Vec<Column> = self.schema.fields().iter().map(|field| column(field)).collect();
+        let schema = self.schema();
+        let mut wanted: Vec<Column> = schema.fields().iter().map(|field| column(field)).collect();
         let failed = |error| LoadError::Write { file: source.name().to_owned(), source: error };
-        if let Some(columns) = Backfill::columns(source, &self.schema)? {
+        if let Some(columns) = Backfill::columns(source, schema)? {
             wanted.extend(columns);
             let mut backfill = Backfill::new(source);
             let put = &mut |rows: RecordBatch, at: Positions, places: &[At]| {
@@ -297,14 +398,16 @@ impl Outcome {
             Self::Repeated => "repeated",
             Self::TooLate => "too_late",
             Self::Refused(_) => "refused",
+            Self::Filtered => "filtered",
         }
     }
 }
 
 impl Written {
     /// How many rows came to each outcome, by its [name](Outcome::name).
-    pub fn counts(&self) -> [(&'static str, u64); 5] {
-        let mut counts = ["taken", "older", "repeated", "too_late", "refused"].map(|name| (name, 0));
+    pub fn counts(&self) -> [(&'static str, u64); 6] {
+        let names = ["taken", "older", "repeated", "too_late", "refused", "filtered"];
+        let mut counts = names.map(|name| (name, 0));
         for outcome in &self.rows {
             let name = outcome.name();
             counts.iter_mut().filter(|(known, _)| *known == name).for_each(|(_, count)| *count += 1);

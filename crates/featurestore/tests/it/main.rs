@@ -12,6 +12,7 @@ mod online;
 mod oracle;
 mod sets;
 mod stream;
+mod through;
 mod vectors;
 mod windows;
 

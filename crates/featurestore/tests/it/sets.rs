@@ -199,7 +199,7 @@ fn erasing_a_key_reaches_what_was_set_aside() {
     set.set_aside(b"?", "no row");
     let receipt = wait(set.erase(rows! { card_id: [7_i64] })).unwrap();
     assert_eq!((receipt.removed, receipt.set_aside), (1, 1));
-    assert!(receipt.beyond[0].contains("1 messages that could not be read"), "{receipt:?}");
+    assert!(receipt.beyond[0].starts_with("1 events that could not be read"), "{receipt:?}");
     assert_eq!(wait(set.purge()).unwrap().set_aside, 1);
     write(&set, events(&[-3.0], &["FR"], &[100]));
     drop(set);

@@ -16,6 +16,7 @@ use millstream_featurestore::{
 };
 use millstream_graph::suggest;
 use serde_json::{Map, Value, json};
+use tokio::runtime::Runtime;
 
 use super::{Failure, batch::progress_bar, note, print, stores};
 use crate::{
@@ -152,6 +153,9 @@ fn show(args: &FeaturesArgs, name: &str) -> Result<(), Failure> {
             text += &format!("\n  {kind:<8}  {}: {}", of("name"), of("type"));
         }
     }
+    if let Some(graph) = description["through"].as_str() {
+        text += &format!("\n  rows pass graph {graph}");
+    }
     if let Some(rows) = description["set_aside"].as_u64() {
         text += &format!("\n  set aside  {rows} rows");
     }
@@ -177,7 +181,11 @@ fn get(args: &FeaturesArgs, name: &str, keys: &[String]) -> Result<(), Failure> 
 }
 
 fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
-    let (set, files) = (writable(args, name)?, load::files(place)?);
+    let files = load::files(place)?;
+    // A graph that the rows pass runs there.
+    let runtime = Runtime::new()?;
+    let _entered = runtime.enter();
+    let (set, _project) = passable(args, name)?;
     let several = files.len() > 1;
     let progress =
         if several { progress_bar(Some(files.len() as u64), "files") } else { progress_bar(None, "rows") };
@@ -260,6 +268,19 @@ fn writable(args: &FeaturesArgs, name: &str) -> Result<Arc<WritableSet>, Failure
     let set = opened(args, name)?;
     let problem = || format!("feature set `{name}` is its file and takes no rows; give it `online`");
     Ok(Arc::clone(set.writable().ok_or_else(problem)?))
+}
+
+/// A set that takes rows, and what runs the graph that they pass, if they do.
+fn passable(args: &FeaturesArgs, name: &str) -> Result<(Arc<WritableSet>, Option<Project>), Failure> {
+    let set = writable(args, name)?;
+    if set.passes().is_none() {
+        return Ok((set, None));
+    }
+    // The stores of a process are open once.
+    drop(set);
+    let project = Project::load_among(&args.project, &stores(args.state.as_deref())?)?;
+    let set = project.features().get(name).and_then(StoredSet::writable).cloned();
+    Ok((set.ok_or_else(|| format!("feature set `{name}` takes no rows"))?, Some(project)))
 }
 
 /// One row of keys, from `key=value` each.

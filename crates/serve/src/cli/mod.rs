@@ -31,7 +31,11 @@ use millstream_featurestore::{StoredSet, Stores};
 use millstream_runtime::Limits;
 use serde_json::json;
 
-use crate::{DecodeLimits, Ending, Project, Server, project::chain, project_schema};
+use crate::{
+    DecodeLimits, Ending, Project, Server,
+    project::{chain, one_of},
+    project_schema,
+};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -305,13 +309,7 @@ fn explain(args: &ExplainArgs) -> Result<(), Failure> {
 
 /// The graph that was named, or the only one.
 fn graph_name<'p>(project: &'p Project, named: Option<&'p str>) -> Result<&'p str, Failure> {
-    let mut names = project.graph_names();
-    match (named, names.next(), names.next()) {
-        (Some(name), ..) => Ok(name),
-        (None, Some(only), None) => Ok(only),
-        _ => Err(format!("name one of the graphs: {}", project.graph_names().collect::<Vec<_>>().join(", "))
-            .into()),
-    }
+    Ok(one_of(named, project.graph_names())?)
 }
 
 /// Where the stores of feature sets lie.

@@ -131,7 +131,9 @@ impl FeatureService {
             "keys": columns(self.key_schema()),
             "features": columns(&Arc::new(Schema::new(self.reply.fields()[set.keys().len()..].to_vec()))),
             "takes_rows": self.rows.is_some(),
-            "row": self.row_schema().map(columns),
+            "through": self.writable().and_then(|set| set.passes()),
+            // What rows are that pass a graph is told by the graph, where it runs.
+            "row": self.row_schema().filter(|_| self.writable().is_none_or(|set| set.is_bound())).map(columns),
         })
     }
 

@@ -14,6 +14,7 @@ mod nats;
 mod reload;
 mod slow;
 mod streams;
+mod through;
 mod vectors;
 
 use std::{

@@ -136,13 +136,21 @@ impl Remove {
         if line.get("set").and_then(Value::as_str) != Some(&self.set) {
             return Fate::Stays;
         }
-        match (&self.keys, line.get("row")) {
-            (None, _) => Fate::Row,
-            (Some(_), None) => Fate::Message,
-            (Some((names, keys)), Some(row)) => {
-                let key = || names.iter().map(|name| row.get(name).unwrap_or(&Value::Null));
-                if keys.iter().any(|wanted| key().eq(wanted.iter())) { Fate::Row } else { Fate::Stays }
-            }
+        let Some((names, keys)) = &self.keys else { return Fate::Row };
+        let rows = match (line.get("keys"), line.get("row")) {
+            // It came in the form that a graph takes, and became rows with these keys.
+            (Some(Value::Array(became)), _) => &became[..],
+            (_, Some(row)) => std::slice::from_ref(row),
+            (_, None) => &[],
+        };
+        let wanted = |row: &Value| {
+            let key = || names.iter().map(|name| row.get(name).unwrap_or(&Value::Null));
+            keys.iter().any(|wanted| key().eq(wanted.iter()))
+        };
+        match rows {
+            [] => Fate::Message,
+            rows if rows.iter().any(wanted) => Fate::Row,
+            _ => Fate::Stays,
         }
     }
 }
@@ -253,6 +261,21 @@ mod tests {
         assert_eq!(files.append(&[line("a", 3)]), 1);
         assert_eq!(files.remove(&Remove { set: "a".to_owned(), keys: None }).unwrap().rows, 3);
         assert_eq!(ids(&path), [1], "of set b");
+    }
+
+    #[test]
+    fn what_passed_a_graph_is_known_by_the_keys_that_it_got_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::new(&dir.path().join("aside"), 1 << 20);
+        let line = |keys: Value| json!({ "set": "a", "row": { "id": 1 }, "keys": keys }).to_string();
+        let lines = [line(json!([{ "id": 2 }, { "id": 3 }])), line(json!([{ "id": 4 }])), line(json!([]))];
+        assert_eq!(files.append(&lines), 3);
+        let mut removed = |id: u64| {
+            let keys = Some((vec!["id".to_owned()], vec![vec![json!(id)]]));
+            let removed = files.remove(&Remove { set: "a".to_owned(), keys }).unwrap();
+            (removed.rows, removed.messages)
+        };
+        assert_eq!([1, 3, 2, 4].map(&mut removed), [(0, 1), (1, 1), (0, 1), (1, 1)]);
     }
 
     #[test]

@@ -16,12 +16,13 @@ use serde_json::{Map, Value, json};
 /// Bytes of the longest message that is kept whole.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
-/// A row, in the form in which it can be pushed again. A value that does not fit the set's type stands as it came.
+/// A row, in the form in which it can be pushed again. A value that does not fit the set's type stands as it came. `keys` are those of
+/// what it became, where it has not the set's own.
 pub(crate) fn row(
     (set, outcome, reason): (&str, &str, String),
     at: i64,
-    fitted: &RecordBatch,
-    came: &RecordBatch,
+    (fitted, came): (&RecordBatch, &RecordBatch),
+    keys: Option<Vec<Value>>,
     row: usize,
 ) -> String {
     let schema = fitted.schema_ref();
@@ -30,7 +31,11 @@ pub(crate) fn row(
         let as_it_came = came.column_by_name(field.name()).filter(|_| column.is_null(row));
         fields.insert(field.name().clone(), self::json(as_it_came.unwrap_or(column), row));
     }
-    json!({ "set": set, "outcome": outcome, "reason": reason, "at": time(at), "row": fields }).to_string()
+    let mut line = json!({ "set": set, "outcome": outcome, "reason": reason, "at": time(at), "row": fields });
+    if let Some(keys) = keys {
+        line["keys"] = keys.into();
+    }
+    line.to_string()
 }
 
 /// A message that is no row: text, or what else it is in base 64.

@@ -1,0 +1,234 @@
+//! What is read of a project file, as far as it is asked for.
+
+use std::path::{Path, PathBuf};
+#[cfg(feature = "offline")]
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use millstream_featurestore::{FeatureSetSpec, FeatureSets, Stores, VectorSpec};
+#[cfg(feature = "offline")]
+use millstream_featurestore::{OnlineStore, Vector};
+#[cfg(feature = "offline")]
+use millstream_graph::Plan;
+use millstream_graph::{
+    spec::{Document, GraphSpec, Kinds, MAX_BYTES, SpecErrors},
+    suggest,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{PROJECT_FILE, Project, ProjectError, load};
+#[cfg(feature = "offline")]
+use super::{graphs::Graphs, kinds_over};
+#[cfg(feature = "offline")]
+use crate::outside::Outside;
+
+/// Feature sets as a project file defines them.
+pub(crate) type Definitions = IndexMap<String, FeatureSetSpec>;
+
+/// What a project file defines, of which nothing has been loaded.
+#[cfg(feature = "offline")]
+pub(crate) struct Defined {
+    /// The project's folder.
+    pub(crate) root: PathBuf,
+    pub(crate) sets: Definitions,
+    pub(crate) vectors: IndexMap<String, Vector>,
+}
+
+/// The keys of a project file; what stands under them is read entry by entry.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of `name`, `graphs` and more")]
+#[schemars(title = "Millstream project")]
+pub(super) struct ProjectKeys {
+    /// The project's name.
+    pub(super) name: String,
+    /// What the project is for.
+    pub(super) description: Option<String>,
+    /// Features that are stored together, by the name of their set.
+    #[serde(default)]
+    pub(super) feature_sets: IndexMap<String, Value>,
+    /// Streams of events into feature sets, by name.
+    #[serde(default)]
+    pub(super) streams: IndexMap<String, Value>,
+    /// Features of several sets that are read together, by the name of their vector.
+    #[serde(default)]
+    pub(super) feature_vectors: IndexMap<String, Value>,
+    /// ONNX models, by name.
+    #[serde(default)]
+    pub(super) models: IndexMap<String, Value>,
+    /// Serving graphs, by name.
+    pub(super) graphs: IndexMap<String, Value>,
+}
+
+/// A project file that is read as far as its keys.
+pub(super) struct Reading {
+    /// The folder that all its paths stay inside.
+    pub(super) root: PathBuf,
+    pub(super) document: Document,
+    pub(super) keys: ProjectKeys,
+}
+
+impl Reading {
+    pub(super) fn of(text: &str, root: &Path) -> Result<Self, SpecErrors> {
+        let document = Document::read(text)?;
+        let keys = document.typed(&[])?;
+        Ok(Self { root: root.to_path_buf(), document, keys })
+    }
+
+    pub(super) fn sets(&self) -> Result<Definitions, SpecErrors> {
+        let names = self.keys.feature_sets.keys();
+        names.map(|name| Ok((name.clone(), self.document.typed(&["feature_sets", name])?))).collect()
+    }
+
+    pub(super) fn graph_specs(&self, kinds: &Kinds, errors: &mut SpecErrors) -> IndexMap<String, GraphSpec> {
+        let Self { document, keys, .. } = self;
+        let mut specs = IndexMap::new();
+        for name in keys.graphs.keys() {
+            if !is_plain(name) {
+                let place = document.place(&["graphs", name]);
+                errors.push(place, format!("graph `{name}`: a graph's name is letters, digits, `_` and `-`"));
+            }
+            match GraphSpec::read(document, &["graphs", name], kinds) {
+                Ok(spec) => drop(specs.insert(name.clone(), spec)),
+                Err(problems) => errors.extend(problems),
+            }
+        }
+        if keys.graphs.is_empty() {
+            errors.push(document.place(&["graphs"]), "a project has at least one graph");
+        }
+        specs
+    }
+}
+
+impl Project {
+    /// What the project at `path` defines, without loading any of it.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as the file goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn defined(path: &Path) -> Result<Defined, ProjectError> {
+        read(path, |reading| {
+            let expressions = load::expressions();
+            let vector = |name: &String| {
+                let spec: VectorSpec = reading.document.typed(&["feature_vectors", name])?;
+                Ok((name.clone(), spec.vector(name).expressions(expressions.clone())))
+            };
+            let vectors =
+                reading.keys.feature_vectors.keys().map(vector).collect::<Result<_, SpecErrors>>()?;
+            Ok(Defined { root: reading.root.clone(), sets: reading.sets()?, vectors })
+        })
+    }
+
+    /// One graph of the project at `path`, the only one if none is named, over the feature sets of `store`. Answers its name too.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as this graph goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn plan_over(
+        path: &Path,
+        graph: Option<&str>,
+        store: &Arc<dyn OnlineStore>,
+        acts: crate::offline::Acts,
+    ) -> Result<(String, Plan), ProjectError> {
+        read(path, |reading| {
+            let Reading { root, document, keys } = &reading;
+            let name = match one_of(graph, keys.graphs.keys().map(String::as_str)) {
+                Ok(name) => name,
+                Err(error) => return Ok(Err(error)),
+            };
+            let mut errors = SpecErrors::default();
+            let models = Arc::new(load::models(document, keys.models.keys(), root, &mut errors));
+            let mut kinds = kinds_over(&models, store, &Outside::new(root)).with(crate::replay::passing());
+            if acts == crate::offline::Acts::Not {
+                kinds = kinds.with(crate::replay::silent());
+            }
+            let specs = reading.graph_specs(&kinds, &mut errors);
+            errors.check()?;
+            let (_, plan) = Graphs { specs: &specs, kinds: &kinds, document }.compiled(name)?;
+            Ok(Ok((name.to_owned(), plan)))
+        })?
+    }
+
+    /// The feature sets of the project at `path` alone, as its file defines them, for those that `wanted` names.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as feature sets go.
+    pub(crate) fn feature_sets(
+        path: &Path,
+        stores: &Stores,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<(FeatureSets, Definitions), ProjectError> {
+        read(path, |reading| {
+            let mut errors = SpecErrors::default();
+            let names = reading.keys.feature_sets.keys().filter(|name| wanted(name));
+            let sets = load::sets(&reading.document, names, &reading.root, stores, &mut errors);
+            errors.check()?;
+            Ok((sets, reading.sets()?))
+        })
+    }
+
+    /// The feature sets and vectors of the project at `path`, without its models and graphs.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as sets and vectors go.
+    pub(crate) fn feature_vectors(path: &Path, stores: &Stores) -> Result<FeatureSets, ProjectError> {
+        read(path, |Reading { root, document, keys }| {
+            let mut errors = SpecErrors::default();
+            let mut sets = load::sets(&document, keys.feature_sets.keys(), &root, stores, &mut errors);
+            load::vectors(&document, keys.feature_vectors.keys(), &mut sets, &mut errors);
+            errors.check()?;
+            Ok(sets)
+        })
+    }
+}
+
+/// The graph that is asked for: the only one if none is named.
+///
+/// # Errors
+/// When there is no such graph, or several and none is named.
+pub(crate) fn one_of<'n>(
+    asked: Option<&'n str>,
+    mut names: impl Iterator<Item = &'n str> + Clone,
+) -> Result<&'n str, ProjectError> {
+    let known = names.clone();
+    let message = match (asked, names.next(), names.next()) {
+        (Some(name), ..) if known.clone().any(|known| known == name) => return Ok(name),
+        (None, Some(only), None) => return Ok(only),
+        (Some(name), ..) => suggest::unknown("graph", name, known),
+        (None, ..) => format!("name one of the graphs: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Err(ProjectError::UnknownGraph { message })
+}
+
+/// Reads the project at `path`, and what `wanted` makes of it.
+fn read<T>(path: &Path, wanted: impl FnOnce(Reading) -> Result<T, SpecErrors>) -> Result<T, ProjectError> {
+    let (file, root) = place(path);
+    match read_bounded(&file) {
+        Ok(text) => Reading::of(&text, &root)
+            .and_then(wanted)
+            .map_err(|errors| ProjectError::Invalid { file, errors }),
+        Err(source) => Err(ProjectError::Unreadable { file, source }),
+    }
+}
+
+/// The project's file, and the folder that all its paths stay inside.
+pub(super) fn place(path: &Path) -> (PathBuf, PathBuf) {
+    let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_path_buf() };
+    let root = file.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let root = root.to_path_buf();
+    (file, root)
+}
+
+pub(super) fn read_bounded(file: &Path) -> std::io::Result<String> {
+    let length = std::fs::metadata(file)?.len();
+    if length > MAX_BYTES as u64 {
+        return Err(std::io::Error::other(format!("a project file has at most {} bytes", MAX_BYTES)));
+    }
+    std::fs::read_to_string(file)
+}
+
+/// Whether a name can stand in a URL as it is.
+pub(super) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+}
