@@ -84,7 +84,7 @@ fn by_default_all_features_come_and_a_key_without_row_fails() {
 }
 
 #[test]
-fn gaps_are_null_a_default_or_the_mean_of_the_set() {
+fn gaps_are_null_a_default_or_what_other_rows_have() {
     check(
         json!({"set": "cards", "by": "card_id", "missing": null, "features": ["avg", "tier", "vip"]}),
         request(),
@@ -114,6 +114,13 @@ fn gaps_are_null_a_default_or_the_mean_of_the_set() {
             | 2       | 40.0   | 0.0  | 0 |
             +---------+--------+------+---+
         "#]],
+    );
+    check(
+        json!({"set": "cards", "missing": "most_frequent", "nulls": "max", "policies": {
+            "n": {"missing": "median"}, "avg": {"missing": "min"}, "tier": {"nulls": "most_frequent"},
+            "vip": {"nulls": null}}}),
+        request(),
+        expect![[""]],
     );
     check(
         json!({"set": "cards", "missing": {"default": 0}, "nulls": "fail", "policies": {
@@ -246,7 +253,9 @@ fn settings_that_have_no_meaning_are_refused() {
     check(
         json!({"set": "cards", "missing": 0}),
         request(),
-        expect!["missing: invalid type: integer `0`, expected `fail`, `null`, `mean` or `{default: VALUE}`"],
+        expect![
+            "missing: invalid type: integer `0`, expected `fail`, `null`, `mean`, `median`, `min`, `max`, `most_frequent`, or `{default: VALUE}`"
+        ],
     );
     check(
         json!({"set": "cards", "policies": {"n": {"nulls": {"default": 0, "mean": 1}}}}),
