@@ -310,11 +310,11 @@ fn statistics_are_shown_from_the_command_line_and_over_http() {
     fs::write(&file, CARDS).unwrap();
     // A graph whose gaps are filled from rows needs rows.
     let answer = told(&["ingest", "cards", &file, "--statistics"]);
-    let table = "\
-  feature  type     count  nulls  distinct  min  median  max  mean  std      values
-  count    int64?       2      1         2    1       2    3     2  1.41421  █                  █
-  tier     string?      2      1         1                                   \"gold\" 2
-";
+    let table = concat!(
+        "  feature  type     count  nulls  distinct  min  median  max  mean      std  values\n",
+        "  count    int64?       2      1         2    1       2    3     2  1.41421  █                  █\n",
+        "  tier     string?      2      1         1                                   \"gold\" 2\n",
+    );
     assert_eq!(answer, format!("3 taken, 0 older, 0 repeated, 0 too_late, 0 refused\n\n{table}"));
     assert!(told(&["show", "cards", "--statistics"]).ends_with(&format!("\n\n{table}")));
     assert!(!told(&["show", "cards"]).contains("median"));
@@ -342,8 +342,7 @@ fn a_set_is_filled_from_its_log_and_another_store_from_the_folder() {
         TAKES_ROWS.replace("state/cards } }", "state/cards } }\n    offline: { path: features/cards }");
     let folder = project(&yaml);
     let root = folder.path().to_str().unwrap();
-    let run = |arguments: &[&str]| [&["features", "--project", root], arguments].concat();
-    let told = |arguments: &[&str]| printed(&run(arguments));
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
     let file = path(&folder, "rows.csv");
     fs::write(&file, CARDS.replace(",gold", "").replace(",,,", ",,").replace(",tier", "")).unwrap();
     told(&["ingest", "cards", &file]);
@@ -363,7 +362,8 @@ fn a_set_is_filled_from_its_log_and_another_store_from_the_folder() {
         moved.replace("    offline: { path: features/cards }\n", ""),
     )
     .unwrap();
-    let complaint_of = |arguments: &[&str]| complaint(&run(arguments));
+    let complaint_of =
+        |arguments: &[&str]| complaint(&[&["features", "--project", root], arguments].concat());
     assert!(
         complaint_of(&["materialize", "cards"])
             .contains("has no offline log; name the folder of one: --from FOLDER")

@@ -50,7 +50,7 @@ impl WritableSet {
         let rows = rows.sort(vec![col(SEQUENCE).sort(true, false)]).map_err(HistoryError::from)?;
         let rows = rows.execute_stream().await.map_err(HistoryError::from)?;
         // Rows without windows need no position: versions tell what is there already, whatever else the store has taken.
-        let source = self.set().windows().map(|_| source(log, until));
+        let source = self.set().windows().map(|_| source(log, self.log().is_some(), until));
         Ok(Materialization { set: self, rows, source })
     }
 }
@@ -106,10 +106,11 @@ impl Materialization<'_> {
     }
 }
 
-/// What a log is called by a set that is filled from it. With another bound it is another one: rows that were left out are not to be
-/// taken for such as were read.
-fn source(log: &Log, until: Option<i64>) -> String {
-    let digest = Sha256::digest(format!("{} {until:?}", log.place()));
+/// What a log is called by a set that is filled from it; its own log wherever it lies. With another bound it is another one: rows that
+/// were left out are not to be taken for such as were read.
+fn source(log: &Log, is_own: bool, until: Option<i64>) -> String {
+    let place = if is_own { String::new() } else { log.place() };
+    let digest = Sha256::digest(format!("{place} {until:?}"));
     let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("log:{digest}")
 }

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use ahash::RandomState;
-use arrow::datatypes::DataType;
 use serde_json::Value;
 
 use super::{Distinct, Numbers, Profile, ProfileError};

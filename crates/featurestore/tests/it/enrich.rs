@@ -120,7 +120,17 @@ fn gaps_are_null_a_default_or_what_other_rows_have() {
             "n": {"missing": "median"}, "avg": {"missing": "min"}, "tier": {"nulls": "most_frequent"},
             "vip": {"nulls": null}}}),
         request(),
-        expect![[""]],
+        expect![[r#"
+            card_id Int64, amount Float64, avg Float32, n Int32, tier Utf8, vip Boolean?
+            +---------+--------+-----+---+------+-------+
+            | card_id | amount | avg | n | tier | vip   |
+            +---------+--------+-----+---+------+-------+
+            | 2       | 10.0   | 0.0 | 0 |      | false |
+            | 7       | 20.0   | 0.0 | 4 |      | true  |
+            | 3       | 30.0   | 1.5 | 9 |      | true  |
+            | 2       | 40.0   | 0.0 | 0 |      | false |
+            +---------+--------+-----+---+------+-------+
+        "#]],
     );
     check(
         json!({"set": "cards", "missing": {"default": 0}, "nulls": "fail", "policies": {

@@ -103,7 +103,8 @@ pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
         Command::Ingest { set, place, statistics } => ingest(args, set, place, *statistics),
         #[cfg(feature = "offline")]
         Command::Materialize(materialize) => {
-            super::materialize::materialize(materialize, &writable(args, &materialize.set)?, args.json)
+            let set = writable(args, &materialize.set)?;
+            super::materialize::materialize(materialize, &set, args.json)
         }
         #[cfg(feature = "offline")]
         Command::History(history) => {

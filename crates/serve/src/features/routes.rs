@@ -73,12 +73,8 @@ async fn read(
     .await
 }
 
-async fn statistics(
-    State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
-    request: Request<Body>,
-) -> Response {
-    answer(&shared, &name, async |set: &FeatureService| match *request.method() {
+async fn statistics(State(shared): State<Arc<Shared>>, Path(name): Path<String>, method: Method) -> Response {
+    answer(&shared, &name, async |set: &FeatureService| match method {
         Method::GET | Method::HEAD => set.statistics().await,
         _ => Err(wrong_method("statistics of features take GET", "GET, HEAD")),
     })

@@ -179,7 +179,14 @@ mod tests {
 
     #[test]
     fn people_see_a_line_for_each_feature() {
-        expect![[""]].assert_eq(&table(&found()));
+        expect![[r#"
+            cards
+              feature  type      count  nulls  distinct  min  median       max      mean       std  values
+              amount   float64?      4      1         3  0.5     1.5  1.000e12  3.333e11  5.774e11  █                  ▄
+              tier     string?       3      2         2                                             "gold" 2, "a\nname that goes on an… 1
+              known    bool?         5      0         2                                             true 4, false 1
+              units    int64?        0      5         0"#]]
+        .assert_eq(&format!("cards\n{}", table(&found())));
         assert_eq!(table(&[]), "  no feature but windows, which have a value at a time");
     }
 
