@@ -17,7 +17,8 @@ use millstream::{
         datatypes::{DataType, Field, Schema, SchemaRef},
     },
     features::{
-        Enrich, FeatureSet, MemoryStore, MemoryTable, OnlineStore, OnlineTable, Read, Selection, Statistics,
+        Enrich, FeatureSet, MemoryStore, MemoryTable, OnlineStore, OnlineTable, Profile, ProfileError, Read,
+        Selection,
     },
     fields, rows,
     transform::{Filter, Select, With},
@@ -248,8 +249,8 @@ impl OnlineTable for Distinct {
     fn set(&self) -> &Arc<FeatureSet> {
         self.0.set()
     }
-    fn statistics(&self, feature: usize) -> Option<Statistics> {
-        self.0.statistics(feature)
+    fn profile(&self, feature: usize) -> Result<Profile, ProfileError> {
+        self.0.profile(feature)
     }
     fn is_local(&self) -> bool {
         false

@@ -331,3 +331,86 @@ graphs:
     let show: Value = serde_json::from_str(&told(&["show", "cards"])).unwrap();
     assert_eq!((&show["through"], &show["row"]), (&json!("raw"), &Value::Null), "{show}");
 }
+
+/// Rows with numbers, text, and nulls of both.
+const CARDS: &str = "card_id,count,tier,at\n7,1,gold,2026-01-01T00:00:00Z\n8,3,gold,2026-01-02T00:00:00Z\n9,,,2026-01-03T00:00:00Z\n";
+
+#[test]
+fn statistics_are_shown_from_the_command_line_and_over_http() {
+    let yaml = TAKES_ROWS.replace("count: int64 }", "count: int64, tier: string }").replace(
+        "missing: { default: 0 }",
+        "missing: null, nulls: null, policies: { count: { nulls: median }, tier: { nulls: most_frequent } }",
+    );
+    let folder = project(&yaml);
+    let root = folder.path().to_str().unwrap();
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
+    let file = path(&folder, "rows.csv");
+    fs::write(&file, CARDS).unwrap();
+    // A graph whose gaps are filled from rows needs rows.
+    let answer = told(&["ingest", "cards", &file, "--statistics"]);
+    let table = concat!(
+        "  feature  type     count  nulls  distinct  min  median  max  mean      std  values\n",
+        "  count    int64?       2      1         2    1       2    3     2  1.41421  █                  █\n",
+        "  tier     string?      2      1         1                                   \"gold\" 2\n",
+    );
+    assert_eq!(answer, format!("3 taken, 0 older, 0 repeated, 0 too_late, 0 refused, 0 filtered\n\n{table}"));
+    assert!(told(&["show", "cards", "--statistics"]).ends_with(&format!("\n\n{table}")));
+    assert!(!told(&["show", "cards"]).contains("median"));
+    let json = |arguments: &[&str]| serde_json::from_str::<Value>(&told(arguments)).unwrap();
+    let shown = json(&["--json", "show", "cards", "--statistics"])["statistics"].clone();
+    assert_eq!(shown[0]["quantiles"]["0.25"], 1.5);
+    assert_eq!(shown[1]["most_frequent"], json!([{ "value": "gold", "count": 2 }]));
+    assert_eq!(json(&["--json", "ingest", "cards", &file, "--statistics"])["statistics"], shown);
+
+    let serving = Serving::start(&folder);
+    let mut client = Client::connect(serving.address);
+    let answer = client.send("GET", "/v1/features/cards/statistics", &[], b"").json();
+    assert_eq!((&answer["name"], &answer["features"]), (&json!("cards"), &shown));
+    let score = client.send("POST", "/v1/graphs/score", &[], br#"{"card_id":9}"#).json();
+    assert_eq!((&score["count"], &score["tier"]), (&json!(2), &json!("gold")));
+    let refused = client.send("POST", "/v1/features/cards/statistics", &[], b"");
+    assert_eq!(refused.status, 405, "{}", refused.text());
+    let openapi = client.send("GET", "/openapi.json", &[], b"").json();
+    assert!(openapi["paths"]["/v1/features/cards/statistics"]["get"].is_object());
+}
+
+#[test]
+fn a_set_is_filled_from_its_log_and_another_store_from_the_folder() {
+    let yaml =
+        TAKES_ROWS.replace("state/cards } }", "state/cards } }\n    offline: { path: features/cards }");
+    let folder = project(&yaml);
+    let root = folder.path().to_str().unwrap();
+    let told = |arguments: &[&str]| printed(&[&["features", "--project", root], arguments].concat());
+    let file = path(&folder, "rows.csv");
+    fs::write(&file, CARDS.replace(",gold", "").replace(",,,", ",,").replace(",tier", "")).unwrap();
+    told(&["ingest", "cards", &file]);
+    let get = |key: &str| told(&["get", "cards", &format!("card_id={key}")]);
+    let before = ["7", "8", "9"].map(get);
+    fs::remove_dir_all(path(&folder, "state")).unwrap();
+    assert_eq!(get("7"), "card_id  7\ncount  null\n");
+    assert_eq!(told(&["materialize", "cards", "--until", "2026-01-01"]), "1 rows of the log: 1 taken\n");
+    assert_eq!(told(&["materialize", "cards"]), "3 rows of the log: 2 taken, 1 older\n");
+    assert_eq!(["7", "8", "9"].map(get), before);
+    let again = serde_json::from_str::<Value>(&told(&["--json", "materialize", "cards"])).unwrap();
+    assert_eq!((&again["rows"], &again["outcomes"]["older"]), (&json!(3), &json!(3)));
+
+    let moved = yaml.replace("local: { path: state/cards } }", "redb: { path: state/cards.redb } }");
+    fs::write(
+        folder.path().join("millstream.yaml"),
+        moved.replace("    offline: { path: features/cards }\n", ""),
+    )
+    .unwrap();
+    let complaint_of =
+        |arguments: &[&str]| complaint(&[&["features", "--project", root], arguments].concat());
+    assert!(
+        complaint_of(&["materialize", "cards"])
+            .contains("has no offline log; name the folder of one: --from FOLDER")
+    );
+    assert!(
+        complaint_of(&["materialize", "cards", "--from", root])
+            .contains("is no log: it has no folder `_log`")
+    );
+    let log = path(&folder, "features/cards");
+    assert_eq!(told(&["materialize", "cards", "--from", &log]), "3 rows of the log: 3 taken\n");
+    assert_eq!(["7", "8", "9"].map(get), before);
+}

@@ -1,11 +1,12 @@
 //! Cells: one value of one feature, as the bits a row holds or as text, and the Arrow types that have such cells.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray},
     compute::kernels::cast_utils::string_to_datetime,
     datatypes::{DataType, TimeUnit},
+    util::display::array_value_to_string,
 };
 use chrono::Utc;
 use half::f16;
@@ -135,6 +136,8 @@ pub(crate) trait Bits: Copy {
     fn from_cell(bits: u64) -> Self;
     /// The value as a number, for statistics.
     fn as_f64(self) -> f64;
+    /// The order of values; of floats the total one.
+    fn order(&self, other: &Self) -> Ordering;
 }
 
 macro_rules! int_bits {
@@ -143,6 +146,7 @@ macro_rules! int_bits {
             fn to_cell(self) -> u64 { u64::from(self as $unsigned) }
             fn from_cell(bits: u64) -> Self { bits as $unsigned as $native }
             fn as_f64(self) -> f64 { self as f64 }
+            fn order(&self, other: &Self) -> Ordering { self.cmp(other) }
         }
     )*};
 }
@@ -158,6 +162,9 @@ impl Bits for f32 {
     fn as_f64(self) -> f64 {
         f64::from(self)
     }
+    fn order(&self, other: &Self) -> Ordering {
+        self.total_cmp(other)
+    }
 }
 
 impl Bits for f64 {
@@ -170,6 +177,9 @@ impl Bits for f64 {
     fn as_f64(self) -> f64 {
         self
     }
+    fn order(&self, other: &Self) -> Ordering {
+        self.total_cmp(other)
+    }
 }
 
 impl Bits for f16 {
@@ -181,6 +191,9 @@ impl Bits for f16 {
     }
     fn as_f64(self) -> f64 {
         self.to_f64()
+    }
+    fn order(&self, other: &Self) -> Ordering {
+        self.total_cmp(other)
     }
 }
 
@@ -319,6 +332,27 @@ pub(crate) fn number(bits: u64, data_type: &DataType) -> Option<f64> {
         return None;
     }
     with_primitive!(data_type, T => Some(<T as ArrowPrimitiveType>::Native::from_cell(bits).as_f64()), _ => None)
+}
+
+/// Puts the bits of cells of a fixed-width type into the order of their values.
+pub(crate) fn sort_bits(bits: &mut [u64], data_type: &DataType) {
+    with_primitive!(data_type, T => {
+        type Native = <T as ArrowPrimitiveType>::Native;
+        bits.sort_unstable_by(|a, b| Native::from_cell(*a).order(&Native::from_cell(*b)));
+    }, _ => bits.sort_unstable());
+}
+
+/// A cell of a fixed-width type as JSON: what [`Cell::from_json`] reads as the same cell, if it is finite.
+pub(crate) fn json_of_bits(bits: u64, data_type: &DataType) -> Value {
+    let column = column_of_bits(&[Some(bits)], data_type);
+    let Some(text) = column.and_then(|column| array_value_to_string(&column, 0).ok()) else {
+        return Value::Null;
+    };
+    match data_type {
+        DataType::Boolean => Value::Bool(bits != 0),
+        numeric if numeric.is_numeric() => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        _ => Value::String(text),
+    }
 }
 
 /// The type in which the store holds a column of `data_type`: every kind of string becomes `Utf8`.

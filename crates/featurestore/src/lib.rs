@@ -39,6 +39,7 @@ pub mod offline;
 mod online;
 mod packed;
 mod policy;
+mod profile;
 mod set;
 mod sets;
 mod spec;
@@ -77,6 +78,7 @@ pub use online::{
     redis::{RedisError, RedisOptions, RedisServer, RedisTable},
 };
 pub use policy::Policy;
+pub use profile::{Distinct, Histogram, Numbers, Profile, ProfileError};
 pub use set::{Column, DefinitionError, FeatureSet, FeatureSetBuilder};
 pub use sets::{FeatureSets, StoredSet};
 pub use spec::{FeatureSetSpec, TypeName};

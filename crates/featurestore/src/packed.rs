@@ -3,13 +3,11 @@
 use arrow::array::{Array, ArrayRef};
 
 use crate::{
-    Statistics,
-    cell::{each_bits, number, texts},
+    cell::{each_bits, texts},
     gather::PackedRow,
     index::ABSENT,
     layout::{Layout, Place, TextAt},
-    set::Column,
-    statistics::Sums,
+    profile::Tally,
 };
 
 /// Rows of one stride, and the texts they point to.
@@ -102,32 +100,8 @@ impl PackedRows {
         Ok(())
     }
 
-    /// What the numeric features look like in these rows.
-    pub(crate) fn statistics(
-        &self,
-        layout: &Layout,
-        features: &[Column],
-        rows: impl Iterator<Item = u32> + Clone,
-    ) -> Box<[Statistics]> {
-        let features = || features.iter().zip(layout.places()).enumerate();
-        let mut sums = vec![Sums::new(); features().len()];
-        for row in rows.clone().map(|row| self.row_bytes(row)) {
-            for (i, (feature, place)) in features() {
-                if place.is_null(row) {
-                    sums[i].null();
-                } else if let Some(value) = number(place.get(row), &feature.data_type) {
-                    sums[i].add(value);
-                }
-            }
-        }
-        let mut deviations: Vec<_> = sums.into_iter().map(Sums::deviations).collect();
-        for row in rows.map(|row| self.row_bytes(row)) {
-            for (i, (feature, place)) in features().filter(|(_, (_, place))| !place.is_null(row)) {
-                if let Some(value) = number(place.get(row), &feature.data_type) {
-                    deviations[i].add(value);
-                }
-            }
-        }
-        deviations.into_iter().map(|deviations| deviations.finish()).collect()
+    /// Counts a feature in these rows.
+    pub(crate) fn tally(&self, rows: impl Iterator<Item = u32>, tally: &mut Tally) {
+        rows.for_each(|row| tally.add(self.row_bytes(row), &self.arena));
     }
 }

@@ -107,7 +107,6 @@ impl Deviations {
 }
 
 /// The statistics of values in memory, null where `None`.
-#[cfg(test)]
 pub(crate) fn of(values: impl Iterator<Item = Option<f64>> + Clone) -> Statistics {
     let mut sums = Sums::new();
     values.clone().for_each(|value| match value {

@@ -8,7 +8,9 @@ use arrow::{
 };
 use indexmap::IndexMap;
 
-use crate::{FeatureSet, Found, MemoryTable, Selection, Statistics, WritableSet, each::read_each, wait};
+use crate::{
+    FeatureSet, Found, MemoryTable, Profile, ProfileError, Selection, WritableSet, each::read_each, wait,
+};
 
 /// Feature sets by name, wherever their rows lie.
 pub trait OnlineStore: Send + Sync + 'static {
@@ -29,8 +31,13 @@ pub trait OnlineTable: Send + Sync + 'static {
     /// What the rows are.
     fn set(&self) -> &Arc<FeatureSet>;
 
-    /// What the values of feature number `feature` look like now.
-    fn statistics(&self, feature: usize) -> Option<Statistics>;
+    /// What the values of feature number `feature` look like in the rows that are there now, whether they may be used or not. One
+    /// pass over all rows, which holds up neither readers nor writers for long; rows that change meanwhile are in it as they were,
+    /// or as they are.
+    ///
+    /// # Errors
+    /// When the feature is a window, or the table does not read its rows for this.
+    fn profile(&self, feature: usize) -> Result<Profile, ProfileError>;
 
     /// Whether [`OnlineTable::read`] answers at once, without waiting for anything outside the process.
     ///

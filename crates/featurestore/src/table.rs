@@ -1,6 +1,6 @@
 //! One feature set in memory: an index from keys to packed rows.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -10,13 +10,14 @@ use millstream_graph::suggest;
 use smallvec::SmallVec;
 
 use crate::{
-    Clock, FeatureSet, Statistics,
+    Clock, FeatureSet, Profile, ProfileError,
     fit::{Unfit, fit},
     gather::{Found, Selection, gather},
     index::{ABSENT, Index, Inserted},
     key::{self, KeyKind},
     layout::Layout,
     packed::{PackedRows, TextTooLong},
+    profile::Tally,
     set::Column,
     store::{LookupError, OnlineTable, Read},
 };
@@ -27,7 +28,8 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryTable {
     set: Arc<FeatureSet>,
-    statistics: Box<[Statistics]>,
+    /// What each feature looks like, once somebody has asked.
+    profiles: Box<[OnceLock<Profile>]>,
     rows: PackedRows,
     index: Index,
     /// When each row happened, in microseconds since 1970 UTC, for sets with an event timestamp.
@@ -106,8 +108,15 @@ impl OnlineTable for MemoryTable {
         &self.set
     }
 
-    fn statistics(&self, feature: usize) -> Option<Statistics> {
-        self.statistics.get(feature).copied()
+    /// Computed once; the rows do not change.
+    fn profile(&self, feature: usize) -> Result<Profile, ProfileError> {
+        let mut tally = Tally::new(&self.set, feature)?;
+        if let Some(known) = self.profiles[feature].get() {
+            return Ok(known.clone());
+        }
+        self.rows.tally(0..self.rows.len() as u32, &mut tally);
+        let found = tally.finish()?;
+        Ok(self.profiles[feature].get_or_init(|| found).clone())
     }
 
     fn is_local(&self) -> bool {
@@ -393,15 +402,14 @@ impl TableBuilder {
         })
     }
 
-    /// The table, with the statistics of its numeric features.
+    /// The table.
     pub fn finish(mut self) -> MemoryTable {
         self.rows.shrink();
         self.index.shrink();
-        let rows = 0..self.rows.len() as u32;
-        let statistics = self.rows.statistics(&self.layout, self.set.features(), rows);
+        let profiles = self.set.features().iter().map(|_| OnceLock::new()).collect();
         let time = self.set.timestamp().map(|column| &column.data_type);
         let events = self.times.iter().map(|&ticks| micros(ticks, time)).collect();
-        MemoryTable { set: self.set, statistics, rows: self.rows, index: self.index, events }
+        MemoryTable { set: self.set, profiles, rows: self.rows, index: self.index, events }
     }
 }
 

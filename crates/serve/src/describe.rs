@@ -140,6 +140,15 @@ fn feature_paths(set: &FeatureService, paths: &mut Map<String, Value>, schemas: 
         },
     });
     paths.insert(format!("/v1/features/{name}/read"), json!({ "post": post }));
+    let get = json!({
+        "operationId": format!("statistics_features_{name}"),
+        "responses": {
+            "200": { "description": "What the features look like in the rows that are there now, windows left out." },
+            "501": error("The set's store does not read its rows for this."),
+            "503": error("The set's store does not answer."),
+        },
+    });
+    paths.insert(format!("/v1/features/{name}/statistics"), json!({ "get": get }));
 }
 
 /// What a feature vector asks for and gives.

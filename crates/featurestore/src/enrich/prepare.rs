@@ -181,8 +181,7 @@ fn picks(
 ) -> Vec<Pick> {
     let pick = |added: &Added| {
         let feature = &table.set().features()[added.feature];
-        let mean = || table.statistics(added.feature).and_then(|statistics| statistics.mean);
-        let gaps = step.policies.gaps(&feature.name, feature, mean);
+        let gaps = step.policies.gaps(&feature.name, feature, || table.profile(added.feature));
         let [missing, null] = gaps.map(|gap| {
             gap.unwrap_or_else(|problem| {
                 let problem = SchemaError::new(problem);

@@ -13,7 +13,6 @@ use datafusion::datasource::MemTable;
 use super::{AsOf, Log, LogSchema, OfflineSet, set::SetEvents};
 use crate::{
     AppendError, Column, DefinitionError, FeatureSet, FeatureSetSpec, LoadError, LoadOptions, MemoryTable,
-    OnlineTable, Statistics,
     fit::{Unfit, fit},
     inside,
     load::{At, Defined, Source, define},
@@ -56,12 +55,9 @@ impl FeatureSetSpec {
                 problem: error.to_string(),
             })?;
         }
-        // Means come from the rows that count now, as online; windows have none.
-        let mut statistics: Vec<Statistics> = Vec::new();
         if set.windows().is_none() {
-            let table = MemoryTable::from_batches(set.clone(), &batches);
-            let table = table.map_err(|error| unfit(&source, error))?;
-            statistics.extend((0..set.features().len()).filter_map(|feature| table.statistics(feature)));
+            // It says which rows are none, as loading does.
+            MemoryTable::from_batches(set.clone(), &batches).map_err(|error| unfit(&source, error))?;
         }
         let schema = Arc::new(schema(&columns));
         let rows = MemTable::try_new(schema, vec![batches]).map_err(|error| LoadError::Malformed {
@@ -80,7 +76,6 @@ impl FeatureSetSpec {
             sequence: None,
             valid_to: name(times.as_ref().and_then(|times| times.valid_to.as_ref())),
             as_of: AsOf { ttl, ..AsOf::default() },
-            statistics,
             rows: Arc::new(rows),
         }))
     }

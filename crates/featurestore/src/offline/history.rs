@@ -34,6 +34,7 @@ use super::{
     as_of::{Bounds, micros},
     numbered::NumberedExec,
     operator::{Fault, Fill, Lookup, LookupFeature, LookupKey, Origin, PointInTimeExec},
+    profiled::Profiled,
     set::SetEvents,
     spine::Once,
 };
@@ -60,7 +61,13 @@ impl OfflineStore {
             let problem = suggest::unknown("column", &spine.time, names);
             HistoryError::Vector { problems: vec![format!("the times of the spine: {problem}")] }
         })?;
-        let resolved = resolve(vector, &self.sets, Given::Columns(&schema), true)?;
+        let sets = Profiled::new(&self.sets);
+        let mut resolved = resolve(vector, &sets, Given::Columns(&schema), true);
+        if sets.read(self).await? {
+            resolved = resolve(vector, &sets, Given::Columns(&schema), true);
+        }
+        drop(sets);
+        let resolved = resolved?;
 
         let numbered = Arc::new(NumberedExec::new(rows, time));
         let (plan, range) = self.staged(numbered, &session, schema.fields().len() + 1).await?;

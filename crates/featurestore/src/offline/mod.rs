@@ -18,6 +18,8 @@ mod join;
 #[cfg(feature = "offline")]
 mod log;
 #[cfg(feature = "offline")]
+mod materialize;
+#[cfg(feature = "offline")]
 mod numbered;
 #[cfg(feature = "offline")]
 mod operator;
@@ -25,6 +27,8 @@ mod operator;
 mod output;
 #[cfg(feature = "offline")]
 mod past;
+#[cfg(feature = "offline")]
+mod profiled;
 #[cfg(feature = "offline")]
 mod set;
 #[cfg(feature = "offline")]
@@ -46,6 +50,8 @@ pub use join::{JoinError, LogBatch, LogRows, Method, PointInTime, merge};
 pub use log::{
     Appended, CREATED, Compacted, EVENT, Erased, Log, LogError, LogSchema, LogTable, SEQUENCE, VALID_TO,
 };
+#[cfg(feature = "offline")]
+pub use materialize::{Materialization, MaterializeError};
 #[cfg(feature = "offline")]
 pub use output::TrainingSet;
 #[cfg(feature = "offline")]

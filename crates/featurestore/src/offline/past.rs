@@ -19,11 +19,13 @@ use super::{
     operator::{LookupEvents, cast, external},
 };
 use crate::{
-    Column, FeatureSet, Found, LookupError, OnlineTable, Prepared, Read, Selection, Statistics, Values,
+    Column, FeatureSet, Found, LookupError, OnlineTable, Prepared, Profile, ProfileError, Read, Selection,
+    Values,
     gather::gather,
     layout::Layout,
     online::local::reading::{Counters, Reading},
     packed::PackedRows,
+    profile::Tally,
 };
 
 /// The rows of a set of all times, in memory, read by key and time. Answers what the online store answered at that time, to the
@@ -36,7 +38,6 @@ pub struct PastTable {
     /// Their own features.
     rows: PackedRows,
     join: Join,
-    statistics: Box<[Statistics]>,
     /// What its memory takes of the store's, given back with it.
     _memory: MemoryReservation,
 }
@@ -61,15 +62,11 @@ impl OfflineStore {
             building.push(set, &columns, &batch)?;
             memory.try_resize(building.bytes())?;
         }
-        let Building { layout, mut rows, log, events } = building;
+        let Building { mut rows, log, events, .. } = building;
         rows.shrink();
         let join = Join::of(set, log, events)?;
         memory.try_resize(rows.bytes() + join.bytes())?;
-        let statistics = match (&set.statistics[..], &join) {
-            ([], Join::Rows(join)) => rows.statistics(&layout, &set.features[..set.own], join.newest()),
-            (known, _) => known.into(),
-        };
-        Ok(Some(PastTable { set: definition(set)?, rows, join, statistics, _memory: memory }))
+        Ok(Some(PastTable { set: definition(set)?, rows, join, _memory: memory }))
     }
 }
 
@@ -261,8 +258,14 @@ impl OnlineTable for PastTable {
         &self.set
     }
 
-    fn statistics(&self, feature: usize) -> Option<Statistics> {
-        self.statistics.get(feature).copied()
+    /// Of the rows that count now: those of the greatest version.
+    fn profile(&self, feature: usize) -> Result<Profile, ProfileError> {
+        let mut tally = Tally::new(&self.set, feature)?;
+        match &self.join {
+            Join::Rows(join) => self.rows.tally(join.newest(), &mut tally),
+            Join::Events(swept, _) => self.rows.tally(swept.newest(), &mut tally),
+        }
+        tally.finish()
     }
 
     fn is_local(&self) -> bool {

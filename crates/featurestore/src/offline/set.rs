@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use indexmap::IndexMap;
 use millstream_graph::suggest;
 
 use super::{
@@ -12,10 +11,7 @@ use super::{
     log::{CREATED, EVENT, LogTable, SEQUENCE, VALID_TO},
     operator::LookupEvents,
 };
-use crate::{
-    AggregateSpec, Aggregates, Column, FeatureSet, Statistics,
-    vector::resolve::{Shape, Shapes},
-};
+use crate::{AggregateSpec, Aggregates, Column, FeatureSet};
 
 /// The rows of a feature set, of all times.
 #[derive(Clone, Debug)]
@@ -32,7 +28,6 @@ pub struct OfflineSet {
     pub(super) sequence: Option<String>,
     pub(super) valid_to: Option<String>,
     pub(super) as_of: AsOf,
-    pub(super) statistics: Vec<Statistics>,
     pub(super) rows: Arc<dyn TableProvider>,
 }
 
@@ -106,7 +101,6 @@ impl OfflineSet {
             sequence: Some(SEQUENCE.into()),
             valid_to: Some(VALID_TO.into()),
             as_of: AsOf::default(),
-            statistics: Vec::new(),
             rows: Arc::new(log),
         }
     }
@@ -136,7 +130,6 @@ impl OfflineSet {
             sequence: None,
             valid_to: None,
             as_of: AsOf::default(),
-            statistics: Vec::new(),
             rows,
         })
     }
@@ -148,32 +141,9 @@ impl OfflineSet {
         self
     }
 
-    /// What its features look like now, in their order: where imputed means come from.
-    #[must_use]
-    pub fn statistics(mut self, statistics: Vec<Statistics>) -> Self {
-        self.statistics = statistics;
-        self
-    }
-
     /// The set's name.
     pub fn name(&self) -> &str {
         &self.name
-    }
-}
-
-impl Shapes for IndexMap<String, OfflineSet> {
-    fn names(&self) -> Vec<&str> {
-        self.keys().map(String::as_str).collect()
-    }
-
-    fn shape(&self, set: &str) -> Option<Shape<'_>> {
-        let set = self.get(set)?;
-        let timed = set.event.is_some();
-        Some(Shape { name: &set.name, keys: &set.keys, features: &set.features, timed })
-    }
-
-    fn mean(&self, set: &str, feature: usize) -> Option<f64> {
-        self.get(set)?.statistics.get(feature)?.mean
     }
 }
 

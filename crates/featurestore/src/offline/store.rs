@@ -16,7 +16,7 @@ use datafusion::{
 use indexmap::IndexMap;
 use millstream_graph::suggest;
 
-use super::{HistoryError, OfflineSet, Vector};
+use super::{HistoryError, OfflineSet, Vector, profiled::Profiled};
 use crate::{
     VectorProblem,
     vector::resolve::{Given, Resolved, resolve},
@@ -189,10 +189,14 @@ pub(super) fn read_only() -> SQLOptions {
 
 /// A vector's newest rows as a query.
 fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String, Vec<VectorProblem>> {
+    // Its rows are as they are: policies do not matter.
+    let mut vector = vector.clone();
+    vector.policies = vector.policies.without_statistics();
+    let shapes = Profiled::new(sets);
     let first = vector.features.iter().flatten().next();
     let Some(base) = first.and_then(|reference| sets.get(&reference.set)) else {
         // Resolving says what is wrong.
-        return Err(resolve(vector, sets, Given::Needed, true).err().unwrap_or_default());
+        return Err(resolve(&vector, &shapes, Given::Needed, true).err().unwrap_or_default());
     };
     let by = vector.by.get(&base.name).filter(|by| by.len() == base.keys.len());
     let columns = |at: usize| by.map_or(&base.keys[at].name, |by| &by[at]);
@@ -200,11 +204,10 @@ fn latest(vector: &Vector, sets: &IndexMap<String, OfflineSet>) -> Result<String
         base.keys.iter().enumerate().map(|(at, key)| Field::new(columns(at), key.data_type.clone(), true));
     let spine = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     // What requests bring in is not there.
-    let mut vector = vector.clone();
     vector.input.clear();
     vector.with.clear();
     let Resolved { lookups, columns: wanted, label, .. } =
-        resolve(&vector, sets, Given::Columns(&spine), true)?;
+        resolve(&vector, &shapes, Given::Columns(&spine), true)?;
     let windows = lookups.iter().filter_map(|lookup| {
         let set = sets.get(&lookup.set)?;
         let feature = lookup.features.iter().find(|wanted| wanted.feature >= set.own)?;

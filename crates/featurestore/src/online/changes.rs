@@ -23,6 +23,8 @@ pub struct Changes {
     pub(crate) ids: Option<Vec<Option<String>>>,
     /// Rows that are refused already, and why.
     pub(crate) refused: Vec<(usize, RowProblem)>,
+    /// The sequence that each row had when it was first taken, for rows that a log gives back.
+    pub(crate) restored: Option<Vec<u64>>,
 }
 
 /// Where the rows of a write stand in their source: `(source, partition, offset)`, one offset per row.
@@ -69,6 +71,7 @@ impl Changes {
             positions: None,
             ids: None,
             refused: Vec::new(),
+            restored: None,
         }
     }
 
@@ -98,5 +101,14 @@ impl Changes {
     pub fn ids(mut self, ids: impl IntoIterator<Item = Option<String>>) -> Self {
         self.ids = Some(ids.into_iter().collect());
         self
+    }
+
+    /// Says that a log gives these rows back, and which sequence each had there, ascending. They count as they did then, and go into
+    /// no log again that knows these numbers. Redis has no sequences: there the order of writing takes their place.
+    ///
+    /// A set with windows takes them while all its rows come from the same log, of which `at` says how far it has come.
+    #[cfg(feature = "offline")]
+    pub(crate) fn restored(self, sequences: Vec<u64>) -> Self {
+        Self { restored: Some(sequences), ..self }
     }
 }

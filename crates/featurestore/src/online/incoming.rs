@@ -64,6 +64,8 @@ pub(crate) struct Incoming {
     pub(crate) refused: Vec<Option<RowProblem>>,
     pub(crate) positions: Option<Positions>,
     pub(crate) ids: Option<Vec<Option<String>>>,
+    /// The sequences of rows that were taken before, and come back.
+    pub(crate) restored: Option<Vec<u64>>,
 }
 
 impl Incoming {
@@ -84,6 +86,11 @@ impl Incoming {
 
     pub(crate) fn id(&self, row: usize) -> Option<&str> {
         self.ids.as_ref().and_then(|ids| ids[row].as_deref())
+    }
+
+    /// The sequence of row `row`: the one that it had, if it comes back, else `next`.
+    pub(crate) fn sequence(&self, row: usize, next: u64) -> u64 {
+        self.restored.as_ref().map_or(next, |restored| restored[row])
     }
 
     /// Gives row `row` its place in the order of the store's rows.
@@ -119,10 +126,6 @@ impl Packer {
         Head::BYTES + self.layout.stride()
     }
 
-    pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
     /// Checks and packs the rows of a write.
     pub(crate) fn pack(&self, mut changes: Changes) -> Result<Box<Incoming>, WriteError> {
         self.check_shape(&changes)?;
@@ -150,6 +153,7 @@ impl Packer {
             refused,
             positions: changes.positions,
             ids: changes.ids,
+            restored: changes.restored,
         };
         self.pack_keys(keys, &mut incoming)?;
         refuse_ids(&mut incoming);
@@ -198,6 +202,7 @@ impl Packer {
             ("ends", changes.valid_to.as_ref().map(Array::len)),
             ("offsets", changes.positions.as_ref().map(|positions| positions.offsets.len())),
             ("event ids", changes.ids.as_ref().map(Vec::len)),
+            ("sequences", changes.restored.as_ref().map(Vec::len)),
         ];
         let mut problems: Vec<_> = lengths
             .iter()

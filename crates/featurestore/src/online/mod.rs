@@ -22,7 +22,6 @@ pub(crate) mod rules;
 pub(crate) mod set;
 pub(crate) mod spec;
 mod stores;
-mod tally;
 mod through;
 mod worker;
 
@@ -212,6 +211,12 @@ pub enum WriteError {
         /// Why it is.
         reason: String,
     },
+    /// The set has windows, and rows of a log were to be put in place beside rows that are not from there.
+    #[error(
+        "the set has rows that are not from this log, and windows are put together from events in their order; give it an empty \
+         store, then fill it"
+    )]
+    NotEmpty,
     /// The store could not make an earlier write safe, and takes no more until it is opened anew. Reads go on.
     #[error("the store is read-only until it is opened anew: {reason}")]
     ReadOnly {

@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use millstream_graph::Step;
 
 use crate::{
-    OnlineStore, OnlineTable, Policy,
+    OnlineStore, OnlineTable, Policy, Profile, ProfileError,
     enrich::names::{Name, parse},
     policy::Policies,
 };
@@ -275,8 +275,11 @@ impl Shapes for Tables {
         })
     }
 
-    fn mean(&self, set: &str, feature: usize) -> Option<f64> {
-        self.0.get(set)?.statistics(feature)?.mean
+    fn profile(&self, set: &str, feature: usize) -> Result<Profile, ProfileError> {
+        match self.0.get(set) {
+            Some(table) => table.profile(feature),
+            None => Err(ProfileError::Feature { number: feature, features: 0 }),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use millstream_graph::suggest;
 
 use super::{Reference, Vector, VectorProblem, derived::Derived};
-use crate::{Column, Gap, enrich::names::Name, key::KeyKind};
+use crate::{Column, Gap, Profile, ProfileError, enrich::names::Name, key::KeyKind};
 
 /// What resolving asks of a feature set.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,8 @@ impl<'a> Shape<'a> {
 pub(crate) trait Shapes {
     fn names(&self) -> Vec<&str>;
     fn shape(&self, set: &str) -> Option<Shape<'_>>;
-    fn mean(&self, set: &str, feature: usize) -> Option<f64>;
+    /// What the values of a feature look like, for policies that fill gaps with it.
+    fn profile(&self, set: &str, feature: usize) -> Result<Profile, ProfileError>;
 }
 
 /// The columns that come in.
@@ -232,8 +233,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn gaps(&mut self, set: &Shape<'_>, feature: usize, column: &str) -> [Gap; 2] {
-        let mean = || self.sets.mean(set.name, feature);
-        let gaps = self.vector.policies.gaps(column, &set.features[feature], mean);
+        let profile = || self.sets.profile(set.name, feature);
+        let gaps = self.vector.policies.gaps(column, &set.features[feature], profile);
         gaps.map(|gap| {
             gap.unwrap_or_else(|problem| {
                 self.problem(&["policies", column], problem);

@@ -12,7 +12,7 @@ use std::{
 
 use arrow::{array::RecordBatch, datatypes::DataType};
 use millstream_featurestore::{
-    Enrich, FeatureSet, MemoryStore, OnlineStore, OnlineTable, Policy, Read, Selection, Statistics,
+    Enrich, FeatureSet, MemoryStore, OnlineStore, OnlineTable, Policy, Profile, ProfileError, Read, Selection,
 };
 use millstream_graph::{FailedRows, Input, Request, Rows, RunCx, RunId, Step, Token, Work, rows};
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -44,8 +44,8 @@ impl OnlineTable for RemoteTable {
     fn set(&self) -> &Arc<FeatureSet> {
         self.local.set()
     }
-    fn statistics(&self, feature: usize) -> Option<Statistics> {
-        self.local.statistics(feature)
+    fn profile(&self, feature: usize) -> Result<Profile, ProfileError> {
+        self.local.profile(feature)
     }
     fn is_local(&self) -> bool {
         false

@@ -84,7 +84,7 @@ fn by_default_all_features_come_and_a_key_without_row_fails() {
 }
 
 #[test]
-fn gaps_are_null_a_default_or_the_mean_of_the_set() {
+fn gaps_are_null_a_default_or_what_other_rows_have() {
     check(
         json!({"set": "cards", "by": "card_id", "missing": null, "features": ["avg", "tier", "vip"]}),
         request(),
@@ -113,6 +113,23 @@ fn gaps_are_null_a_default_or_the_mean_of_the_set() {
             | 3       | 30.0   | -1.0 | 9 |
             | 2       | 40.0   | 0.0  | 0 |
             +---------+--------+------+---+
+        "#]],
+    );
+    check(
+        json!({"set": "cards", "missing": "most_frequent", "nulls": "max", "policies": {
+            "n": {"missing": "median"}, "avg": {"missing": "min"}, "tier": {"nulls": "most_frequent"},
+            "vip": {"nulls": null}}}),
+        request(),
+        expect![[r#"
+            card_id Int64, amount Float64, avg Float32, n Int32, tier Utf8, vip Boolean?
+            +---------+--------+-----+---+------+-------+
+            | card_id | amount | avg | n | tier | vip   |
+            +---------+--------+-----+---+------+-------+
+            | 2       | 10.0   | 0.0 | 0 |      | false |
+            | 7       | 20.0   | 0.0 | 4 |      | true  |
+            | 3       | 30.0   | 1.5 | 9 |      | true  |
+            | 2       | 40.0   | 0.0 | 0 |      | false |
+            +---------+--------+-----+---+------+-------+
         "#]],
     );
     check(
@@ -246,7 +263,9 @@ fn settings_that_have_no_meaning_are_refused() {
     check(
         json!({"set": "cards", "missing": 0}),
         request(),
-        expect!["missing: invalid type: integer `0`, expected `fail`, `null`, `mean` or `{default: VALUE}`"],
+        expect![
+            "missing: invalid type: integer `0`, expected `fail`, `null`, `mean`, `median`, `min`, `max`, `most_frequent`, or `{default: VALUE}`"
+        ],
     );
     check(
         json!({"set": "cards", "policies": {"n": {"nulls": {"default": 0, "mean": 1}}}}),

@@ -60,7 +60,7 @@ fn statistics_are_those_of_the_file() {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
         let std = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
-        let found = table.statistics(number).unwrap();
+        let found = table.profile(number).unwrap().numbers.unwrap().statistics;
         assert_eq!((found.count, found.nulls, found.not_finite), (5000, 0, 0));
         assert_eq!(found.min, values.iter().copied().reduce(f64::min));
         assert_eq!(found.max, values.iter().copied().reduce(f64::max));

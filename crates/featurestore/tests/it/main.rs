@@ -10,6 +10,7 @@ mod fraud;
 mod load;
 mod online;
 mod oracle;
+mod profiles;
 mod sets;
 mod stream;
 mod through;

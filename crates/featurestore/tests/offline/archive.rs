@@ -28,7 +28,7 @@ use super::{
 };
 
 /// Small files, so that there are many.
-fn options(ttl: Option<Duration>) -> LocalOptions {
+pub(crate) fn options(ttl: Option<Duration>) -> LocalOptions {
     LocalOptions {
         ttl,
         durability: Durability::System,
@@ -39,22 +39,22 @@ fn options(ttl: Option<Duration>) -> LocalOptions {
 }
 
 /// A log that is written when it is asked to be, and when its table is closed.
-fn archive(folder: &Path, set: &FeatureSet) -> Archive {
+pub(crate) fn archive(folder: &Path, set: &FeatureSet) -> Archive {
     let log = wait(Log::local(folder.join("log"), LogSchema::of(set).unwrap())).unwrap();
     Archive { every: Duration::from_secs(3600), compact_after: 6, ..Archive::new(Arc::new(log)) }
 }
 
-fn open(folder: &Path, set: &FeatureSet, ttl: Option<Duration>) -> Arc<LocalTable> {
+pub(crate) fn open(folder: &Path, set: &FeatureSet, ttl: Option<Duration>) -> Arc<LocalTable> {
     let archive = archive(folder, set);
     Arc::new(LocalTable::open_archived(&folder.join("store"), set.clone(), options(ttl), archive).unwrap())
 }
 
-fn up_to_date(table: &dyn WritableTable) -> u64 {
+pub(crate) fn up_to_date(table: &dyn WritableTable) -> u64 {
     wait(table.archive().get()).unwrap().unwrap().next
 }
 
 /// `number key event` of every row of a log, by number.
-fn logged(log: &Log) -> Vec<(u64, i64, i64)> {
+pub(crate) fn logged(log: &Log) -> Vec<(u64, i64, i64)> {
     let mut rows = Vec::new();
     for batch in wait(log.read()).unwrap() {
         let numbers = batch.column_by_name("_sequence").unwrap().as_primitive::<UInt64Type>().clone();
@@ -70,7 +70,7 @@ fn logged(log: &Log) -> Vec<(u64, i64, i64)> {
 }
 
 /// The events of the windows' tests, of which the latest amount alone is kept.
-fn plain_set() -> FeatureSet {
+pub(crate) fn plain_set() -> FeatureSet {
     let set = FeatureSet::builder("events").key("id", DataType::Int64).key("part", DataType::Utf8);
     set.feature("amount", DataType::Float64).feature("tier", DataType::Utf8).build().unwrap()
 }
@@ -84,7 +84,7 @@ enum Then {
 }
 
 /// A set over a table, whose rows have their times in columns.
-fn writable(table: &Arc<LocalTable>) -> WritableSet {
+pub(crate) fn writable(table: &Arc<LocalTable>) -> WritableSet {
     let time = |name: &str| Column { name: name.into(), data_type: DataType::Int64 };
     let times = TimeColumns { event: time("at"), created: Some(time("known")), valid_to: None };
     WritableSet::new(Arc::clone(table) as _, times)
@@ -169,16 +169,16 @@ proptest! {
     }
 }
 
-fn counts() -> FeatureSet {
+pub(crate) fn counts() -> FeatureSet {
     FeatureSet::builder("counts").key("id", DataType::Int64).feature("n", DataType::Int64).build().unwrap()
 }
 
 /// One row per key, all at `event`.
-fn count(keys: &[i64], event: i64) -> Changes {
+pub(crate) fn count(keys: &[i64], event: i64) -> Changes {
     Changes::new(rows! { id: keys.to_vec(), n: vec![event; keys.len()] }, vec![event; keys.len()])
 }
 
-fn outcomes(table: &LocalTable, changes: Changes) -> Vec<Outcome> {
+pub(crate) fn outcomes(table: &LocalTable, changes: Changes) -> Vec<Outcome> {
     wait(table.write(changes).get()).unwrap().rows
 }
 
@@ -287,7 +287,7 @@ fn many_small_files_of_the_log_are_put_together() {
     assert_eq!(logged(table.log().unwrap()).len(), 30);
 }
 
-fn erase(table: &LocalTable, key: i64) -> Receipt {
+pub(crate) fn erase(table: &LocalTable, key: i64) -> Receipt {
     wait(table.erase(rows! { id: [key] }).get()).unwrap()
 }
 

@@ -8,6 +8,7 @@ mod archive;
 mod history;
 mod killed;
 mod log;
+mod materialize;
 mod oracle;
 mod past;
 mod random;

@@ -182,7 +182,7 @@ fn means_are_of_the_rows_that_count_now() {
             _event: [1_i64, 2, 1],
         };
         let past = past(set_of(&folder, cards(), rows).await).await;
-        assert_eq!(past.statistics(0).unwrap().mean, Some(2.0));
+        assert_eq!(past.profile(0).unwrap().numbers.unwrap().statistics.mean, Some(2.0));
     });
 }
 

@@ -78,9 +78,9 @@ pub(crate) struct Event {
     pub(crate) key: i64,
     pub(crate) at: i64,
     pub(crate) created: Option<i64>,
-    amount: Option<f64>,
-    units: Option<i64>,
-    tier: Option<&'static str>,
+    pub(crate) amount: Option<f64>,
+    pub(crate) units: Option<i64>,
+    pub(crate) tier: Option<&'static str>,
 }
 
 fn column<T: FromIterator<V>, V>(events: &[Event], value: impl Fn(&Event) -> V) -> T {

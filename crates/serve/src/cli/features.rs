@@ -10,7 +10,7 @@ use arrow::{
 };
 use clap::{Args, Subcommand};
 use millstream_featurestore::{
-    FeatureSet, OnlineSpec, Receipt, StoredSet, Stores, WritableSet,
+    FeatureSet, OnlineSpec, Profile, Receipt, StoredSet, Stores, WritableSet,
     load::{self, Place},
     wait,
 };
@@ -21,8 +21,11 @@ use tokio::runtime::Runtime;
 use super::{Failure, batch::progress_bar, note, print, stores};
 use crate::{
     DecodeLimits, Project,
-    features::{FeatureService, receipt_text},
-    project::Definitions,
+    features::{
+        FeatureService, receipt_text,
+        statistics::{profiles, table, told},
+    },
+    project::{Definitions, chain},
     wire::{Form, json::Encoder},
 };
 
@@ -49,7 +52,12 @@ enum Command {
     /// List the feature sets, and where their rows lie.
     List,
     /// Show the columns of a set.
-    Show { set: String },
+    Show {
+        set: String,
+        /// And what its features look like in the rows that are there, which shows their most frequent values.
+        #[arg(long)]
+        statistics: bool,
+    },
     /// Read the features of a key.
     Get {
         set: String,
@@ -62,7 +70,13 @@ enum Command {
         set: String,
         /// A file, a folder, or `folder/*.csv`; or such a place at s3://, gs:// or az://, where a folder ends with `/`.
         place: String,
+        /// Say in the end what the features look like in the rows that are there then.
+        #[arg(long)]
+        statistics: bool,
     },
+    /// Fill a set from its offline log: after the loss of its store, for a replica, or because it lies elsewhere now.
+    #[cfg(feature = "offline")]
+    Materialize(super::materialize::MaterializeArgs),
     /// Make a training set: rows of yours, each with the features of a vector as they were known at its time.
     #[cfg(feature = "offline")]
     History(super::history::HistoryArgs),
@@ -85,9 +99,14 @@ enum Command {
 pub(super) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
     match &args.command {
         Command::List => list(args),
-        Command::Show { set } => show(args, set),
+        Command::Show { set, statistics } => show(args, set, *statistics),
         Command::Get { set, keys } => get(args, set, keys),
-        Command::Ingest { set, place } => ingest(args, set, place),
+        Command::Ingest { set, place, statistics } => ingest(args, set, place, *statistics),
+        #[cfg(feature = "offline")]
+        Command::Materialize(materialize) => {
+            let set = writable(args, &materialize.set)?;
+            super::materialize::materialize(materialize, &set, args.json)
+        }
         #[cfg(feature = "offline")]
         Command::History(history) => {
             super::history::history(history, (&args.project, args.state.as_deref()), args.json)
@@ -135,7 +154,7 @@ fn list(args: &FeaturesArgs) -> Result<(), Failure> {
     print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-fn show(args: &FeaturesArgs, name: &str) -> Result<(), Failure> {
+fn show(args: &FeaturesArgs, name: &str, statistics: bool) -> Result<(), Failure> {
     let (sets, definitions) = defined(args, Some(name))?;
     let Some(set) = sets.first() else { return Err(unknown(name, &definitions)) };
     let mut description = FeatureService::new(set, DecodeLimits::default())?.description();
@@ -143,7 +162,11 @@ fn show(args: &FeaturesArgs, name: &str) -> Result<(), Failure> {
         let folder = args.state.clone().unwrap_or_else(|| Project::folder(&args.project));
         description["set_aside"] = aside.rows(&folder)?.into();
     }
+    let profiles = if statistics { Some(found(&opened(args, name)?)?) } else { None };
     if args.json {
+        if let Some(profiles) = &profiles {
+            description["statistics"] = told(profiles);
+        }
         return print(&description.to_string());
     }
     let mut text = format!("{name}\n  version   {}", description["version"].as_str().unwrap_or_default());
@@ -158,6 +181,9 @@ fn show(args: &FeaturesArgs, name: &str) -> Result<(), Failure> {
     }
     if let Some(rows) = description["set_aside"].as_u64() {
         text += &format!("\n  set aside  {rows} rows");
+    }
+    if let Some(profiles) = &profiles {
+        text += &format!("\n\n{}", table(profiles));
     }
     print(&text)
 }
@@ -180,7 +206,14 @@ fn get(args: &FeaturesArgs, name: &str, keys: &[String]) -> Result<(), Failure> 
     print(&lines?.join("\n"))
 }
 
-fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
+/// What the features of a set look like.
+fn found(set: &StoredSet) -> Result<Vec<Profile>, Failure> {
+    Ok(profiles(set).map_err(|error| {
+        format!("feature set `{}` has no statistics: {}", set.set().name(), chain(&error))
+    })?)
+}
+
+fn ingest(args: &FeaturesArgs, name: &str, place: &str, statistics: bool) -> Result<(), Failure> {
     let files = load::files(place)?;
     // A graph that the rows pass runs there.
     let runtime = Runtime::new()?;
@@ -189,13 +222,13 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
     let several = files.len() > 1;
     let progress =
         if several { progress_bar(Some(files.len() as u64), "files") } else { progress_bar(None, "rows") };
-    let (mut totals, mut rules, mut told) = (Map::new(), Map::new(), 0);
+    let (mut totals, mut rules, mut noted) = (Map::new(), Map::new(), 0);
     for file in files {
         set.ingest(&file.folder, &file.name, &mut |written, place| {
             written.counts().iter().for_each(|(outcome, rows)| add(&mut totals, outcome, *rows));
             written.broken.iter().for_each(|(rule, rows)| add(&mut rules, rule, *rows));
-            for (row, problem) in written.refused().take(TOLD.saturating_sub(told)) {
-                told += 1;
+            for (row, problem) in written.refused().take(TOLD.saturating_sub(noted)) {
+                noted += 1;
                 let at = Place { file: file.name.clone(), at: place(row) };
                 note(&format!("{at}: {problem}"));
             }
@@ -204,17 +237,22 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
         progress.inc(u64::from(several));
     }
     progress.finish_and_clear();
+    let profiles = if statistics { Some(found(&StoredSet::Writable(set))?) } else { None };
     if args.json {
-        let mut told = Value::from(totals.clone());
+        let mut answer = Value::from(totals.clone());
         if !rules.is_empty() {
-            told["rules"] = rules.into();
+            answer["rules"] = rules.into();
         }
-        print(&told.to_string())?;
+        if let Some(profiles) = &profiles {
+            answer["statistics"] = told(profiles);
+        }
+        print(&answer.to_string())?;
     } else {
         let counts = totals.iter().map(|(outcome, rows)| format!("{rows} {outcome}"));
         let counts = counts.collect::<Vec<_>>().join(", ");
         let rules = rules.iter().map(|(rule, rows)| format!("\n  rule {rule}: {rows} rows"));
-        print(&(counts + &rules.collect::<String>()))?;
+        let statistics = profiles.map(|profiles| format!("\n\n{}", table(&profiles)));
+        print(&(counts + &rules.collect::<String>() + &statistics.unwrap_or_default()))?;
     }
     match totals.get("refused").and_then(Value::as_u64) {
         None | Some(0) => Ok(()),
@@ -222,7 +260,7 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
     }
 }
 
-fn add(totals: &mut Map<String, Value>, name: &str, rows: u64) {
+pub(super) fn add(totals: &mut Map<String, Value>, name: &str, rows: u64) {
     let total = totals.get(name).and_then(Value::as_u64).unwrap_or(0) + rows;
     totals.insert(name.to_owned(), total.into());
 }

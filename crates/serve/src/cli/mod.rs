@@ -7,6 +7,8 @@ mod features;
 #[cfg(feature = "offline")]
 mod history;
 mod input;
+#[cfg(feature = "offline")]
+mod materialize;
 mod observe;
 mod output;
 mod serve;

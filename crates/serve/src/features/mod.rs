@@ -2,6 +2,7 @@
 
 mod routes;
 mod service;
+pub(crate) mod statistics;
 
 use std::sync::Arc;
 

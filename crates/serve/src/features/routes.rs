@@ -27,6 +27,7 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/v1/features", get(list))
         .route("/v1/features/{set}", any(set))
         .route("/v1/features/{set}/read", any(read))
+        .route("/v1/features/{set}/statistics", any(statistics))
 }
 
 /// Erasing, for the admin listener.
@@ -68,6 +69,14 @@ async fn read(
     answer(&shared, &name, async |set: &FeatureService| match *request.method() {
         Method::POST => set.read(body(&shared, request).await?).await,
         _ => Err(wrong_method("reading features takes POST", "POST")),
+    })
+    .await
+}
+
+async fn statistics(State(shared): State<Arc<Shared>>, Path(name): Path<String>, method: Method) -> Response {
+    answer(&shared, &name, async |set: &FeatureService| match method {
+        Method::GET | Method::HEAD => set.statistics().await,
+        _ => Err(wrong_method("statistics of features take GET", "GET, HEAD")),
     })
     .await
 }

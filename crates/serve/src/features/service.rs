@@ -10,15 +10,17 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::Full;
 use millstream_featurestore::{
-    Changes, Gap, LookupError, Pick, Positions, Read, Receipt, Selection, StoredSet, WritableSet, WriteError,
-    Written,
+    Changes, Gap, LookupError, Pick, Positions, ProfileError, Read, Receipt, Selection, StoredSet,
+    WritableSet, WriteError, Written,
 };
 use millstream_graph::{SchemaError, spec::type_text};
 use serde_json::{Value, json};
 
+use super::statistics::{profiles, told as told_profiles};
 use crate::{
     http::refused,
     project::chain,
+    reload::blocking,
     service::{ARROW_START, Answer, JSON, json_answer, undecoded, written},
     wire::{
         DecodeError, DecodeLimits, Form, ipc,
@@ -39,6 +41,8 @@ pub(crate) struct FeatureService {
     selection: Selection,
     encoder: Encoder,
     reply: SchemaRef,
+    /// Whoever asks for statistics takes turns: each reads all rows.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What reads bodies of one schema.
@@ -91,6 +95,7 @@ impl FeatureService {
             selection,
             encoder: Encoder::new(Arc::clone(&reply))?,
             reply,
+            turn: Arc::default(),
         })
     }
 
@@ -180,6 +185,29 @@ impl FeatureService {
         let (keys, _) = self.keys.read(body).map_err(|error| undecoded(&error))?;
         let receipt = set.erase(keys).await.map_err(|error| unwritten(self.name(), &error))?;
         Ok(json_answer(StatusCode::OK, &receipt_text(&receipt)))
+    }
+
+    /// What the features look like in the rows that are there now.
+    pub(crate) async fn statistics(&self) -> Result<Answer, Answer> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let set = self.set.clone();
+        let found = blocking(move || {
+            // With the work, not with who waits for it: one who goes away lets no other in before it is done.
+            let _turn = turn;
+            profiles(&set)
+        });
+        match found.await {
+            Ok(Ok(profiles)) => {
+                let told = json!({ "name": self.name(), "version": self.set.version(), "features": told_profiles(&profiles) });
+                Ok(json_answer(StatusCode::OK, &told))
+            }
+            Ok(Err(error @ ProfileError::Unavailable(_))) => Err(unavailable(self.name(), &error)),
+            Ok(Err(error)) => {
+                let message = format!("feature set `{}` has no statistics: {error}", self.name());
+                Err(refused(StatusCode::NOT_IMPLEMENTED, "no_statistics", &message))
+            }
+            Err(error) => Err(unavailable(self.name(), &error)),
+        }
     }
 
     fn takes_none(&self) -> Answer {

@@ -79,7 +79,7 @@ impl Indexed {
 
     /// The row of greatest version for each key.
     #[cfg(feature = "offline")]
-    pub(super) fn newest(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+    pub(super) fn newest(&self) -> impl Iterator<Item = u32> + '_ {
         let ends = self.starts.windows(2).filter(|key| key[0] < key[1]);
         ends.map(|key| self.rows[key[1] as usize - 1])
     }

@@ -80,7 +80,7 @@ impl PointInTime {
 
     /// The log's row of greatest version for each key, whatever its time.
     #[cfg(feature = "offline")]
-    pub(crate) fn newest(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+    pub(crate) fn newest(&self) -> impl Iterator<Item = u32> + '_ {
         self.index.newest()
     }
 

@@ -78,6 +78,14 @@ impl Swept {
         self.log.bytes() + self.keys.bytes() + places
     }
 
+    /// The log's row of greatest version for each key, whatever its time.
+    pub(in crate::offline) fn newest(&self) -> impl Iterator<Item = u32> + '_ {
+        self.starts.windows(2).filter_map(|key| {
+            let rows = &self.rows[key[0] as usize..key[1] as usize];
+            rows.iter().copied().max_by_key(|&row| self.log.version(row))
+        })
+    }
+
     /// Answers the rows of a spine, which come in batches. `events` are the log's rows, by their numbers; of the features that `of`
     /// makes of them, `wanted` are read.
     pub(in crate::offline) fn sweep(

@@ -47,6 +47,20 @@ impl Files {
         self.folder.as_deref()
     }
 
+    /// Where they lie: a folder of this machine, or the prefix of a store.
+    pub(super) fn place(&self) -> String {
+        let folder = self.folder.as_ref().map(|folder| folder.display().to_string());
+        folder.unwrap_or_else(|| self.prefix.to_string())
+    }
+
+    /// Whether they are the files of the same log.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        match (&self.folder, &other.folder) {
+            (Some(folder), Some(other)) => folder == other,
+            _ => Arc::ptr_eq(&self.store, &other.store) && self.prefix == other.prefix,
+        }
+    }
+
     /// The path of a file from the root of this machine's files, or of the store.
     pub(super) fn absolute(&self, name: &str) -> Path {
         let path = self.path(name);

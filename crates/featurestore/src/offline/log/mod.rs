@@ -103,6 +103,16 @@ impl Log {
         self.newest().files.iter().map(|file| file.rows).sum()
     }
 
+    /// Whether it is the same log, maybe opened twice.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.files.is(&other.files)
+    }
+
+    /// Where it lies, for people.
+    pub(crate) fn place(&self) -> String {
+        self.files.place()
+    }
+
     /// Sees what other processes have written.
     ///
     /// # Errors

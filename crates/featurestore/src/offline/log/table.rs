@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
-    common::{DFSchema, Result, ScalarValue, Statistics, stats::Precision},
+    common::{DFSchema, Result, ScalarValue, Statistics, project_schema, stats::Precision},
     datasource::{
         TableType,
         listing::PartitionedFile,
@@ -21,7 +21,7 @@ use datafusion::{
     },
     execution::object_store::ObjectStoreUrl,
     logical_expr::{Expr, TableProviderFilterPushDown, utils::conjunction},
-    physical_plan::ExecutionPlan,
+    physical_plan::{ExecutionPlan, empty::EmptyExec},
 };
 
 use object_store::ObjectMeta;
@@ -97,6 +97,10 @@ impl TableProvider for LogTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.manifest.files.is_empty() {
+            // A source without files has no partition, which not every plan over it can do with.
+            return Ok(Arc::new(EmptyExec::new(project_schema(self.schema.arrow(), projection)?)));
+        }
         if self.files.folder().is_none() {
             state.runtime_env().register_object_store(self.url.as_ref(), Arc::clone(&self.files.store));
         }
@@ -117,11 +121,8 @@ impl TableProvider for LogTable {
             PartitionedFile::new_from_meta(meta).with_statistics(Arc::new(self.statistics(entry)))
         };
         let group: FileGroup = self.manifest.files.iter().map(file).collect();
-        let mut config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source)).with_limit(limit);
-        if !group.is_empty() {
-            config = config.with_file_group(group);
-        }
-        let config = config.with_projection_indices(projection.cloned())?.build();
+        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(source)).with_limit(limit);
+        let config = config.with_file_group(group).with_projection_indices(projection.cloned())?.build();
         Ok(DataSourceExec::from_data_source(config))
     }
 

@@ -58,13 +58,13 @@ use super::{
     Answer, Changes, Clock, Receipt, WritableTable, WriteError, Written,
     expiry::Expiry,
     incoming::Packer,
-    row::{Copied, definition, raw_definition},
-    tally::Tally,
+    row::{Copied, Head, definition, raw_definition},
     worker::{Queue, Worker},
 };
 use crate::{
-    Counts, FeatureSet, Found, LookupError, OnlineTable, Prepared, Read, Selection, Statistics,
+    Counts, FeatureSet, Found, LookupError, OnlineTable, Prepared, Profile, ProfileError, Read, Selection,
     key::{Given, encode},
+    profile::Tally,
 };
 
 /// One feature set in this process, which takes writes while it is read, and may be kept in a folder.
@@ -392,13 +392,13 @@ impl OnlineTable for LocalTable {
         &self.packer.set
     }
 
-    /// Computed from the rows there are.
-    fn statistics(&self, feature: usize) -> Option<Statistics> {
-        let mut tally = Tally::new(&self.packer, feature)?;
+    fn profile(&self, feature: usize) -> Result<Profile, ProfileError> {
+        let mut tally = Tally::new(&self.packer.set, feature)?;
+        tally.reserve(self.len());
         for shard in self.shards.each_shard() {
-            shard.rows().for_each(|row| tally.add(row.fixed));
+            shard.rows().for_each(|row| tally.add(&row.fixed[Head::BYTES..], row.text));
         }
-        Some(tally.finish())
+        tally.finish()
     }
 
     fn is_local(&self) -> bool {

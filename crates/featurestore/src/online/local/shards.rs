@@ -120,7 +120,8 @@ impl Shards {
     }
 
     /// Puts a row to its key: a function of what is there and of the row, so that putting the same rows again, in the same
-    /// order, leads to the same state. In a set with windows it is an `event` too.
+    /// order, leads to the same state. In a set with windows it is an `event` too, which counts once, by its sequence; without them
+    /// the greatest version counts, and rows that come back from a log may be older than those that their key has seen.
     pub(crate) fn put(&self, row: &Row<'_>, event: Option<Event<'_>>) -> Put {
         let (hash, shard) = self.place(row.key);
         let shard = &mut *write(shard);
@@ -133,7 +134,8 @@ impl Shards {
             return Put::Taken(self.add(shard, hash, row, windows) as isize);
         };
         let known = Head::read(shard.fixed(slot, self.fixed));
-        if new.seen <= known.seen {
+        let seen = new.seen.max(known.seen);
+        if new.seen <= known.seen && (event.is_some() || new.version() <= known.version()) {
             return Put::Older;
         }
         let added = match (event, shard.windows_mut(slot)) {
@@ -141,7 +143,7 @@ impl Shards {
             _ => None,
         };
         if added == Some(None) || new.version() < known.version() {
-            Head { seen: new.seen, ..known }.write(shard.fixed_mut(slot, self.fixed));
+            Head { seen, ..known }.write(shard.fixed_mut(slot, self.fixed));
             return match added {
                 None => Put::Older,
                 Some(None) => Put::TooLate,
@@ -150,6 +152,7 @@ impl Shards {
         }
         let before = cost(row.key.len(), self.fixed, shard.text(slot).len());
         shard.fixed_mut(slot, self.fixed).copy_from_slice(row.fixed);
+        Head { seen, ..new }.write(shard.fixed_mut(slot, self.fixed));
         shard.set_text(slot, row.text);
         Put::Taken(self.cost_of(row) as isize - before as isize + added.flatten().unwrap_or(0))
     }

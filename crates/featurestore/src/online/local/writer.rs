@@ -32,6 +32,8 @@ pub(crate) struct Writer {
     repeats: Repeats,
     /// The sequence of the next row.
     sequence: u64,
+    /// The greatest sequence of a row that was taken.
+    newest: u64,
     /// Bytes that the rows take, and those that admitted rows will.
     bytes: usize,
     reserved: usize,
@@ -75,6 +77,7 @@ impl Writer {
             shards,
             repeats: Repeats::new(max_ids),
             sequence: 0,
+            newest: 0,
             bytes: 0,
             reserved: 0,
             limit,
@@ -114,6 +117,9 @@ impl Writer {
             let problem = format!("more than {MAX_PARTITIONS} partitions of sources");
             return Err(WriteError::Columns { problems: vec![problem] });
         }
+        if incoming.restored.is_some() && !self.takes_back(incoming) {
+            return Err(WriteError::NotEmpty);
+        }
         let rows = self.fates(incoming);
         let reserved = self.growth(incoming, &rows);
         if (self.bytes + self.reserved).saturating_add(reserved) as u64 > self.limit {
@@ -122,11 +128,20 @@ impl Writer {
         Ok(Fates { rows, reserved, raises: false })
     }
 
+    /// Whether rows that come back may be put in place. Events must come in the order in which they came first, so the rows of a set
+    /// with windows must all be some that came back before them, from where these do.
+    fn takes_back(&self, incoming: &Incoming) -> bool {
+        let mark = incoming.positions.as_ref().and_then(|at| self.repeats.mark(&at.source, at.partition));
+        let empty = || self.admitted.is_empty() && self.shards.len() == 0;
+        self.shards.windows().is_none() || mark.is_some_and(|mark| self.newest <= mark) || empty()
+    }
+
     /// Takes a write, and remembers its positions and ids. Its rows are put in place by [`Writer::apply`], once they are safe.
     pub(crate) fn admit(&mut self, mut incoming: Box<Incoming>, fates: Fates) -> Admitted {
         for row in (0..incoming.len()).filter(|&row| fates.rows[row].is_none()) {
-            self.sequence += 1;
-            incoming.number(row, self.sequence);
+            let sequence = incoming.sequence(row, self.sequence + 1);
+            incoming.number(row, sequence);
+            (self.sequence, self.newest) = (self.sequence.max(sequence), self.newest.max(sequence));
             if self.shards.windows().is_some() {
                 let row = incoming.row(row);
                 let event = row.head().event;
@@ -216,7 +231,7 @@ impl Writer {
 
     fn put(&mut self, row: &Row<'_>, event: Option<(&Prepared, usize)>) -> Outcome {
         let head = row.head();
-        self.sequence = self.sequence.max(head.seen);
+        (self.sequence, self.newest) = (self.sequence.max(head.seen), self.newest.max(head.seen));
         let event = event.map(|(events, row)| Event { events, row, floor: self.floor });
         match self.shards.put(row, event) {
             Put::Older => Outcome::Older,
@@ -312,7 +327,8 @@ impl Writer {
         for shard in self.shards.each_shard() {
             for (row, windows) in shard.entries() {
                 self.bytes += self.shards.cost_of(&row) + windows.map_or(0, |windows| windows.bytes);
-                self.sequence = self.sequence.max(row.head().seen);
+                let seen = row.head().seen;
+                (self.sequence, self.newest) = (self.sequence.max(seen), self.newest.max(seen));
             }
         }
     }

@@ -64,8 +64,9 @@ impl<'t> Tables<'t> {
                 None if offset.zip(mark).is_some_and(|(offset, mark)| offset <= mark) => Outcome::Repeated,
                 None if self.knows(incoming.id(row))? => Outcome::Repeated,
                 None => {
-                    let sequence = self.number(SEQUENCE)? + 1;
-                    self.numbers.insert(SEQUENCE, sequence)?;
+                    let last = self.number(SEQUENCE)?;
+                    let sequence = incoming.sequence(row, last + 1);
+                    self.numbers.insert(SEQUENCE, last.max(sequence))?;
                     incoming.number(row, sequence);
                     self.put(&incoming.row(row))?
                 }
@@ -83,7 +84,7 @@ impl<'t> Tables<'t> {
     fn put(&mut self, row: &Row<'_>) -> Result<Outcome, redb::Error> {
         if let Some(known) = self.rows.get(row.key)?
             && known.value().len() >= row.fixed.len()
-            && Head::read(known.value()).version() > row.head().version()
+            && Head::read(known.value()).version() >= row.head().version()
         {
             return Ok(Outcome::Older);
         }

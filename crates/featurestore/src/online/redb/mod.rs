@@ -20,13 +20,13 @@ use super::{
     expiry::Expiry,
     incoming::{Incoming, Packer},
     local::OpenError,
-    row::{Copied, definition, difference},
-    tally::Tally,
+    row::{Copied, Head, definition, difference},
     worker::Worker,
 };
 use crate::{
-    FeatureSet, Found, LookupError, OnlineTable, Read, Selection, Statistics,
+    FeatureSet, Found, LookupError, OnlineTable, Profile, ProfileError, Read, Selection,
     key::{Given, encode},
+    profile::Tally,
 };
 
 /// One feature set in a file, of which memory holds what was used last.
@@ -183,6 +183,24 @@ impl Shared {
         Arc::clone(&self.database.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Every row of one moment: its fixed part of `fixed` bytes, and its texts.
+    fn each_row(&self, fixed: usize, mut each: impl FnMut(&[u8], &str)) -> Result<(), redb::Error> {
+        for row in self.current().begin_read()?.open_table(ROWS)?.iter()? {
+            let (_, row) = row?;
+            let parts = row.value().split_at_checked(fixed);
+            match parts.and_then(|(fixed, text)| Some((fixed, std::str::from_utf8(text).ok()?))) {
+                Some((fixed, text)) => each(fixed, text),
+                None => {
+                    return Err(redb::Error::Corrupted(format!(
+                        "a row of {} bytes that is none",
+                        row.value().len()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Carries out requests; writes that follow each other in one transaction.
     fn serve(&self, requests: Vec<Request>) {
         let mut writes = Vec::new();
@@ -276,15 +294,14 @@ impl OnlineTable for RedbTable {
         &self.packer.set
     }
 
-    /// Computed from all rows, which are read from the file.
-    fn statistics(&self, feature: usize) -> Option<Statistics> {
-        let mut tally = Tally::new(&self.packer, feature)?;
-        let read = self.file.current().begin_read().ok()?;
-        for row in read.open_table(ROWS).ok()?.iter().ok()? {
-            let (_, row) = row.ok()?;
-            tally.add(row.value().get(..self.packer.fixed())?);
-        }
-        Some(tally.finish())
+    /// Of the rows of one moment, which are read from the file.
+    fn profile(&self, feature: usize) -> Result<Profile, ProfileError> {
+        let mut tally = Tally::new(&self.packer.set, feature)?;
+        let unreadable = |error: redb::Error| ProfileError::Unavailable(Box::new(error));
+        self.file
+            .each_row(self.packer.fixed(), |row, text| tally.add(&row[Head::BYTES..], text))
+            .map_err(unreadable)?;
+        tally.finish()
     }
 
     fn is_local(&self) -> bool {

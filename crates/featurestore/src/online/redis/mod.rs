@@ -27,7 +27,7 @@ use super::{
     row::{Copied, definition, difference},
 };
 use crate::{
-    FeatureSet, Found, LookupError, OnlineTable, Read, Selection, Statistics,
+    FeatureSet, Found, LookupError, OnlineTable, Profile, ProfileError, Read, Selection,
     key::{Given, encode},
 };
 
@@ -410,9 +410,9 @@ impl OnlineTable for RedisTable {
         &self.packer.set
     }
 
-    /// Not known: it would take reading all rows over the network.
-    fn statistics(&self, _feature: usize) -> Option<Statistics> {
-        None
+    /// Not told: it would take reading all rows over the network.
+    fn profile(&self, _feature: usize) -> Result<Profile, ProfileError> {
+        Err(ProfileError::Elsewhere)
     }
 
     fn is_local(&self) -> bool {

@@ -3,9 +3,7 @@
 use std::{fs, time::Duration};
 
 use arrow::datatypes::DataType;
-use millstream_featurestore::{
-    Changes, Clock, FeatureSet, OnlineTable, Positions, RedbOptions, RedbTable, Statistics,
-};
+use millstream_featurestore::{Changes, Clock, FeatureSet, Positions, RedbOptions, RedbTable};
 use millstream_graph::rows;
 
 use super::{NOW, Subject, count, counts, ids};
@@ -72,20 +70,4 @@ fn an_erased_row_is_gone_from_the_file() {
     assert_eq!(store.read(&rows! { name: ["somebody", "other 49"] }), "- | Paris");
     assert_eq!(store.write(row("other 49", "Rome", 99)), "taken");
     assert!(holds("Rome"));
-}
-
-#[test]
-fn statistics_are_those_of_the_rows() {
-    let dir = tempfile::tempdir().unwrap();
-    let table = RedbTable::open(&dir.path().join("s"), counts().build().unwrap(), options(None)).unwrap();
-    let local = super::memory(counts().build().unwrap(), None);
-    assert_eq!(table.statistics(0), Some(Statistics::default()));
-    let store = Subject::new(table, dir);
-    for store in [&store, &local] {
-        store.write(count(&[(1, 4, 0), (2, 7, 0), (3, 13, 0), (4, 16, 0), (4, 0, -1)]));
-    }
-    let found = store.table.statistics(0).unwrap();
-    assert_eq!((found.count, found.mean, found.std), (4, Some(10.0), Some(30.0_f64.sqrt())));
-    assert_eq!(local.table.statistics(0), Some(found));
-    assert_eq!(store.table.statistics(1), None);
 }

@@ -18,7 +18,7 @@ use arrow::{
 use expect_test::expect;
 use millstream_featurestore::{
     Added, Answer, Changes, Clock, Durability, FeatureSet, FeatureSetBuilder, Ledger, LocalOptions,
-    LocalTable, Positions, Predicate, RedbOptions, RedbTable, Statistics, WhenFull,
+    LocalTable, Positions, Predicate, ProfileError, RedbOptions, RedbTable, WhenFull,
 };
 use millstream_graph::rows;
 use proptest::{collection::vec, prelude::*};
@@ -217,7 +217,7 @@ fn what_is_written_are_events_and_what_is_read_are_the_latest_row_and_the_window
     assert_eq!(store.read(&ids(&[1])), format!("tag {} null 4", i64::MAX));
     let counts = table.counts();
     assert_eq!((counts.too_late, counts.not_a_number, counts.overflows), (1, 0, 1));
-    assert_eq!(store.table.statistics(1), None::<Statistics>);
+    assert!(matches!(store.table.profile(1), Err(ProfileError::Window)));
 }
 
 #[test]

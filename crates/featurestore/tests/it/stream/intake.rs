@@ -11,8 +11,8 @@ use std::{
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use millstream_featurestore::{
-    Answer, Changes, FeatureSet, LocalOptions, LocalTable, OnlineTable, Positions, Read, Receipt, Selection,
-    Statistics, WritableSet, WritableTable, WriteError, Written,
+    Answer, Changes, FeatureSet, LocalOptions, LocalTable, OnlineTable, Positions, Profile, ProfileError,
+    Read, Receipt, Selection, WritableSet, WritableTable, WriteError, Written,
     stream::{AtGap, Feed, FeedError, Intake, Message, Phase, Session, Span},
 };
 use proptest::prelude::*;
@@ -233,8 +233,8 @@ impl OnlineTable for Refusing {
         self.table.set()
     }
 
-    fn statistics(&self, feature: usize) -> Option<Statistics> {
-        self.table.statistics(feature)
+    fn profile(&self, feature: usize) -> Result<Profile, ProfileError> {
+        self.table.profile(feature)
     }
 
     fn is_local(&self) -> bool {
