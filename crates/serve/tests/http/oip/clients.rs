@@ -94,7 +94,7 @@ fn a_model_goes_with_its_version_of_the_project() {
         replace(&serving.folder.join("millstream.yaml"), &text.replace("  outside: {", "  inside: {"));
         serving.reload();
         assert_eq!(infer("/v2/models/inside/infer").status, 200);
-        assert!(error(&infer("/v2/models/outside/infer"), 404).contains("did you mean `inside`?"));
+        assert!(error(&infer("/v2/models/outside/infer"), 404).contains("no model `outside`"));
     };
     served_project(folder.path(), ConnectionLimits::default(), PATIENCE, serving);
 }
