@@ -1,5 +1,5 @@
 #!/bin/sh
-# What tests compare answers with and talk to: DuckDB, pandas, Feast and a stand-in for S3 below target/, Redis and NATS from the system's packages. What
+# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, and a stand-in for S3 below target/, Redis and NATS from the system's packages. What
 # cannot be had is named, and the tests that need it say that they are skipped.
 set -eu
 
@@ -23,6 +23,8 @@ packages target/oracles duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1
 # Speaks the API of S3.
 packages target/moto "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
 packages target/feast feast==0.67.0
+# The clients of Triton and KServe.
+packages target/oip "tritonclient[http]==2.73.0" kserve==0.21.0
 
 # A server from the system's packages, where they can be installed.
 server() {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     features::FeatureService,
+    oip,
     service::ARROW_STREAM,
     snapshot::Snapshot,
     vectors::VectorService,
@@ -80,6 +81,7 @@ pub(crate) fn openapi(served: &Snapshot) -> Value {
     for vector in &served.vectors {
         vector_path(vector, &mut paths, &mut schemas);
     }
+    oip::openapi(served, &mut paths);
     json!({
         "openapi": "3.1.0",
         "info": { "title": served.project, "version": env!("CARGO_PKG_VERSION") },

@@ -16,8 +16,9 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, StatusCode, Version,
+    HeaderValue, Method, Request, StatusCode, Version,
     header::{CONNECTION, CONTENT_TYPE},
+    request::Parts,
 };
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -34,6 +35,7 @@ use crate::{
     describe,
     features::{self, FeatureRows},
     observe::{Observe, ObserveError, Observer},
+    oip,
     project::{Project, ProjectError},
     refusals::{Refusals, Refused},
     service::{Answer, json_answer},
@@ -182,6 +184,7 @@ impl Server {
             .merge(stats::routes())
             .merge(features::routes())
             .merge(vectors::routes())
+            .merge(oip::routes())
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
             .with_state(Arc::clone(&self.shared))
@@ -284,7 +287,7 @@ async fn serve_admin(listener: TcpListener, router: Router, limits: ConnectionLi
     Connections::new(limits, refusals).accept(&listener, &service, std::future::pending()).await;
 }
 
-/// Every route. Graphs, which is what a server is asked for all day, are found by their path alone; the router serves the rest.
+/// Every route. Runs, which is what a server is asked for all day, are found by their path alone; the router serves the rest.
 struct Routes {
     router: Router,
     shared: Arc<Shared>,
@@ -303,13 +306,20 @@ impl Routes {
         let too_long = head.uri.path_and_query().is_some_and(|path| path.as_str().len() > self.uri_bytes);
         let served = self.shared.live.load_full();
         let graph = head.uri.path().strip_prefix(GRAPHS).and_then(|name| served.graph(name));
-        let mut answer = match graph {
+        let asks_model = graph.is_none() && head.method == Method::POST;
+        let model = if asks_model { oip::inferred(&served, head.uri.path()) } else { None };
+        let mut answer = match (graph, model) {
             _ if too_long => uri_too_long(self.uri_bytes).map(Either::Left),
-            Some(graph) => {
-                let answer = pin!(self.observer.answer(graph, &mut head, body));
+            (Some(graph), _) => {
+                let answer = async |head: &Parts| graph.answer_parts(head, body).await;
+                let answer = pin!(self.observer.tell(graph.name(), &mut head, answer));
                 served.answer(answer).await.map(Either::Left)
             }
-            None => match self.router.clone().oneshot(Request::from_parts(head, body)).await {
+            (None, Some(model)) => {
+                let answer = pin!(oip::infer(model, &self.observer, &mut head, body));
+                served.answer(answer).await.map(Either::Left)
+            }
+            (None, None) => match self.router.clone().oneshot(Request::from_parts(head, body)).await {
                 Ok(answer) => answer.map(Either::Right),
                 Err(never) => match never {},
             },

@@ -16,6 +16,7 @@ pub mod load;
 mod observe;
 #[cfg(feature = "offline")]
 mod offline;
+mod oip;
 mod outside;
 mod project;
 mod refusals;

@@ -1,30 +1,34 @@
 //! One graph over HTTP: a body in, a run, a body out.
 
-use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Duration};
+mod headers;
+mod own;
 
+use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, sync::Arc, task};
+
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
 };
 use http_body_util::Full;
-use millstream_graph::{ErrorKind, Priority, Request as RunRequest, SchemaError};
-use millstream_runtime::{Door, Engine, Gather, Portion, RunError};
+use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
+use millstream_runtime::{Door, Engine, Gather, Portion, Reply, RunError};
 use serde_json::json;
 
+use self::own::OwnBodies;
 use crate::{
     body::{self, BodyLimits, Unread},
-    deadline, describe,
+    describe,
     observe::Observed,
     refusals::Refused,
-    wire::{DecodeCode, DecodeError, DecodeLimits, Form, ipc, json as json_wire},
+    wire::{DecodeCode, DecodeError, DecodeLimits, ipc, json as json_wire},
 };
+pub(crate) use headers::{Asked, wants_arrow};
 
 /// The media type of an Arrow IPC stream.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
-/// How much a request matters, when not everybody can be served.
-const PRIORITY: &str = "x-request-priority";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How an Arrow IPC stream begins, and no JSON text can.
@@ -50,20 +54,49 @@ struct Shared {
     description: serde_json::Value,
 }
 
-/// What became of a run, and the form of its reply.
-struct Ran {
-    /// Rows of the request.
-    rows: usize,
-    result: Result<Portion, RunError>,
-    form: Form,
-    /// Whether the body was an Arrow stream.
-    arrow: bool,
+/// How requests to a graph and its replies are written. What a protocol does not say is the same in all: who is let in, what may
+/// be read, how rows come to their run, what is told of it.
+pub(crate) trait Protocol: Sync {
+    /// What of a request its reply follows.
+    type Asked: Send;
+
+    /// The rows of a body. What it says beside them of its run goes into `request`.
+    fn read(
+        &self,
+        service: &GraphService,
+        asked: &Asked<'_>,
+        body: Bytes,
+        request: &mut RunRequest,
+    ) -> Result<(Brought, Self::Asked), DecodeError>;
+
+    /// The answer to a run that replied.
+    fn replied(&self, service: &GraphService, reply: &Portion, asked: Self::Asked) -> Answer;
+
+    /// The answer to a body that cannot be read.
+    fn undecoded(&self, error: &DecodeError) -> Answer;
+
+    /// The answer to a run that failed.
+    fn failed(&self, service: &GraphService, error: &RunError) -> Answer;
 }
 
-impl Ran {
+/// The rows of a body, as they are brought to their run.
+pub(crate) enum Brought {
+    Rows(RecordBatch),
+    /// Values that may become rows together with those of other bodies.
+    Values(json_wire::Body),
+}
+
+/// What became of a run.
+struct Ran<A> {
+    /// Rows of the request.
+    rows: usize,
+    result: Result<(Portion, A), RunError>,
+}
+
+impl<A> Ran<A> {
     /// What did not come to its body.
     fn without_rows(error: RunError) -> Self {
-        Self { rows: 0, result: Err(error), form: Form::Array, arrow: false }
+        Self { rows: 0, result: Err(error) }
     }
 }
 
@@ -99,6 +132,11 @@ impl GraphService {
         self.shared.door.engine()
     }
 
+    /// The graph's name.
+    pub(crate) fn name(&self) -> &str {
+        self.engine().plan().name()
+    }
+
     /// Requests that wait for the run that they share to start, now.
     pub(crate) fn waiting_requests(&self) -> usize {
         self.shared.door.waiting_requests()
@@ -128,46 +166,50 @@ impl GraphService {
     where
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
-        let asked = Asked::of(&head.headers);
-        let mut answer = self.answer_to(head, &asked, body).await;
-        if let Some(id) = asked.id {
-            answer.headers_mut().insert(REQUEST_ID, id.clone());
-        }
-        answer
-    }
-
-    async fn answer_to<B>(&self, head: &Parts, asked: &Asked<'_>, body: B) -> Answer
-    where
-        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
-    {
-        match head.method {
-            Method::POST => {}
-            Method::GET | Method::HEAD => return json_answer(StatusCode::OK, &self.shared.description),
+        let answer = match head.method {
+            Method::POST => return self.answer_in(&OwnBodies, head, body).await,
+            Method::GET | Method::HEAD => json_answer(StatusCode::OK, &self.shared.description),
             _ => {
                 let message = json!({ "error": "a graph takes GET and POST", "code": "method_not_allowed" });
                 let mut answer = json_answer(StatusCode::METHOD_NOT_ALLOWED, &message);
                 answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
                 answer.extensions_mut().insert(Refused("method_not_allowed"));
-                return answer;
+                answer
             }
-        }
-        let ran = self.ran(head, asked, body).await;
+        };
+        named(answer, Asked::of(&head.headers).id)
+    }
+
+    /// Runs the graph on the body of a request, and answers it as the protocol writes.
+    pub(crate) async fn answer_in<P: Protocol, B>(&self, protocol: &P, head: &Parts, body: B) -> Answer
+    where
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    {
+        let asked = Asked::of(&head.headers);
+        let ran = self.ran(protocol, head, &asked, body).await;
         if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
             match &ran {
                 Err(error) => observed.refused(error),
-                Ok(ran) => observed.ran(ran.rows, &ran.result),
+                Ok(ran) => observed.ran(ran.rows, ran.result.as_ref().map(|(reply, _)| reply)),
             }
         }
-        match ran {
-            Err(error) => undecoded(&error),
-            Ok(Ran { result: Ok(reply), form, arrow, .. }) => {
-                self.replied(&reply, form, asked.wants_arrow(arrow))
+        let answer = match ran {
+            Err(error) => protocol.undecoded(&error),
+            Ok(Ran { result: Ok((reply, asked)), .. }) => {
+                with_degraded(protocol.replied(self, &reply, asked), reply.reply())
             }
-            Ok(Ran { result: Err(error), .. }) => failed(self.engine().plan().name(), &error),
-        }
+            Ok(Ran { result: Err(error), .. }) => protocol.failed(self, &error),
+        };
+        named(answer, asked.id)
     }
 
-    async fn ran<B>(&self, head: &Parts, asked: &Asked<'_>, body: B) -> Result<Ran, DecodeError>
+    async fn ran<P: Protocol, B>(
+        &self,
+        protocol: &P,
+        head: &Parts,
+        asked: &Asked<'_>,
+        body: B,
+    ) -> Result<Ran<P::Asked>, DecodeError>
     where
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
@@ -188,132 +230,55 @@ impl GraphService {
         if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
             observed.watch(&mut request);
         }
-        if body.starts_with(&ARROW_START) {
-            return self.run_arrow(request, body).await;
-        }
-        self.run_json(request, &body).await
+        let bytes = body.len();
+        let (brought, asked) = protocol.read(self, asked, body, &mut request)?;
+        let (rows, result) = self.run(request, brought, bytes).await?;
+        Ok(Ran { rows, result: result.map(|reply| (reply, asked)) })
     }
 
-    async fn run_arrow(&self, request: RunRequest, body: Bytes) -> Result<Ran, DecodeError> {
-        let batch = self.shared.ipc.decode(body)?;
-        let rows = batch.num_rows();
-        let result = self.engine().try_run(request, batch).await.map(Portion::from);
-        Ok(Ran { rows, result, form: Form::Array, arrow: true })
-    }
-
-    async fn run_json(&self, request: RunRequest, body: &[u8]) -> Result<Ran, DecodeError> {
+    /// Runs the rows of a body of so many bytes. Answers how many they are, too.
+    async fn run(
+        &self,
+        request: RunRequest,
+        brought: Brought,
+        bytes: usize,
+    ) -> Result<(usize, Result<Portion, RunError>), DecodeError> {
         let door = &self.shared.door;
-        if body.len() > SHARED_BYTES {
-            let decoded = door.gather().decode(body)?;
-            let rows = decoded.batch.num_rows();
-            let result = self.engine().try_run(request, decoded.batch).await.map(Portion::from);
-            return Ok(Ran { rows, result, form: decoded.form, arrow: false });
-        }
-        let (body, form) = door.gather().read(body)?;
-        let rows = door.gather().rows(&body);
-        Ok(Ran { rows, result: door.run(request, body).await, form, arrow: false })
-    }
-
-    fn replied(&self, reply: &Portion, form: Form, arrow: bool) -> Answer {
-        let degraded = reply.reply().degraded();
-        // A graph that makes several rows of one has more to say than one object can.
-        let form = if reply.range().len() > 1 { Form::Array } else { form };
-        let encoded = if arrow {
-            ipc::encode(&reply.rows()).map(Bytes::from).map_err(|error| error.to_string())
-        } else {
-            let (encoder, rows) = (&self.shared.encoder, reply.reply().rows());
-            let encoded = written(|body| encoder.encode_rows(rows, reply.range(), form, body));
-            encoded.map_err(|error| error.to_string())
-        };
-        let body = match encoded {
-            Ok(body) => body,
-            Err(error) => {
-                tracing::error!(graph = self.engine().plan().name(), %error, "a reply cannot be written");
-                let message =
-                    json!({ "error": "the reply cannot be written", "code": ErrorKind::Internal.name() });
-                return json_answer(StatusCode::INTERNAL_SERVER_ERROR, &message);
+        let batch = match brought {
+            Brought::Values(values) if bytes <= SHARED_BYTES => {
+                let rows = door.gather().rows(&values);
+                return Ok((rows, door.run(request, values).await));
             }
+            Brought::Values(values) => door.gather().assembled(values)?,
+            Brought::Rows(batch) => batch,
         };
-        let mut answer = Response::new(Full::new(body));
-        let media = if arrow { HeaderValue::from_static(ARROW_STREAM) } else { JSON };
-        answer.headers_mut().insert(CONTENT_TYPE, media);
-        if !degraded.is_empty() {
-            let steps: Vec<&str> = degraded.iter().map(|degraded| &*degraded.step).collect();
-            if let Ok(steps) = HeaderValue::from_str(&steps.join(", ")) {
-                answer.headers_mut().insert("x-millstream-degraded", steps);
-            }
-        }
-        answer
+        let rows = batch.num_rows();
+        Ok((rows, self.engine().try_run(request, batch).await.map(Portion::from)))
+    }
+
+    /// What reads values into rows of the graph.
+    pub(crate) fn decoder(&self) -> &json_wire::Decoder {
+        self.shared.door.gather()
     }
 }
 
-/// What the headers of a request say, found in one pass: a look-up by name costs more than to go past all that a request has.
-#[derive(Default)]
-struct Asked<'h> {
-    id: Option<&'h HeaderValue>,
-    trace: Option<&'h HeaderValue>,
-    priority: Option<&'h HeaderValue>,
-    accept: Option<&'h HeaderValue>,
-    /// The shortest that any header gives, or what a header must be that is not.
-    deadline: Option<Result<Duration, String>>,
+/// The same answer under the name that its caller gave the request.
+fn named(mut answer: Answer, id: Option<&HeaderValue>) -> Answer {
+    if let Some(id) = id {
+        answer.headers_mut().insert(REQUEST_ID, id.clone());
+    }
+    answer
 }
 
-impl<'h> Asked<'h> {
-    /// Of headers that may stand only once, the first counts.
-    fn of(headers: &'h HeaderMap) -> Self {
-        let mut asked = Self::default();
-        for (name, value) in headers {
-            let first = match name.as_str() {
-                "x-request-id" => &mut asked.id,
-                "traceparent" => &mut asked.trace,
-                PRIORITY => &mut asked.priority,
-                "accept" => &mut asked.accept,
-                name => {
-                    if let Some(given) = deadline::given(name, value) {
-                        asked.deadline = Some(deadline::shorter(asked.deadline.take(), given));
-                    }
-                    continue;
-                }
-            };
-            first.get_or_insert(value);
-        }
-        asked
+/// The same answer, which says what is not as it should have been.
+fn with_degraded(mut answer: Answer, reply: &Reply) -> Answer {
+    let steps: Vec<&str> = reply.degraded().iter().map(|degraded| &*degraded.step).collect();
+    if !steps.is_empty()
+        && let Ok(steps) = HeaderValue::from_str(&steps.join(", "))
+    {
+        answer.headers_mut().insert("x-millstream-degraded", steps);
     }
-
-    /// The run's name, deadline, priority and trace.
-    fn run_request(&self) -> Result<RunRequest, DecodeError> {
-        let malformed = |message| DecodeError::new(DecodeCode::Malformed, message);
-        let text = |value: Option<&HeaderValue>| {
-            let text = value.and_then(|value| value.to_str().ok());
-            text.filter(|text| text.len() <= 256).map(Arc::from)
-        };
-        let mut request = RunRequest { id: text(self.id), trace: text(self.trace), ..RunRequest::default() };
-        if let Some(name) = self.priority {
-            let named = name.to_str().ok().and_then(|name| Priority::named(name.trim()));
-            request.priority = named.ok_or_else(|| {
-                let names = Priority::ALL.map(Priority::name).join(", ");
-                malformed(format!("header `{PRIORITY}` is one of {names}"))
-            })?;
-        }
-        if let Some(limit) = &self.deadline {
-            let limit = limit.as_ref().map_err(|message| malformed(message.clone()))?;
-            request.deadline = tokio::time::Instant::now().into_std().checked_add(*limit);
-        }
-        Ok(request)
-    }
-
-    fn wants_arrow(&self, request_was_arrow: bool) -> bool {
-        wants_arrow(self.accept, request_was_arrow)
-    }
-}
-
-/// Whether a reply is an Arrow stream: as the header `Accept` says, else as the request was.
-pub(crate) fn wants_arrow(accept: Option<&HeaderValue>, request_was_arrow: bool) -> bool {
-    match accept.and_then(|accept| accept.to_str().ok()) {
-        Some(accept) if accept.contains(ARROW_STREAM) => true,
-        Some(accept) if accept.contains("application/json") => false,
-        _ => request_was_arrow,
-    }
+    answer
 }
 
 /// A longer reply keeps the buffer that it was written into, which spares it a copy.
@@ -337,6 +302,19 @@ pub(crate) fn written<E>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> R
 
 /// What a body that cannot be read is answered with.
 pub(crate) fn undecoded(error: &DecodeError) -> Answer {
+    unread(
+        error,
+        &json!({
+            "error": error.to_string(),
+            "code": error.code.name(),
+            "field": error.field,
+            "row": error.row,
+        }),
+    )
+}
+
+/// A message about a body that cannot be read, with the status and the headers that go with it.
+pub(crate) fn unread(error: &DecodeError, message: &serde_json::Value) -> Answer {
     let status = match error.code {
         DecodeCode::TooLarge | DecodeCode::TooManyRows => StatusCode::PAYLOAD_TOO_LARGE,
         DecodeCode::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -344,13 +322,7 @@ pub(crate) fn undecoded(error: &DecodeError) -> Answer {
         DecodeCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
-    let message = json!({
-        "error": error.to_string(),
-        "code": error.code.name(),
-        "field": error.field,
-        "row": error.row,
-    });
-    let mut answer = json_answer(status, &message);
+    let mut answer = json_answer(status, message);
     answer.extensions_mut().insert(Refused(error.code.name()));
     if error.code == DecodeCode::UnknownEncoding {
         answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(body::ENCODINGS));
@@ -358,8 +330,8 @@ pub(crate) fn undecoded(error: &DecodeError) -> Answer {
     answer
 }
 
-/// What a failed run is answered with. What went wrong inside is for the log; the caller learns what it can act on.
-fn failed(graph: &str, error: &RunError) -> Answer {
+/// The status of a failed run, and what its caller can act on. What went wrong inside is for the log, where this puts it.
+pub(crate) fn failure(graph: &str, error: &RunError) -> (StatusCode, String) {
     let (status, ours) = match error.kind() {
         ErrorKind::Rows => (StatusCode::BAD_REQUEST, false),
         ErrorKind::Overloaded => (StatusCode::TOO_MANY_REQUESTS, false),
@@ -374,8 +346,12 @@ fn failed(graph: &str, error: &RunError) -> Answer {
         (RunError::Failed { run, step, .. }, true) => format!("step `{step}` failed in run {run}"),
         _ => error.to_string(),
     };
-    let message = json!({ "error": message, "code": error.kind().name(), "step": error.step() });
-    let mut answer = json_answer(status, &message);
+    (status, message)
+}
+
+/// A message about a failed run. One that may succeed later says when to ask again.
+pub(crate) fn failed(status: StatusCode, message: &serde_json::Value) -> Answer {
+    let mut answer = json_answer(status, message);
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -30,6 +30,7 @@ use crate::{
     body::BodyLimits,
     features::{self, FeatureRows, FeatureService},
     http::ServeError,
+    oip,
     project::{Files, Project, Stamps},
     refusals::Refusals,
     reload::blocking,
@@ -53,6 +54,8 @@ pub(crate) struct Snapshot {
     pub(crate) mark: HeaderValue,
     pub(crate) since: DateTime<Utc>,
     pub(crate) graphs: Vec<(String, GraphService)>,
+    /// Those graphs, and models by themselves, under the Open Inference Protocol.
+    pub(crate) models: Vec<Arc<oip::Model>>,
     pub(crate) features: Vec<Arc<FeatureService>>,
     pub(crate) streams: Vec<Stream>,
     pub(crate) vectors: Vec<Arc<VectorService>>,
@@ -100,6 +103,7 @@ impl Snapshot {
             .map_err(|(set, source)| ServeError::Features { set, source })?;
         let vectors = vectors::services(project.features(), terms.decode)
             .map_err(|(vector, source)| ServeError::Vector { vector, source })?;
+        let models = oip::models(project, &graphs, terms);
         let (alive, gone) = oneshot::channel();
         let version = project.version().to_owned();
         Ok(Self {
@@ -108,6 +112,7 @@ impl Snapshot {
             version,
             since: Utc::now(),
             graphs,
+            models,
             features,
             streams: project.streams().to_vec(),
             vectors,
@@ -137,7 +142,8 @@ impl Snapshot {
     }
 
     fn engines(&self) -> Vec<Engine> {
-        self.graphs.iter().map(|(_, service)| service.engine().clone()).collect()
+        let graphs = self.graphs.iter().map(|(_, service)| service.engine());
+        graphs.chain(self.models.iter().filter_map(|model| model.own_engine())).cloned().collect()
     }
 }
 
@@ -240,7 +246,7 @@ impl Served for Shared {
 
 /// Waits until no request has the version any more and its tails have ended, and frees it.
 async fn retire(old: Arc<Snapshot>, grace: Duration) {
-    let engines = old.engines();
+    let (engines, models) = (old.engines(), old.models.clone());
     let (version, cut) = (old.version.clone(), Arc::clone(&old.cut));
     let gone = old.gone.lock().unwrap_or_else(PoisonError::into_inner).take();
     drop(old);
@@ -259,5 +265,5 @@ async fn retire(old: Arc<Snapshot>, grace: Duration) {
         cut.close();
     }
     // Models and tables take a while to be given back.
-    let _ = blocking(move || drop(engines)).await;
+    let _ = blocking(move || drop((engines, models))).await;
 }

@@ -14,11 +14,7 @@ use millstream_graph::{Request as RunRequest, RunId, Watch};
 use millstream_runtime::{Portion, RunError};
 use prometheus::Registry;
 
-use crate::{
-    ask,
-    service::{Answer, GraphService},
-    wire::DecodeError,
-};
+use crate::{ask, service::Answer, wire::DecodeError};
 use context::Context;
 use export::Exporter;
 use spans::{Traced, Tracer};
@@ -88,15 +84,16 @@ impl Observer {
         Ok((Self { tracer: Some(tracer), access_log }, Some(Exporter::run(exporter))))
     }
 
-    /// Answers a request to a graph, and tells of it.
-    pub(crate) async fn answer<B>(&self, service: &GraphService, head: &mut Parts, body: B) -> Answer
-    where
-        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
-    {
-        let plan = service.engine().plan();
+    /// Tells of a request to a graph, and of what `answer` makes of it.
+    pub(crate) async fn tell(
+        &self,
+        graph: &str,
+        head: &mut Parts,
+        answer: impl AsyncFnOnce(&Parts) -> Answer,
+    ) -> Answer {
         let posted = head.method == Method::POST;
         let tracer = self.tracer.as_ref().filter(|_| posted);
-        let traced = tracer.and_then(|tracer| tracer.begin(plan.name(), &head.headers));
+        let traced = tracer.and_then(|tracer| tracer.begin(graph, head));
         let logged = self.access_log || tracing::enabled!(target: ACCESS, tracing::Level::DEBUG);
         let observed = traced.is_some() || logged;
         let observed = observed.then(|| Arc::new(Observed { traced, outcome: OnceLock::new() }));
@@ -104,9 +101,9 @@ impl Observer {
         if let Some(observed) = &observed {
             head.extensions.insert(Arc::clone(observed));
         }
-        let answer = service.answer_parts(head, body).await;
+        let answer = answer(head).await;
         if let Some((observed, start)) = observed.zip(start) {
-            observed.tell(plan.name(), head, answer.status(), start, logged.then_some(self.access_log));
+            observed.tell(graph, head, answer.status(), start, logged.then_some(self.access_log));
         }
         answer
     }
@@ -174,7 +171,7 @@ impl Observed {
     }
 
     /// The run has ended.
-    pub(crate) fn ran(&self, rows: usize, ran: &Result<Portion, RunError>) {
+    pub(crate) fn ran(&self, rows: usize, ran: Result<&Portion, &RunError>) {
         self.note(match ran {
             Ok(reply) => Outcome {
                 run: Some(reply.run()),

@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{StatusCode, request::Parts};
 use millstream_graph::{Ran, StepCall, Watch};
 use opentelemetry_proto::tonic::{
     common::v1::{ArrayValue, KeyValue, any_value::Value},
@@ -31,6 +31,8 @@ pub(super) struct Tracer {
 pub(super) struct Traced {
     outbox: Outbox,
     graph: Arc<str>,
+    /// Where the request was sent: a route, since names of graphs and models are all that is in it.
+    path: String,
     /// The request's span.
     context: Context,
     /// The caller's span.
@@ -42,7 +44,8 @@ pub(super) struct Traced {
 
 impl Tracer {
     /// Follows the caller's decision; without one, decides by chance.
-    pub(super) fn begin(&self, graph: &str, headers: &HeaderMap) -> Option<Arc<Traced>> {
+    pub(super) fn begin(&self, graph: &str, head: &Parts) -> Option<Arc<Traced>> {
+        let headers = &head.headers;
         let parent = Context::of(headers);
         let context = match &parent {
             Some(parent) if parent.sampled => parent.child(),
@@ -54,6 +57,7 @@ impl Tracer {
         Some(Arc::new(Traced {
             outbox: self.outbox.clone(),
             graph: Arc::from(graph),
+            path: head.uri.path().to_owned(),
             context,
             parent,
             state,
@@ -70,11 +74,11 @@ impl Traced {
 
     /// The request has been answered.
     pub(super) fn end(&self, status: StatusCode, request_id: Option<&str>, outcome: Option<&Outcome>) {
-        let route = format!("/v1/graphs/{}", self.graph);
+        let route = &self.path;
         let mut attributes = vec![
             text("http.request.method", "POST"),
-            text("http.route", &route),
-            text("url.path", &route),
+            text("http.route", route),
+            text("url.path", route),
             number("http.response.status_code", usize::from(status.as_u16())),
             text("millstream.graph", &self.graph),
         ];

@@ -11,6 +11,7 @@ mod http2;
 mod keep_alive;
 #[path = "../../../../tests/nats/mod.rs"]
 mod nats;
+mod oip;
 mod reload;
 mod slow;
 mod streams;

@@ -55,11 +55,11 @@ use crate::wire::{DecodeCode, DecodeError, DecodeLimits, Form};
 #[derive(Debug)]
 pub struct Decoder {
     schema: SchemaRef,
-    limits: DecodeLimits,
-    record: Record,
+    pub(super) limits: DecodeLimits,
+    pub(super) record: Record,
     /// What becomes of each column.
     fates: Vec<Fate>,
-    layouts: Vec<Layout>,
+    pub(super) layouts: Vec<Layout>,
 }
 
 /// A body that was read: its rows, and the form they came in.
@@ -112,14 +112,18 @@ impl Decoder {
     /// When the body is not JSON, not what the schema asks for, or beyond the limits: see [`DecodeCode`].
     pub fn decode(&self, body: &[u8]) -> Result<Decoded, DecodeError> {
         let (body, form) = self.read(body)?;
-        let batch = self.assemble(body.slots).map_err(|error| {
+        Ok(Decoded { batch: self.assembled(body)?, form })
+    }
+
+    /// The rows of a body that was read.
+    pub(crate) fn assembled(&self, body: Body) -> Result<RecordBatch, DecodeError> {
+        self.assemble(body.slots).map_err(|error| {
             let code = match error {
                 ArrowError::DictionaryKeyOverflowError => DecodeCode::OutOfRange,
                 _ => DecodeCode::Internal,
             };
             DecodeError::new(code, format!("rows could not be put together: {error}"))
-        })?;
-        Ok(Decoded { batch, form })
+        })
     }
 
     /// Reads one body, on its way into a batch that others may share: see [`Gather`].
@@ -150,8 +154,8 @@ impl Decoder {
 /// A body that was read: its values, column by column, not yet in arrays.
 #[derive(Debug)]
 pub struct Body {
-    slots: Slots,
-    rows: usize,
+    pub(super) slots: Slots,
+    pub(super) rows: usize,
 }
 
 /// Bodies become one batch column by column: what arrays cost is paid once for all of them. Bodies that share a batch must be
@@ -194,7 +198,7 @@ fn not_utf8(error: &std::str::Utf8Error) -> DecodeError {
 
 /// What the parser's own error means. Its text is part of what is tested here, since its type tells only three
 /// kinds apart.
-fn explain(error: &serde_json::Error, body: &str) -> DecodeError {
+pub(super) fn explain(error: &serde_json::Error, body: &str) -> DecodeError {
     let text = error.to_string();
     let text = text.split_once(" at line ").map_or(text.as_str(), |(before, _)| before);
     let (code, message) = match error.classify() {

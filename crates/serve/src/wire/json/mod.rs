@@ -1,6 +1,7 @@
 //! JSON bodies: straight from bytes into columns, and from columns into bytes.
 
 mod assemble;
+mod columns;
 mod decode;
 mod encode;
 mod plan;
@@ -14,5 +15,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use columns::{Column, Columns};
 pub use decode::{Body, Decoded, Decoder};
 pub use encode::{EncodeError, Encoder};
+pub(crate) use write::ValueWriter;

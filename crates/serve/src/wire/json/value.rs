@@ -17,7 +17,7 @@ use super::{
 };
 use crate::wire::DecodeCode;
 
-type Half = <Float16Type as ArrowPrimitiveType>::Native;
+pub(super) type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
 /// A value that is read over.
 pub(super) struct RawSeed<'a, 'l> {

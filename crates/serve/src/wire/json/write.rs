@@ -119,6 +119,27 @@ fn write_map(writer: &Writer, array: &dyn Array, row: usize, out: &mut Vec<u8>) 
     out.push(b'}');
 }
 
+/// Writes single values of one column as JSON.
+#[derive(Debug)]
+pub(crate) struct ValueWriter(Writer);
+
+impl ValueWriter {
+    /// A writer of the values of a column.
+    ///
+    /// # Errors
+    /// When its type cannot be written as JSON.
+    pub(crate) fn new(field: &Field) -> Result<Self, SchemaError> {
+        let mut resolver = Resolver::default();
+        let writer = resolver.writer(field, field.name());
+        resolver.finish().map(|_| Self(writer))
+    }
+
+    /// Appends the value of a row.
+    pub(crate) fn write(&self, array: &dyn Array, row: usize, out: &mut Vec<u8>) {
+        self.0.write(array, row, out);
+    }
+}
+
 /// Resolves a schema into writers, keeping every problem.
 #[derive(Default)]
 pub(super) struct Resolver {

@@ -1,0 +1,172 @@
+//! One request to infer: a body of tensors in, a run, a body of tensors out.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http_body_util::Full;
+use millstream_graph::Request as RunRequest;
+use millstream_runtime::{Portion, RunError};
+use serde_json::json;
+
+use super::{
+    models::{Model, VERSION},
+    request::{self, Asked, Wanted, malformed},
+    values::Form,
+};
+use crate::{
+    service::{self, Answer, Asked as Headers, Brought, GraphService, JSON, Protocol, json_answer, written},
+    wire::DecodeError,
+};
+
+/// How many bytes of a body are JSON, if tensors follow it.
+const HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// Requests to one model, and its replies.
+pub(super) struct Inference<'m> {
+    model: &'m Model,
+    /// How many bytes of the body are JSON, as the request says.
+    header: Option<HeaderValue>,
+    /// When the request came; its time begins then.
+    since: Instant,
+}
+
+impl<'m> Inference<'m> {
+    pub(super) fn new(model: &'m Model, headers: &HeaderMap) -> Self {
+        let since = tokio::time::Instant::now().into_std();
+        Self { model, header: headers.get(HEADER).cloned(), since }
+    }
+
+    /// The bytes of a body that are JSON; none if it is nothing but the values of a tensor.
+    fn json_bytes(&self, body: &[u8]) -> Result<Option<usize>, DecodeError> {
+        let Some(header) = &self.header else { return Ok(Some(body.len())) };
+        let bytes = header.to_str().ok().and_then(|text| text.trim().parse().ok());
+        match bytes {
+            Some(0) => Ok(None),
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(malformed(format!("header `{HEADER}` must be the number of bytes that are JSON"))),
+        }
+    }
+
+    /// A reply's body, and how much of it is JSON, if bytes follow.
+    fn reply(&self, reply: &Portion, asked: &Asked) -> Result<(Bytes, Option<usize>), DecodeError> {
+        let (mut raw, mut header) = (Vec::new(), None);
+        let body = written(|body| {
+            body.extend_from_slice(b"{\"model_name\":");
+            text(self.model.name(), body);
+            body.extend_from_slice(format!(",\"model_version\":\"{VERSION}\"").as_bytes());
+            if let Some(id) = &asked.id {
+                body.extend_from_slice(b",\"id\":");
+                text(id, body);
+            }
+            body.extend_from_slice(b",\"outputs\":[");
+            for (at, wanted) in asked.outputs.iter().enumerate() {
+                if at > 0 {
+                    body.push(b',');
+                }
+                self.tensor(reply, *wanted, body, &mut raw)?;
+            }
+            body.extend_from_slice(b"]}");
+            if asked.outputs.iter().any(|wanted| wanted.binary) {
+                header = Some(body.len());
+            }
+            body.append(&mut raw);
+            Ok::<(), DecodeError>(())
+        })?;
+        Ok((body, header))
+    }
+
+    /// One output: what it is, and its values here or among the bytes that follow.
+    fn tensor(
+        &self,
+        reply: &Portion,
+        wanted: Wanted,
+        body: &mut Vec<u8>,
+        raw: &mut Vec<u8>,
+    ) -> Result<(), DecodeError> {
+        let output = &self.model.outputs[wanted.output];
+        let found = output.find(reply.reply().rows(), reply.range())?;
+        let form = if wanted.binary { Form::Binary } else { Form::Json };
+        let mut values = Vec::new();
+        let (datatype, shape) = if wanted.classes > 0 {
+            let shape = output.classes(&found, wanted.classes, form, &mut values)?;
+            ("BYTES", shape.to_vec())
+        } else {
+            output.write(&found, form, &mut values)?;
+            (output.datatype().name(), found.shape)
+        };
+        body.extend_from_slice(b"{\"name\":");
+        text(output.name(), body);
+        body.extend_from_slice(format!(",\"datatype\":\"{datatype}\",\"shape\":{}", json!(shape)).as_bytes());
+        if wanted.binary {
+            let size = format!(",\"parameters\":{{\"binary_data_size\":{}}}}}", values.len());
+            body.extend_from_slice(size.as_bytes());
+            raw.append(&mut values);
+        } else {
+            body.extend_from_slice(b",\"data\":");
+            body.append(&mut values);
+            body.push(b'}');
+        }
+        Ok(())
+    }
+}
+
+fn text(text: &str, out: &mut Vec<u8>) {
+    // A string into memory: neither of the two can fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+impl Protocol for Inference<'_> {
+    type Asked = Asked;
+
+    fn read(
+        &self,
+        service: &GraphService,
+        _: &Headers<'_>,
+        body: Bytes,
+        request: &mut RunRequest,
+    ) -> Result<(Brought, Asked), DecodeError> {
+        let (inputs, outputs) = (&self.model.inputs, &self.model.outputs);
+        let (values, asked) = match self.json_bytes(&body)? {
+            Some(json) => request::read(inputs, outputs, service.decoder(), &body, json)?,
+            None => request::read_raw(inputs, outputs, service.decoder(), &body)?,
+        };
+        if let Some(until) = asked.timeout.and_then(|timeout| self.since.checked_add(timeout)) {
+            request.deadline = Some(request.deadline.map_or(until, |deadline| deadline.min(until)));
+        }
+        if let Some(priority) = asked.priority {
+            request.priority = priority;
+        }
+        Ok((Brought::Values(values), asked))
+    }
+
+    fn replied(&self, service: &GraphService, reply: &Portion, asked: Asked) -> Answer {
+        let (body, header) = match self.reply(reply, &asked) {
+            Ok(written) => written,
+            Err(error) => {
+                tracing::debug!(graph = service.name(), %error, "a reply cannot be written as asked");
+                return json_answer(StatusCode::BAD_REQUEST, &json!({ "error": error.to_string() }));
+            }
+        };
+        let mut answer = Answer::new(Full::new(body));
+        let headers = answer.headers_mut();
+        match header {
+            None => drop(headers.insert(CONTENT_TYPE, JSON)),
+            Some(json) => {
+                headers.insert(CONTENT_TYPE, BYTES);
+                headers.insert(HEADER, json.into());
+            }
+        }
+        answer
+    }
+
+    fn undecoded(&self, error: &DecodeError) -> Answer {
+        service::unread(error, &json!({ "error": error.to_string() }))
+    }
+
+    fn failed(&self, service: &GraphService, error: &RunError) -> Answer {
+        let (status, message) = service::failure(service.name(), error);
+        service::failed(status, &json!({ "error": message }))
+    }
+}

@@ -1,0 +1,216 @@
+//! What is served under the protocol: graphs, and models by themselves.
+
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::{DataType, Field, Schema};
+use millstream_graph::{Graph, Plan, SchemaError};
+use millstream_models::{self as models, InputInfo, Keep, Keys, ModelStep, OutputInfo, OutputKind};
+use millstream_runtime::{Engine, Limits, Metrics};
+use serde_json::{Value, json};
+
+use super::{outputs::Output, tensor::Tensor};
+use crate::{
+    body::BodyLimits,
+    project::{Project, chain},
+    service::GraphService,
+    snapshot::Terms,
+    wire::DecodeLimits,
+};
+
+/// The only version of each model, until there are others.
+pub(super) const VERSION: &str = "1";
+
+/// A graph, or a model of the project by itself, as clients of the protocol see it.
+pub(crate) struct Model {
+    pub(super) inputs: Vec<Tensor>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) metadata: Value,
+    pub(super) config: Value,
+    name: String,
+    runs: Runs,
+}
+
+/// What a model's requests run on.
+enum Runs {
+    Graph(GraphService),
+    Alone(Box<Alone>),
+}
+
+/// A model in a graph of one step. Its engine has threads of its own, so it is made when somebody asks for it.
+struct Alone {
+    graph: Graph,
+    limits: Limits,
+    decode: DecodeLimits,
+    body: BodyLimits,
+    metrics: Metrics,
+    service: OnceLock<GraphService>,
+}
+
+/// Every graph, and every model whose name no graph has. What cannot be served this way is told in the log.
+pub(crate) fn models(project: &Project, graphs: &[(String, GraphService)], terms: &Terms) -> Vec<Arc<Model>> {
+    let mut served = Vec::new();
+    let mut add = |name: &str, model: Result<Model, String>| match model {
+        Ok(model) => served.push(Arc::new(model)),
+        Err(reason) => {
+            tracing::warn!(model = name, reason, "not served by the Open Inference Protocol");
+        }
+    };
+    for (name, service) in graphs {
+        add(name, Model::of_graph(name, service).map_err(|error| error.to_string()));
+    }
+    for (name, model) in project.models().iter() {
+        if !graphs.iter().any(|(graph, _)| graph == name) {
+            add(name, Model::alone(name, model, terms));
+        }
+    }
+    served
+}
+
+impl Model {
+    fn of_graph(name: &str, service: &GraphService) -> Result<Self, SchemaError> {
+        let plan = service.engine().plan();
+        let outputs = Output::all(plan.reply_schema())?;
+        let runs = Runs::Graph(service.clone());
+        Ok(Self::new(
+            name,
+            ("millstream_graph", "millstream"),
+            Tensor::all(plan.input_schema())?,
+            outputs,
+            runs,
+        ))
+    }
+
+    /// A model by itself: its tensors are those that it declares.
+    fn alone(name: &str, model: &Arc<dyn models::Model>, terms: &Terms) -> Result<Self, String> {
+        let info = model.info();
+        let fields = info.inputs.iter().map(field).collect::<Option<Vec<Field>>>();
+        let fields = fields.ok_or("an input has no dimension for rows, or a size that no column has")?;
+        let mut graph = Graph::new(name, Arc::new(Schema::new(fields)));
+        let step = ModelStep::new(Arc::clone(model)).keep(Keep::None);
+        let answered = graph.add("model", "model", (&graph.input()).into(), Arc::new(step));
+        graph.respond(&answered);
+        let plan: Plan = graph.compile().map_err(|problems| problems.to_string())?;
+        let outputs = Output::all(plan.reply_schema()).map_err(|error| error.to_string())?;
+        // The values of a model are never null, whatever their lists could hold.
+        let outputs = outputs.into_iter().filter(|output| !output.tells_nulls());
+        let outputs = outputs.zip(&info.outputs).map(|(output, declared)| as_declared(output, declared));
+        let inputs = Tensor::all(plan.input_schema()).map_err(|error| error.to_string())?;
+        let alone = Alone {
+            limits: terms.limits.clone(),
+            decode: terms.decode,
+            body: terms.body,
+            metrics: terms.metrics.clone(),
+            service: OnceLock::new(),
+            graph,
+        };
+        let runs = Runs::Alone(Box::new(alone));
+        Ok(Self::new(name, ("onnx_onnxv1", "onnxruntime"), inputs, outputs.collect(), runs))
+    }
+
+    fn new(
+        name: &str,
+        (platform, backend): (&str, &str),
+        inputs: Vec<Tensor>,
+        outputs: Vec<Output>,
+        runs: Runs,
+    ) -> Self {
+        let tensors = inputs.iter().map(|input| (&input.name, input.datatype, &input.dims));
+        let metadata = json!({
+            "name": name,
+            "versions": [VERSION],
+            "platform": platform,
+            "inputs": tensors.clone().map(|(name, datatype, dims)| Tensor::metadata(name, datatype, dims)).collect::<Value>(),
+            "outputs": outputs.iter().map(Output::metadata).collect::<Value>(),
+        });
+        let config = json!({
+            "name": name,
+            "platform": platform,
+            "backend": backend,
+            "version_policy": { "latest": { "num_versions": 1 } },
+            // Shapes have the rows themselves.
+            "max_batch_size": 0,
+            "input": tensors.zip(&inputs).map(|((name, datatype, dims), input)| {
+                let mut config = Tensor::config(name, datatype, dims);
+                config["format"] = "FORMAT_NONE".into();
+                config["optional"] = input.optional.into();
+                config
+            }).collect::<Value>(),
+            "output": outputs.iter().map(Output::config).collect::<Value>(),
+        });
+        Self { inputs, outputs, metadata, config, name: name.to_owned(), runs }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its requests run on.
+    ///
+    /// # Errors
+    /// What its caller may know, when it could not be made.
+    pub(super) fn service(&self) -> Result<&GraphService, String> {
+        match &self.runs {
+            Runs::Graph(service) => Ok(service),
+            Runs::Alone(alone) => alone.service().map_err(|reason| {
+                tracing::error!(model = self.name, reason, "a model cannot be run by itself");
+                format!("model `{}` cannot be run at present; the log says why", self.name)
+            }),
+        }
+    }
+
+    /// The engine that it has beside those of graphs, once it has been asked.
+    pub(crate) fn own_engine(&self) -> Option<&Engine> {
+        match &self.runs {
+            Runs::Graph(_) => None,
+            Runs::Alone(alone) => alone.service.get().map(GraphService::engine),
+        }
+    }
+}
+
+impl Alone {
+    fn service(&self) -> Result<&GraphService, String> {
+        if let Some(service) = self.service.get() {
+            return Ok(service);
+        }
+        let made = self.make()?;
+        // Of two that were made at the same time, one counts.
+        Ok(self.service.get_or_init(|| made))
+    }
+
+    fn make(&self) -> Result<GraphService, String> {
+        let plan = self.graph.compile().map_err(|problems| problems.to_string())?;
+        let engine =
+            Engine::with_metrics(plan, self.limits.clone(), &self.metrics).map_err(|error| chain(&error))?;
+        let service = GraphService::new(engine, self.decode).map_err(|error| error.to_string())?;
+        Ok(service.body_limits(self.body))
+    }
+}
+
+/// The column that holds the rows of an input.
+fn field(input: &InputInfo) -> Option<Field> {
+    let (_, sizes) = input.shape.split_first()?;
+    let data_type = sizes.iter().rev().try_fold(input.dtype.arrow(), |item, size| {
+        let item = Arc::new(Field::new_list_field(item, false));
+        Some(match size {
+            Some(size) => DataType::FixedSizeList(item, i32::try_from(*size).ok().filter(|size| *size > 0)?),
+            None => DataType::List(item),
+        })
+    })?;
+    Some(Field::new(&input.name, data_type, false))
+}
+
+/// An output of the shape that the model declares, with the names of its classes.
+fn as_declared(output: Output, declared: &OutputInfo) -> Output {
+    match &declared.kind {
+        OutputKind::Tensor { shape, .. } => {
+            output.declared(shape.get(1..).unwrap_or_default().to_vec(), Vec::new())
+        }
+        OutputKind::Maps { keys } => {
+            let labels = match keys {
+                Keys::Ints(keys) => keys.iter().map(i64::to_string).collect(),
+                Keys::Strings(keys) => keys.clone(),
+            };
+            output.declared(vec![Some(keys.len())], labels)
+        }
+    }
+}

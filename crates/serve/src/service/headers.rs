@@ -1,0 +1,80 @@
+//! What the headers of a request ask of its run.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue};
+use millstream_graph::{Priority, Request as RunRequest};
+
+use super::ARROW_STREAM;
+use crate::{
+    deadline,
+    wire::{DecodeCode, DecodeError},
+};
+
+/// How much a request matters, when not everybody can be served.
+const PRIORITY: &str = "x-request-priority";
+
+/// What the headers of a request say, found in one pass: a look-up by name costs more than to go past all that a request has.
+#[derive(Default)]
+pub(crate) struct Asked<'h> {
+    pub(super) id: Option<&'h HeaderValue>,
+    trace: Option<&'h HeaderValue>,
+    priority: Option<&'h HeaderValue>,
+    pub(super) accept: Option<&'h HeaderValue>,
+    /// The shortest that any header gives, or what a header must be that is not.
+    deadline: Option<Result<Duration, String>>,
+}
+
+impl<'h> Asked<'h> {
+    /// Of headers that may stand only once, the first counts.
+    pub(super) fn of(headers: &'h HeaderMap) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in headers {
+            let first = match name.as_str() {
+                "x-request-id" => &mut asked.id,
+                "traceparent" => &mut asked.trace,
+                PRIORITY => &mut asked.priority,
+                "accept" => &mut asked.accept,
+                name => {
+                    if let Some(given) = deadline::given(name, value) {
+                        asked.deadline = Some(deadline::shorter(asked.deadline.take(), given));
+                    }
+                    continue;
+                }
+            };
+            first.get_or_insert(value);
+        }
+        asked
+    }
+
+    /// The run's name, deadline, priority and trace.
+    pub(super) fn run_request(&self) -> Result<RunRequest, DecodeError> {
+        let malformed = |message| DecodeError::new(DecodeCode::Malformed, message);
+        let text = |value: Option<&HeaderValue>| {
+            let text = value.and_then(|value| value.to_str().ok());
+            text.filter(|text| text.len() <= 256).map(Arc::from)
+        };
+        let mut request = RunRequest { id: text(self.id), trace: text(self.trace), ..RunRequest::default() };
+        if let Some(name) = self.priority {
+            let named = name.to_str().ok().and_then(|name| Priority::named(name.trim()));
+            request.priority = named.ok_or_else(|| {
+                let names = Priority::ALL.map(Priority::name).join(", ");
+                malformed(format!("header `{PRIORITY}` is one of {names}"))
+            })?;
+        }
+        if let Some(limit) = &self.deadline {
+            let limit = limit.as_ref().map_err(|message| malformed(message.clone()))?;
+            request.deadline = tokio::time::Instant::now().into_std().checked_add(*limit);
+        }
+        Ok(request)
+    }
+}
+
+/// Whether a reply is an Arrow stream: as the header `Accept` says, else as the request was.
+pub(crate) fn wants_arrow(accept: Option<&HeaderValue>, request_was_arrow: bool) -> bool {
+    match accept.and_then(|accept| accept.to_str().ok()) {
+        Some(accept) if accept.contains(ARROW_STREAM) => true,
+        Some(accept) if accept.contains("application/json") => false,
+        _ => request_was_arrow,
+    }
+}
