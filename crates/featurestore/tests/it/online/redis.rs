@@ -13,10 +13,11 @@ use std::{
 
 use arrow::datatypes::DataType;
 use millstream_featurestore::{
-    Changes, Clock, FeatureSet, FeatureSetSpec, Gap, LoadError, LoadOptions, LookupError, OnlineTable, Pick,
-    Positions, Read, RedisOptions, RedisServer, RedisTable, Selection, Stores, WritableSet, WritableTable,
-    wait,
+    Changes, Clock, Column, Enrich, FeatureSet, FeatureSetSpec, FeatureSets, Gap, LoadError, LoadOptions,
+    LookupError, OnlineTable, Pick, Policy, Positions, ProfileError, Read, RedisOptions, RedisServer,
+    RedisTable, Selection, StoredSet, Stores, TimeColumns, WritableSet, WritableTable, wait,
 };
+use millstream_graph::{Step as _, rows};
 
 use super::{NOW, Subject, count, counts, ids, runtime};
 
@@ -266,4 +267,43 @@ fn a_wrong_password_is_told_without_it() {
     let wrong = std::env::var("CARGO_PKG_VERSION").unwrap();
     assert!(error.contains("`online`: redis: redis://:${CARGO_PKG_VERSION}@127.0.0.1"), "{error}");
     assert!(!error.contains(&wrong), "{error}");
+}
+
+/// The set of a table, with its time under a name.
+fn writable(store: &Subject) -> WritableSet {
+    let event = Column { name: "at".into(), data_type: DataType::Int64 };
+    let times = TimeColumns { event, created: None, valid_to: None };
+    WritableSet::new(Arc::clone(&store.table), times)
+}
+
+#[test]
+fn its_rows_are_not_read_for_statistics_and_a_policy_says_what_to_do() {
+    let Some(store) = single(counts().build().unwrap(), None) else { return };
+    store.write(count(&[(1, 1, 1)]));
+    assert!(matches!(store.table.profile(0), Err(ProfileError::Elsewhere)));
+    let mut sets = FeatureSets::new();
+    sets.insert(StoredSet::Writable(Arc::new(writable(&store))));
+    let step = Enrich::new(Arc::new(sets), "counts").missing(Policy::Median);
+    let error = step.signature(&[rows! { id: [1_i64] }.schema()]).unwrap_err().to_string();
+    expect_test::expect!["feature `n` has no median: its rows lie outside of this process, in a store that gives rows by key; give gaps a value with `{default: VALUE}`, and ask for statistics where the rows come from"].assert_eq(&error);
+}
+
+/// Equal versions count in the order in which they were taken first.
+#[cfg(feature = "offline")]
+#[test]
+fn a_set_is_filled_from_a_log_again_and_again() {
+    use millstream_featurestore::offline::{Log, LogSchema};
+    let Some(store) = single(counts().build().unwrap(), None) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let log = wait(Log::local(dir.path(), LogSchema::of(store.table.set()).unwrap())).unwrap();
+    let rows = rows! { id: [1_i64, 1, 2, 2], n: [1_i64, 2, 3, 4], _event: [5_i64, 5, 9, 8] };
+    let set = writable(&store);
+    store.runtime.block_on(log.append(1, &rows)).unwrap();
+    for _ in 0..2 {
+        store.runtime.block_on(async {
+            let mut filled = set.materialize(&log, None).await.unwrap();
+            while filled.next().await.unwrap().is_some() {}
+        });
+        assert_eq!(store.read(&ids(&[1, 2, 3])), "2 | 3 | -");
+    }
 }
