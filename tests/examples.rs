@@ -524,7 +524,7 @@ fn wrong_routes_and_methods_are_refused_in_json() {
         for (method, path, status, code, sentence) in [
             ("GET", "/v1/graphs/fruad", 404, "unknown_graph", "did you mean `fraud`?"),
             ("POST", "/v1/graphs/fruad", 404, "unknown_graph", "did you mean `fraud`?"),
-            ("GET", "/v2", 404, "unknown_route", "/openapi.json"),
+            ("GET", "/v3", 404, "unknown_route", "/openapi.json"),
             ("DELETE", "/v1/graphs/fraud", 405, "method_not_allowed", "GET and POST"),
             ("POST", "/v1/graphs", 405, "method_not_allowed", "GET"),
         ] {

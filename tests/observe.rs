@@ -159,6 +159,24 @@ fn a_sampled_request_is_a_span_of_its_callers_trace_and_each_step_a_span_of_the_
 }
 
 #[test]
+fn a_request_of_the_open_inference_protocol_is_traced_as_any() {
+    let spans = collected(1.0, |address| {
+        let mut client = Client::connect(address);
+        let tensor = |name: &str, datatype: &str| json!({ "name": name, "datatype": datatype, "shape": [1], "data": [2] });
+        let body = json!({ "inputs": [tensor("id", "INT64"), tensor("amount", "FP64")] });
+        for (path, status) in [("/v2/models/pay/infer", 200), ("/v2/models/pya/infer", 404)] {
+            let headers = [("x-request-id", "r-2")];
+            assert_eq!(client.send("POST", path, &headers, body.to_string().as_bytes()).status, status);
+        }
+    });
+    let requests: Vec<_> = spans.iter().filter(|span| span.name.starts_with("POST")).collect();
+    let [request] = requests[..] else { panic!("{requests:?}") };
+    let keys = ["http.route", "millstream.graph", "millstream.rows", "millstream.request_id"];
+    assert_eq!(keys.map(|key| attribute(request, key)), ["/v2/models/pay/infer", "pay", "1", "r-2"]);
+    assert_eq!((request.name.as_str(), spans.len()), ("POST /v2/models/pay/infer", 4));
+}
+
+#[test]
 fn a_request_that_is_not_sampled_exports_nothing() {
     let none = collected(0.0, |address| {
         let mut client = Client::connect(address);
