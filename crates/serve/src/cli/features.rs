@@ -9,11 +9,7 @@ use arrow::{
     util::display::array_value_to_string,
 };
 use clap::{Args, Subcommand};
-use millstream_featurestore::{
-    FeatureSet, OnlineSpec, Receipt, StoredSet, Stores, WritableSet,
-    load::{self, Place},
-    wait,
-};
+use millstream_featurestore::{FeatureSet, OnlineSpec, Receipt, StoredSet, Stores, WritableSet, load, wait};
 use millstream_graph::suggest;
 use serde_json::{Map, Value, json};
 
@@ -188,8 +184,7 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str) -> Result<(), Failure> {
             written.broken.iter().for_each(|(rule, rows)| add(&mut rules, rule, *rows));
             for (row, problem) in written.refused().take(TOLD.saturating_sub(told)) {
                 told += 1;
-                let at = Place { file: file.name.clone(), at: place(row) };
-                note(&format!("{at}: {problem}"));
+                note(&format!("{}: {problem}", place(row)));
             }
             progress.inc(if several { 0 } else { written.rows.len() as u64 });
         })?;
