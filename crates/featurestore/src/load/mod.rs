@@ -1,4 +1,5 @@
-//! Feature sets from files: Parquet, CSV and JSON Lines, in folders or, with the feature `cloud`, in S3 and the like.
+//! Feature sets from files: Parquet, CSV and JSON Lines, in folders or, with the feature `cloud`, in S3 and the like; with the
+//! feature `delta`, from Delta tables in folders.
 //!
 //! ```
 //! use arrow::datatypes::DataType;
@@ -16,10 +17,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(any(feature = "cloud", feature = "delta"))]
+mod apart;
 #[cfg(feature = "cloud")]
 mod cloud;
 mod columnar;
 mod define;
+#[cfg(feature = "delta")]
+mod delta;
 mod infer;
 mod lines;
 mod places;
@@ -36,8 +41,8 @@ use crate::{
     OpenError, RowProblem, TableBuilder, WriteError, set::Column,
 };
 pub(crate) use define::{Defined, define};
-pub use places::{FileAt, files, is_url};
-pub(crate) use source::Source;
+pub use places::{DELTA_LOG, FileAt, files, is_url};
+pub(crate) use source::{Source, Step};
 
 /// How files and definitions become feature sets.
 #[derive(Clone, Debug)]
@@ -132,6 +137,15 @@ pub enum LoadError {
         #[source]
         source: crate::offline::LogError,
     },
+    /// A data file of a table has rows that have been taken in other files, which a set with windows would count twice.
+    #[error(
+        "`{file}` was written anew from files that have been taken, and not by `OPTIMIZE` alone: windows would count rows twice; purge \
+         the set, and ingest the table anew"
+    )]
+    Rewritten {
+        /// The data file.
+        file: String,
+    },
     /// The store does not take the file's rows.
     #[error("`{file}`: its rows are not taken")]
     Write {
@@ -207,20 +221,24 @@ fn table(set: FeatureSet, source: &Source, options: &LoadOptions) -> Result<Memo
     let wanted = wanted(&set);
     let mut builder = TableBuilder::new(set).max_bytes(options.max_bytes);
     let mut appended = 0;
-    source.read(&wanted, &mut |batch, place| {
-        builder.append(batch).map_err(|error| match error {
-            AppendError::Row { row, problem } => {
-                LoadError::Row { place: source.place(place((row - appended) as usize)), problem }
-            }
-            AppendError::Columns { problems } => {
-                LoadError::Columns { file: source.name().to_owned(), problems }
-            }
-            AppendError::TooLarge { limit } => LoadError::TooLarge { file: source.name().to_owned(), limit },
-            AppendError::Lookup(error) => LoadError::Lookup(error),
+    for part in source.parts() {
+        part.read(&wanted, &mut |batch, place| {
+            builder.append(batch).map_err(|error| match error {
+                AppendError::Row { row, problem } => {
+                    LoadError::Row { place: part.place(place((row - appended) as usize)), problem }
+                }
+                AppendError::Columns { problems } => {
+                    LoadError::Columns { file: part.name().to_owned(), problems }
+                }
+                AppendError::TooLarge { limit } => {
+                    LoadError::TooLarge { file: source.name().to_owned(), limit }
+                }
+                AppendError::Lookup(error) => LoadError::Lookup(error),
+            })?;
+            appended += batch.num_rows() as u64;
+            Ok(())
         })?;
-        appended += batch.num_rows() as u64;
-        Ok(())
-    })?;
+    }
     Ok(builder.finish())
 }
 

@@ -17,7 +17,10 @@ pub struct FileAt {
 }
 
 /// The most files of one place.
-const MOST_FILES: usize = 1 << 16;
+pub(super) const MOST_FILES: usize = 1 << 16;
+
+/// The folder in the folder of a Delta table that says which of its files are its rows.
+pub const DELTA_LOG: &str = "_delta_log";
 
 /// Whether a file is named by a URL, and not by a path.
 pub fn is_url(file: &str) -> bool {
@@ -26,7 +29,8 @@ pub fn is_url(file: &str) -> bool {
 }
 
 /// The files at a place, in the order of their names: one file, all of a folder and those in it, or those whose names match a last
-/// part with `*`. Files of unknown endings, and those whose names begin with `.` or `_`, are left out of folders.
+/// part with `*`. Files of unknown endings, and those whose names begin with `.` or `_`, are left out of folders. The folder of a
+/// Delta table counts as one file.
 ///
 /// A place is a path, or a URL that begins with `file://`, or, with the feature `cloud`, with `s3://`, `gs://` or `az://`; there a
 /// folder ends with `/`. Who asks is told by the environment: `AWS_…`, `GOOGLE_…`, `AZURE_…`.
@@ -56,12 +60,20 @@ fn in_folders(path: &Path) -> io::Result<Vec<FileAt>> {
     let (folder, name) =
         (path.parent().unwrap_or(Path::new("")), path.file_name().and_then(|name| name.to_str()));
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if is_table(path) {
+        // `.` has no name.
+        let (folder, name) = name.map_or((path, "."), |name| (folder, name));
+        return Ok(vec![FileAt { folder: folder.to_owned(), name: name.to_owned() }]);
+    }
     if path.is_dir() {
         walk(path, path, &mut files)?;
         return Ok(files);
     }
     match name {
         Some(pattern) if pattern.contains('*') => {
+            if is_table(folder) {
+                return Err(not_by_file("only its log says which of its files count; name the folder"));
+            }
             for entry in fs::read_dir(folder)? {
                 let name = entry?.file_name();
                 if let Some(name) = name.to_str().filter(|name| matches(pattern, name) && wanted(name)) {
@@ -81,15 +93,31 @@ fn walk(root: &Path, folder: &Path, files: &mut Vec<FileAt>) -> io::Result<()> {
         let (path, name) = (entry.path(), entry.file_name());
         let Some(name) = name.to_str().filter(|name| !name.starts_with(['.', '_'])) else { continue };
         // A link is not followed: it may lead back.
-        if path.symlink_metadata()?.is_dir() {
+        let is_folder = path.symlink_metadata()?.is_dir();
+        if is_folder && !is_table(&path) {
             walk(root, &path, files)?;
-        } else if wanted(name)
+        } else if (is_folder || wanted(name))
             && let Some(name) = path.strip_prefix(root).ok().and_then(Path::to_str)
         {
             push(files, FileAt { folder: root.to_owned(), name: name.to_owned() })?;
         }
     }
     Ok(())
+}
+
+/// Whether a folder is that of a Delta table: not all files in it are rows.
+pub(super) fn is_table(folder: &Path) -> bool {
+    folder.join(DELTA_LOG).is_dir()
+}
+
+/// Why some or all files of a Delta table are not read as files.
+fn not_by_file(problem: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("it is a Delta table: {problem}"))
+}
+
+#[cfg(not(feature = "delta"))]
+pub(super) fn no_tables() -> io::Error {
+    not_by_file("this build reads none; build it with the feature `delta`")
 }
 
 fn push(files: &mut Vec<FileAt>, file: FileAt) -> io::Result<()> {
@@ -142,6 +170,11 @@ fn elsewhere(place: &str) -> Result<Vec<String>, LoadError> {
         return Ok(vec![place.to_owned()]);
     }
     let mut names = super::cloud::list(&prefix, MOST_FILES)?;
+    let is_log = |name: &String| name.split('/').any(|part| part == DELTA_LOG);
+    if names.iter().any(is_log) {
+        let source = not_by_file("such are read in folders of this machine only, not at URLs");
+        return Err(LoadError::Open { file: place.to_owned(), source });
+    }
     names.retain(|name| {
         let within = name.strip_prefix(&*prefix).unwrap_or(name);
         let hidden = within.split('/').any(|part| part.starts_with(['.', '_']));
@@ -192,6 +225,36 @@ mod tests {
         for nothing in ["*.orc", "empty"] {
             assert!(files(&format!("{root}/{nothing}")).is_err(), "{nothing}");
         }
+    }
+
+    #[test]
+    fn a_delta_table_is_one_file_and_never_those_that_lie_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in
+            ["a.csv", "t/_delta_log/0.json", "t/p.parquet", "sub/u/_delta_log/0.json", "sub/u/p.parquet"]
+        {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let root = dir.path().to_str().unwrap();
+        for (place, names) in [
+            (root.to_owned(), vec!["a.csv", "sub/u", "t"]),
+            (format!("{root}/t"), vec!["t"]),
+            (format!("{root}/t/"), vec!["t"]),
+            (format!("{root}/t/."), vec!["t"]),
+            (format!("{root}/sub/u/.."), vec!["u"]),
+        ] {
+            let found = files(&place).unwrap();
+            assert_eq!(found.iter().map(|file| &*file.name).collect::<Vec<_>>(), names, "{place}");
+            assert!(found.iter().all(|file| file.folder.join(&file.name).exists()), "{place}");
+        }
+        let error = files(&format!("{root}/t/*.parquet")).unwrap_err();
+        let problem = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(
+            problem,
+            "it is a Delta table: only its log says which of its files count; name the folder"
+        );
     }
 
     #[test]

@@ -10,18 +10,30 @@ use arrow::datatypes::DataType;
 use millstream_graph::suggest;
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "delta")]
+use super::delta;
 use super::{At, LoadError, LoadOptions, Place, Sink, columnar, lines, places, separated};
 use crate::set::Column;
 
-/// A readable file: inside the project's folder, or a copy of one that lies elsewhere.
+/// A readable file or table: inside the project's folder, or a copy of a file that lies elsewhere.
 #[derive(Debug)]
 pub(crate) struct Source {
     name: String,
     path: PathBuf,
-    format: Format,
+    content: Content,
     /// Goes with the source.
     #[cfg(feature = "cloud")]
     _copy: Option<tempfile::TempPath>,
+}
+
+#[derive(Debug)]
+enum Content {
+    File(Format),
+    #[cfg(feature = "delta")]
+    Table(delta::Table),
+    /// A data file of a table.
+    #[cfg(feature = "delta")]
+    Part(delta::Part),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +41,19 @@ pub(super) enum Format {
     Parquet,
     Csv,
     JsonLines,
+}
+
+/// One of the steps by which a set takes a file or a table.
+#[cfg_attr(not(feature = "delta"), expect(dead_code, reason = "files without a table are read, and no more"))]
+pub(crate) enum Step<'a> {
+    /// The rows of this are taken, as far as they have not been.
+    Read(&'a Source),
+    /// The same, of a data file in whose place another came.
+    Before(Source),
+    /// All rows of what is known by this have been taken by then, in other files.
+    Taken(String),
+    /// This has rows that have been taken in other files, beside others or changed.
+    Rewritten(&'a Source),
 }
 
 /// The columns of a file and their types; `None` where no value tells it.
@@ -48,7 +73,7 @@ impl Format {
 }
 
 impl Source {
-    /// Finds the file, or fetches it. What counts is where it lies after all symbolic links are followed.
+    /// Finds the file or the table, or fetches the file. What counts is where it lies after all symbolic links are followed.
     pub(crate) fn open(root: &Path, file: &str) -> Result<Self, LoadError> {
         let name = file.to_owned();
         let open = |source| LoadError::Open { file: file.to_owned(), source };
@@ -58,18 +83,51 @@ impl Source {
         if !path.starts_with(&root) {
             return Err(LoadError::Outside { file: name });
         }
+        if places::is_table(&path) {
+            return Self::table(name, &root, path);
+        }
         if !path.is_file() {
             return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
         }
         let format =
             Format::of(&path.to_string_lossy()).ok_or(LoadError::Format { file: file.to_owned() })?;
-        Ok(Self {
+        Ok(Self::at(name, path, Content::File(format)))
+    }
+
+    #[cfg(feature = "delta")]
+    fn table(name: String, root: &Path, path: PathBuf) -> Result<Self, LoadError> {
+        let table = delta::open(&name, root, &path)?;
+        Ok(Self::at(name, path, Content::Table(table)))
+    }
+
+    #[cfg(not(feature = "delta"))]
+    #[expect(clippy::needless_pass_by_value, reason = "with the feature `delta` the source keeps it")]
+    fn table(name: String, _: &Path, _: PathBuf) -> Result<Self, LoadError> {
+        Err(LoadError::Open { file: name, source: places::no_tables() })
+    }
+
+    #[cfg(feature = "delta")]
+    pub(super) fn as_part(&self) -> Option<&delta::Part> {
+        match &self.content {
+            Content::Part(part) => Some(part),
+            _ => None,
+        }
+    }
+
+    /// A data file of a table.
+    #[cfg(feature = "delta")]
+    pub(super) fn part(name: String, path: PathBuf, part: delta::Part) -> Self {
+        Self::at(name, path, Content::Part(part))
+    }
+
+    fn at(name: String, path: PathBuf, content: Content) -> Self {
+        Self {
             name,
             path,
-            format,
+            content,
             #[cfg(feature = "cloud")]
             _copy: None,
-        })
+        }
     }
 
     #[cfg(feature = "cloud")]
@@ -77,7 +135,7 @@ impl Source {
         super::cloud::check(&name)?;
         let Some(format) = Format::of(&name) else { return Err(LoadError::Format { file: name }) };
         let copy = super::cloud::fetch(&name)?;
-        Ok(Self { name, path: copy.to_path_buf(), format, _copy: Some(copy) })
+        Ok(Self { name, path: copy.to_path_buf(), content: Content::File(format), _copy: Some(copy) })
     }
 
     #[cfg(not(feature = "cloud"))]
@@ -103,34 +161,85 @@ impl Source {
         File::open(&self.path).map_err(|source| LoadError::Open { file: self.name.clone(), source })
     }
 
-    /// What tells its content from any other, in hexadecimal digits.
-    pub(crate) fn digest(&self) -> Result<String, LoadError> {
+    /// What it is made of: itself, or the data files of a table.
+    pub(crate) fn parts(&self) -> &[Self] {
+        #[cfg(feature = "delta")]
+        if let Content::Table(table) = &self.content {
+            return table.parts();
+        }
+        std::slice::from_ref(self)
+    }
+
+    /// By which steps a set takes it. `mark` says up to which of its rows a data file of a table has been taken, by what its rows
+    /// are known by.
+    #[cfg_attr(not(feature = "delta"), expect(unused_variables, reason = "only tables ask for marks"))]
+    pub(crate) fn steps(
+        &self,
+        mark: &mut dyn FnMut(&str) -> Result<Option<u64>, LoadError>,
+    ) -> Result<Vec<Step<'_>>, LoadError> {
+        #[cfg(feature = "delta")]
+        if let Content::Table(table) = &self.content {
+            return table.steps(mark);
+        }
+        Ok(vec![Step::Read(self)])
+    }
+
+    /// What its rows are known by, beside their numbers: its content, or which data file of which table it is.
+    pub(crate) fn identity(&self) -> Result<String, LoadError> {
+        #[cfg(feature = "delta")]
+        if let Some(part) = self.as_part() {
+            return Ok(part.identity());
+        }
         let failed = |source| LoadError::Open { file: self.name.clone(), source };
         let (mut file, mut digest) = (self.file()?, Sha256::new());
         let mut buffer = vec![0; 64 << 10];
         loop {
             match file.read(&mut buffer).map_err(failed)? {
-                0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+                0 => return Ok(format!("file:{}", hexadecimal(&digest.finalize()))),
                 read => digest.update(&buffer[..read]),
             }
         }
     }
 
+    /// The number by which a row is known, which is the one after `before` that are read: rows of a table keep theirs when others
+    /// are deleted. `at` says where it stands.
+    #[cfg_attr(
+        not(feature = "delta"),
+        expect(unused_variables, reason = "only rows of tables ask where they stand")
+    )]
+    pub(crate) fn number(&self, before: u64, at: impl FnOnce() -> At) -> u64 {
+        #[cfg(feature = "delta")]
+        if self.as_part().is_some()
+            && let At::Row(row) = at()
+        {
+            return row - 1;
+        }
+        before
+    }
+
     /// The columns of the file, typed as found.
     pub(crate) fn columns(&self, options: &LoadOptions) -> Result<Columns, LoadError> {
-        match self.format {
-            Format::Parquet => columnar::columns(self),
-            Format::Csv => separated::columns(self, options.infer_rows),
-            Format::JsonLines => lines::columns(self, options.infer_rows),
+        match &self.content {
+            Content::File(Format::Parquet) => columnar::columns(self),
+            Content::File(Format::Csv) => separated::columns(self, options.infer_rows),
+            Content::File(Format::JsonLines) => lines::columns(self, options.infer_rows),
+            #[cfg(feature = "delta")]
+            Content::Table(table) => Ok(table.columns()),
+            #[cfg(feature = "delta")]
+            Content::Part(part) => Ok(part.columns()),
         }
     }
 
-    /// Reads the wanted columns, batch by batch.
+    /// Reads the wanted columns, batch by batch; of a table, of one data file after the other.
     pub(crate) fn read(&self, wanted: &[Column], sink: &mut Sink<'_>) -> Result<(), LoadError> {
-        match self.format {
-            Format::Parquet => columnar::read(self, wanted, sink),
-            Format::Csv => separated::read(self, wanted, sink),
-            Format::JsonLines => lines::read(self, wanted, sink),
+        match &self.content {
+            Content::File(Format::Parquet) => columnar::read(self, wanted, sink),
+            Content::File(Format::Csv) => separated::read(self, wanted, sink),
+            Content::File(Format::JsonLines) => lines::read(self, wanted, sink),
+            #[cfg(feature = "delta")]
+            Content::Table(table) => table.parts().iter().try_for_each(|part| part.read(wanted, sink)),
+            #[cfg(feature = "delta")]
+            Content::Part(part) => part.read(self, wanted, sink),
         }
     }
 
@@ -150,4 +259,9 @@ impl Source {
             Err(LoadError::Columns { file: self.name.clone(), problems })
         }
     }
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

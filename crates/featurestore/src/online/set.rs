@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     FeatureSet, LoadError, Positions,
-    load::{At, Source},
+    load::{At, Place, Source, Step},
     set::Column,
     wait,
 };
@@ -283,8 +283,9 @@ impl WritableSet {
     }
 
     /// Takes the rows of a file in the folder `root` that have not been taken before, and tells `told` what became of each part of
-    /// it, and where its rows stand in the file. A file is known by its content, a row by its number; where the file has columns
-    /// `_source` and `_offset`, and `_partition` if that is not 0, a row is known as the event of that stream.
+    /// it, and where its rows stand. A file is known by its content, a row by its number; where the file has columns
+    /// `_source` and `_offset`, and `_partition` if that is not 0, a row is known as the event of that stream. With the feature
+    /// `delta` the file may be the folder of a Delta table, whose data files are known by their names in it.
     ///
     /// # Errors
     /// When the file cannot be read or lacks columns, or the store does not take it.
@@ -306,9 +307,7 @@ impl WritableSet {
     pub(crate) fn fill_from(&self, source: &Source) -> Result<(), LoadError> {
         self.take(source, &mut |written, place| match written.refused().next() {
             None => Ok(()),
-            Some((row, problem)) => {
-                Err(LoadError::Row { place: source.place(place(row)), problem: problem.clone() })
-            }
+            Some((row, problem)) => Err(LoadError::Row { place: place(row), problem: problem.clone() }),
         })
     }
 
@@ -321,22 +320,48 @@ impl WritableSet {
             let mut backfill = Backfill::new(source);
             let put = &mut |rows: RecordBatch, at: Positions, places: &[At]| {
                 let changes = self.changes(rows).map_err(failed)?.at(at);
-                told(&wait::wait(self.write(changes).get()).map_err(failed)?, &|row| places[row])
+                let written = wait::wait(self.write(changes).get()).map_err(failed)?;
+                told(&written, &|row| source.place(places[row]))
             };
             source.read(&wanted, &mut |batch, place| backfill.add(batch, place, &mut *put))?;
             return backfill.finish(put);
         }
-        let name = format!("file:{}", source.digest()?);
-        let mut first = 0;
-        source.read(&wanted, &mut |batch, place| {
-            let next = first + batch.num_rows() as u64;
-            let at = Positions::new(&name, 0, (first..next).collect());
-            first = next;
+        let mut mark = |name: &str| wait::wait(self.table.mark(name, 0).get()).map_err(failed);
+        for step in source.steps(&mut mark)? {
+            match step {
+                Step::Rewritten(part) if self.set().windows().is_some() => {
+                    return Err(LoadError::Rewritten { file: part.name().to_owned() });
+                }
+                Step::Read(part) | Step::Rewritten(part) => self.take_part(&wanted, part, told)?,
+                Step::Before(part) => self.take_part(&wanted, &part, told)?,
+                Step::Taken(name) => {
+                    let none =
+                        self.changes(RecordBatch::new_empty(Arc::clone(&self.schema))).map_err(failed)?;
+                    let at = Positions::new(name, 0, Vec::new()).reaching(MOST_ROWS);
+                    wait::wait(self.write(none.at(at)).get()).map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of a file by their numbers.
+    fn take_part(&self, wanted: &[Column], part: &Source, told: &mut Told<'_>) -> Result<(), LoadError> {
+        let failed = |error| LoadError::Write { file: part.name().to_owned(), source: error };
+        let (name, mut first) = (part.identity()?, 0);
+        part.read(wanted, &mut |batch, place| {
+            let numbers = (0..batch.num_rows()).map(|row| part.number(first + row as u64, || place(row)));
+            let at = Positions::new(&name, 0, numbers.collect());
+            first += batch.num_rows() as u64;
             let changes = self.changes(batch.clone()).map_err(failed)?.at(at);
-            told(&wait::wait(self.write(changes).get()).map_err(failed)?, place)
+            let written = wait::wait(self.write(changes).get()).map_err(failed)?;
+            told(&written, &|row| part.place(place(row)))
         })
     }
 }
+
+/// The number of a row that no data file of a table has.
+const MOST_ROWS: u64 = u32::MAX as u64;
 
 /// The columns of a row of a set that is written. What must not be null is refused row by row.
 pub(crate) fn written(set: &FeatureSet, times: &TimeColumns) -> SchemaRef {
@@ -350,11 +375,11 @@ pub(crate) fn written(set: &FeatureSet, times: &TimeColumns) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Hears what became of rows, and where each of them stands in its file.
-pub type Heard<'a> = dyn FnMut(&Written, &dyn Fn(usize) -> At) + 'a;
+/// Hears what became of rows, and where each of them stands.
+pub type Heard<'a> = dyn FnMut(&Written, &dyn Fn(usize) -> Place) + 'a;
 
 /// The same, and may end it.
-type Told<'a> = dyn FnMut(&Written, &dyn Fn(usize) -> At) -> Result<(), LoadError> + 'a;
+type Told<'a> = dyn FnMut(&Written, &dyn Fn(usize) -> Place) -> Result<(), LoadError> + 'a;
 
 impl fmt::Debug for WritableSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

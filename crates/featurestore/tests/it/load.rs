@@ -394,3 +394,15 @@ fn inference_looks_at_no_more_rows_than_allowed() {
         spec.load("cards", dir.path(), &LoadOptions { infer_rows: 1, ..LoadOptions::default() }).unwrap_err();
     expect!["a.csv:3: column `x`: `2.5` is no Int64"].assert_eq(&error.to_string());
 }
+
+#[test]
+fn the_files_of_a_delta_table_are_never_taken_for_its_rows() {
+    let dir = project(&[]);
+    fs::create_dir_all(dir.path().join("t/_delta_log")).unwrap();
+    write_parquet(&dir.path().join("t/deleted.parquet"), &rows! { id: [1_i64], x: [1_i64] });
+    let error = load_spec(dir.path(), json!({"keys": ["id"], "source": "t"})).unwrap_err();
+    let expected = if cfg!(feature = "delta") { "" } else { "build it with the feature `delta`" };
+    assert!(error.starts_with("`t` cannot be read: ") && error.contains(expected), "{error}");
+    let files = load::files(dir.path().to_str().unwrap()).unwrap();
+    assert_eq!(files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["t"]);
+}

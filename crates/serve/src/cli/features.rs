@@ -10,9 +10,7 @@ use arrow::{
 };
 use clap::{Args, Subcommand};
 use millstream_featurestore::{
-    FeatureSet, OnlineSpec, Profile, Receipt, StoredSet, Stores, WritableSet,
-    load::{self, Place},
-    wait,
+    FeatureSet, OnlineSpec, Profile, Receipt, StoredSet, Stores, WritableSet, load, wait,
 };
 use millstream_graph::suggest;
 use serde_json::{Map, Value, json};
@@ -229,8 +227,7 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str, statistics: bool) -> Res
             written.broken.iter().for_each(|(rule, rows)| add(&mut rules, rule, *rows));
             for (row, problem) in written.refused().take(TOLD.saturating_sub(noted)) {
                 noted += 1;
-                let at = Place { file: file.name.clone(), at: place(row) };
-                note(&format!("{at}: {problem}"));
+                note(&format!("{}: {problem}", place(row)));
             }
             progress.inc(if several { 0 } else { written.rows.len() as u64 });
         })?;

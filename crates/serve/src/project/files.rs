@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{File, Metadata},
+    fs::{self, File, Metadata},
     io::{self, Read},
     path::{Component, Path, PathBuf},
     time::SystemTime,
 };
 
+use millstream_featurestore::load::{DELTA_LOG, is_url};
 use millstream_graph::spec::Document;
 use sha2::{Digest, Sha256};
 
@@ -32,7 +33,7 @@ impl Files {
         if let Ok(keys) = keys {
             let sets = keys.feature_sets.values().filter_map(|set| set.get("source")?.as_str());
             let models = keys.models.values().filter_map(|model| model.get("path")?.as_str());
-            let here = sets.filter(|file| !millstream_featurestore::load::is_url(file)).chain(models);
+            let here = sets.filter(|file| !is_url(file)).chain(models);
             names.extend(here.map(PathBuf::from).filter(|name| stays_inside(name)));
         }
         Self { root: root.to_path_buf(), names }
@@ -51,37 +52,31 @@ impl Files {
 
     /// What tells, without reading a file, that any was written to, replaced, added or removed.
     pub(crate) fn stamps(&self) -> Stamps {
-        self.names.iter().map(|name| (name.clone(), Stamp::of(&self.root.join(name)))).collect()
+        self.names.iter().map(|name| (name.clone(), Stamp::of(&self.place(name)))).collect()
     }
 
-    /// The version: a digest of every name and every byte.
+    /// The version: a digest of every name and every byte. Of a Delta table it is the log that counts, which says which of its
+    /// files are its rows; those never change.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub(crate) fn version(&self) -> io::Result<String> {
         let mut digest = Sha256::new();
-        let mut buffer = vec![0; 64 << 10];
         for name in &self.names {
-            let path = self.root.join(name);
-            // Opening a pipe would wait for whoever writes to it.
-            if !path.metadata()?.is_file() {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+            let path = self.place(name);
+            if !path.is_dir() {
+                add(&mut digest, name, &path)?;
+                continue;
             }
-            let mut file = File::open(path)?;
-            let name = name.as_os_str().as_encoded_bytes();
-            digest.update((name.len() as u64).to_le_bytes());
-            digest.update(name);
-            let mut length = 0_u64;
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => break,
-                    read => {
-                        digest.update(&buffer[..read]);
-                        length += read as u64;
-                    }
+            let within = path.strip_prefix(&self.root).unwrap_or(&path);
+            let mut entries: Vec<_> = path.read_dir()?.collect::<Result<_, _>>()?;
+            entries.sort_by_key(fs::DirEntry::file_name);
+            for entry in entries {
+                // What is in folders of a log is named in its files.
+                if entry.metadata()?.is_file() {
+                    add(&mut digest, &within.join(entry.file_name()), &entry.path())?;
                 }
             }
-            digest.update(length.to_le_bytes());
         }
         Ok(digest.finalize()[..VERSION_BYTES].iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -91,8 +86,8 @@ impl Files {
     pub(crate) fn folders(&self) -> BTreeSet<PathBuf> {
         let mut folders = BTreeSet::new();
         for name in &self.names {
-            let path = self.root.join(name);
-            let way = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
+            let path = self.place(name);
+            let way = path.ancestors().take_while(|folder| folder.starts_with(&self.root));
             folders.extend(way.filter(|folder| folder.is_dir()).map(Path::to_path_buf));
             if let Ok(real) = path.canonicalize() {
                 folders.extend(real.parent().map(Path::to_path_buf));
@@ -100,6 +95,36 @@ impl Files {
         }
         folders
     }
+
+    /// Where what is named lies: a file, or the log of a Delta table.
+    fn place(&self, name: &Path) -> PathBuf {
+        let path = self.root.join(name);
+        let log = path.join(DELTA_LOG);
+        if log.is_dir() { log } else { path }
+    }
+}
+
+fn add(digest: &mut Sha256, name: &Path, path: &Path) -> io::Result<()> {
+    // Opening a pipe would wait for whoever writes to it.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    let (mut file, mut buffer) = (File::open(path)?, vec![0; 64 << 10]);
+    let name = name.as_os_str().as_encoded_bytes();
+    digest.update((name.len() as u64).to_le_bytes());
+    digest.update(name);
+    let mut length = 0_u64;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            read => {
+                digest.update(&buffer[..read]);
+                length += read as u64;
+            }
+        }
+    }
+    digest.update(length.to_le_bytes());
+    Ok(())
 }
 
 /// Files as their folders have them; none where there is no file.
@@ -138,8 +163,6 @@ fn identity(_: &Metadata) -> (u64, i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const TEXT: &str = "name: p\nfeature_sets: { a: { source: data/a.csv }, out: { source: ../b.csv } }\nmodels: { m: { path: m.onnx } }\ngraphs: {}\n";
@@ -164,6 +187,24 @@ mod tests {
             fs::write(at(name), text).unwrap();
             assert_eq!(version(), first, "{name} as it was");
         }
+    }
+
+    #[test]
+    fn a_delta_table_is_its_log() {
+        let root = tempfile::tempdir().unwrap();
+        let text = "name: p\nfeature_sets: { a: { source: t } }\ngraphs: {}\n";
+        let log = root.path().join("t").join(DELTA_LOG);
+        fs::create_dir_all(&log).unwrap();
+        fs::write(root.path().join("p.yaml"), text).unwrap();
+        let files = Files::named(root.path(), &root.path().join("p.yaml"), text);
+        fs::write(log.join("0.json"), "a").unwrap();
+        let (version, stamps) = (files.version().unwrap(), files.stamps());
+        assert!(files.folders().contains(&log));
+        fs::write(root.path().join("t/a.parquet"), "not yet a row").unwrap();
+        assert_eq!((files.version().unwrap(), files.stamps()), (version.clone(), stamps.clone()));
+        fs::write(log.join("1.json"), "b").unwrap();
+        assert_ne!(files.version().unwrap(), version);
+        assert_ne!(files.stamps(), stamps);
     }
 
     #[test]

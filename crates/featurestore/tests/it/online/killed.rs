@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,12 +13,49 @@ use millstream_featurestore::{
 };
 use millstream_graph::rows;
 
-use super::{Subject, counts, ids};
+use super::{Subject, count, counts, ids};
 
 const DIR: &str = "MILLSTREAM_TEST_KILLED";
 
 /// Rows of a write: each key's value is the number of the write, so a write that is there in part is seen.
 const KEYS: i64 = 5;
+
+/// A store that is killed again and again.
+struct Victim {
+    name: &'static str,
+    open: fn(&Path, u64) -> Arc<dyn WritableTable>,
+    /// Whether it has windows that count the writes, so that one that is lost or taken twice is counted.
+    windows: bool,
+    /// Whether another key is written and erased now and then, for which its files are written anew.
+    erases: bool,
+    /// How often it is killed, unless `MILLSTREAM_KILLS` says so.
+    rounds: u64,
+}
+
+const VICTIMS: &[Victim] = &[
+    Victim {
+        name: "folder",
+        open: |dir, round| Arc::new(open(dir, round, false)),
+        windows: false,
+        erases: false,
+        rounds: 100,
+    },
+    Victim {
+        name: "windows",
+        open: |dir, round| Arc::new(open(dir, round, true)),
+        windows: true,
+        erases: false,
+        rounds: 100,
+    },
+    #[cfg(feature = "redb")]
+    Victim {
+        name: "redb",
+        open: |dir, _| Arc::new(super::redb::open(&dir.join("set.redb"), counts().build().unwrap(), None)),
+        windows: false,
+        erases: true,
+        rounds: 20,
+    },
+];
 
 fn options(round: u64) -> LocalOptions {
     LocalOptions {
@@ -29,7 +67,7 @@ fn options(round: u64) -> LocalOptions {
     }
 }
 
-/// How many writes there were, beside the last one's number: one that is lost or taken twice is counted.
+/// How many writes there were, beside the last one's number.
 const WINDOWS: &str = r#"{"functions": ["count"], "windows": ["1h"]}"#;
 
 fn open(dir: &Path, round: u64, windows: bool) -> LocalTable {
@@ -51,32 +89,45 @@ fn write(n: u64) -> Changes {
 
 /// What the child does: goes on where the files end, and says of each write that it was acknowledged.
 #[test]
-#[ignore = "the child of the test below, which kills it"]
+#[ignore = "the child of the tests below, which kill it"]
 fn writes_until_it_is_killed() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let round: u64 = std::env::var("ROUND").unwrap().parse().unwrap();
+    let victim = std::env::var("VICTIM").unwrap();
+    let victim = VICTIMS.iter().find(|known| known.name == victim).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let table = open(Path::new(&dir), round, std::env::var_os("WINDOWS").is_some());
+    let table = (victim.open)(Path::new(&dir), round);
     let mark = runtime.block_on(table.mark("s", 0).get()).unwrap();
     let mut out = std::io::stderr();
     for n in mark.map_or(0, |mark| mark + 1).. {
         runtime.block_on(table.write(write(n)).get()).unwrap();
         writeln!(out, "ack {n}").unwrap();
+        if victim.erases && n % 8 == 7 {
+            runtime.block_on(table.write(count(&[(KEYS, 0, 7)])).get()).unwrap();
+            runtime.block_on(table.erase(ids(&[KEYS])).get()).unwrap();
+        }
     }
 }
 
 #[test]
 fn nothing_that_was_acknowledged_is_lost_and_nothing_is_taken_twice() {
-    kills(false);
+    kills("folder");
 }
 
 #[test]
 fn windows_lose_nothing_that_was_acknowledged_and_count_nothing_twice() {
-    kills(true);
+    kills("windows");
 }
 
-fn kills(windows: bool) {
-    let rounds = std::env::var("MILLSTREAM_KILLS").map_or(100, |rounds| rounds.parse().unwrap());
+#[cfg(feature = "redb")]
+#[test]
+fn one_file_loses_nothing_that_was_acknowledged_and_takes_nothing_twice() {
+    kills("redb");
+}
+
+fn kills(victim: &str) {
+    let victim = VICTIMS.iter().find(|known| known.name == victim).unwrap();
+    let rounds = std::env::var("MILLSTREAM_KILLS").map_or(victim.rounds, |rounds| rounds.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = seed;
@@ -85,13 +136,12 @@ fn kills(windows: bool) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        let acked = kill_after(dir.path(), (round, windows), random % 60, random >> 32 & 0x3ff);
+        let acked = kill_after(dir.path(), (round, victim), random % 60, random >> 32 & 0x3ff);
         last = last.max(acked);
-        let table = open(dir.path(), round, windows);
-        let store = Subject::new(table, ());
+        let store = Subject::over((victim.open)(dir.path(), round), ());
         let mark = store.get(store.table.mark("s", 0)).unwrap();
         assert!(mark >= last, "round {round}: acknowledged {last:?}, there is {mark:?}");
-        let row = mark.map_or("-".to_owned(), |mark| match windows {
+        let row = mark.map_or("-".to_owned(), |mark| match victim.windows {
             true => format!("{mark} {}", mark + 1),
             false => mark.to_string(),
         });
@@ -107,12 +157,12 @@ fn kills(windows: bool) {
 }
 
 /// Runs the child until it has acknowledged some writes, and a little longer; the last that it acknowledged.
-fn kill_after(dir: &Path, (round, windows): (u64, bool), acks: u64, spins: u64) -> Option<u64> {
+fn kill_after(dir: &Path, (round, victim): (u64, &Victim), acks: u64, spins: u64) -> Option<u64> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "online::killed::writes_until_it_is_killed", "--ignored", "--nocapture"])
         .env(DIR, dir)
         .env("ROUND", round.to_string())
-        .envs(windows.then_some(("WINDOWS", "")))
+        .env("VICTIM", victim.name)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -1,6 +1,6 @@
 //! What the store in one file promises by itself.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use arrow::datatypes::DataType;
 use millstream_featurestore::{Changes, Clock, FeatureSet, Positions, RedbOptions, RedbTable};
@@ -14,8 +14,12 @@ fn options(ttl: Option<Duration>) -> RedbOptions {
 
 pub(super) fn subject(set: FeatureSet, ttl: Option<Duration>) -> Option<Subject> {
     let dir = tempfile::tempdir().unwrap();
-    let table = RedbTable::open(&dir.path().join("set.redb"), set, options(ttl)).unwrap();
+    let table = open(&dir.path().join("set.redb"), set, ttl);
     Some(Subject::new(table, dir))
+}
+
+pub(super) fn open(path: &Path, set: FeatureSet, ttl: Option<Duration>) -> RedbTable {
+    RedbTable::open(path, set, options(ttl)).unwrap()
 }
 
 #[test]
