@@ -3,6 +3,8 @@
 
 #[path = "../client/mod.rs"]
 mod client;
+#[cfg(all(unix, feature = "ballista"))]
+mod cluster;
 mod features;
 mod past;
 mod serving;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed")]
 
-use std::{net::SocketAddr, num::NonZero, path::Path, sync::Arc, time::Duration};
+use std::{num::NonZero, path::Path, sync::Arc, time::Duration};
 
 use arrow::{
     array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray},
@@ -144,30 +144,19 @@ fn store(partitions: usize, sets: &[OfflineSet]) -> OfflineStore {
     store
 }
 
-/// An address of two ports that nothing listens at.
-fn free() -> SocketAddr {
-    loop {
-        let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = first.local_addr().unwrap();
-        let second = SocketAddr::new(address.ip(), address.port().wrapping_add(1));
-        if std::net::TcpListener::bind(second).is_ok() {
-            return address;
-        }
-    }
-}
-
 /// Runs `body` beside a cluster.
 fn on_a_cluster<F: Future<Output = ()>>(body: impl FnOnce(Cluster) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     runtime.block_on(async {
         let scheduler = Scheduler::bind("127.0.0.1:0".parse().unwrap(), conditions()).await.unwrap();
-        let address = scheduler.address().unwrap();
+        let address = scheduler.address();
         let folder = tempfile::tempdir().unwrap();
         let executor = |name: &str| Executor {
-            scheduler: ("127.0.0.1".to_owned(), address.port()),
-            listen: free(),
+            scheduler: address.into(),
+            listen: "127.0.0.1:0".parse().unwrap(),
             host: None,
             tasks: 2,
+            memory: None,
             folder: Some(folder.path().join(name)),
             conditions: conditions(),
         };
@@ -176,7 +165,7 @@ fn on_a_cluster<F: Future<Output = ()>>(body: impl FnOnce(Cluster) -> F) {
             ended = scheduler.serve() => panic!("{ended:?}"),
             ended = first.serve() => panic!("{ended:?}"),
             ended = second.serve() => panic!("{ended:?}"),
-            () = body(Cluster::at(format!("http://{address}"))) => {}
+            () = body(Cluster::at(address)) => {}
         }
     });
 }
@@ -239,13 +228,59 @@ fn a_cluster_answers_what_one_machine_does() {
     });
 }
 
+/// What a store says that asks a cluster where nobody answers.
+fn refused(body: impl AsyncFnOnce(&Path, Cluster) -> HistoryError) -> String {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = body(folder.path(), Cluster::at(address)).await.to_string();
+        error.replace(&address.to_string(), "ADDRESS")
+    })
+}
+
 #[test]
 fn a_cluster_that_is_not_there_is_named() {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store(2, &sets(folder.path()).await).on(Cluster::at(format!("http://{}", free())));
-        let spine = Spine::batches(spine().schema(), vec![spine()], "at");
-        let error = answer(&store, &vector(), &spine).await.unwrap_err();
-        assert!(error.to_string().contains("cluster"), "{error}");
+    let error = refused(async |folder, cluster| {
+        let store = store(2, &sets(folder).await).on(cluster);
+        answer(&store, &vector(), &Spine::batches(spine().schema(), vec![spine()], "at")).await.unwrap_err()
     });
+    assert_eq!(error, "no scheduler of a cluster answers at ADDRESS");
+}
+
+#[test]
+fn what_only_this_process_has_is_refused_before_anything_is_sent() {
+    let spine = || Spine::batches(spine().schema(), vec![spine()], "at");
+    let elsewhere = refused(async |_, cluster| {
+        let of_cards = FeatureSet::builder("cards").key("card", DataType::Int64);
+        let set = of_cards.feature("amount", DataType::Float64).build().unwrap();
+        let files = Arc::new(object_store::memory::InMemory::new());
+        let log = Log::open(files, "cards".into(), LogSchema::of(&set).unwrap()).await.unwrap();
+        let rows = batch([
+            ("card", ints(1, |_| Some(7))),
+            ("amount", Arc::new(Float64Array::from(vec![1.0]))),
+            ("_event", ints(1, |_| Some(0))),
+        ]);
+        log.append(0, &rows).await.unwrap();
+        let store = store(2, &[OfflineSet::of(&set, log.table()).unwrap()]).on(cluster);
+        answer(&store, &Vector::new("amounts").features(["cards.*"]), &spine()).await.unwrap_err()
+    });
+    assert_eq!(
+        elsewhere,
+        "the log of feature set `cards` lies in an object store that this process alone knows; give a cluster logs in folders that \
+         its machines share"
+    );
+    let tables = refused(async |folder, cluster| {
+        let store = store(2, &sets(folder).await).on(cluster);
+        store.query("SELECT * FROM information_schema.tables").await.err().unwrap()
+    });
+    assert_eq!(tables, "`information_schema` is read in this process alone; ask without a cluster");
+    let large = refused(async |folder, cluster| {
+        let store = store(2, &sets(folder).await).on(cluster);
+        let spine = vec![self::spine(); 200];
+        answer(&store, &vector(), &Spine::batches(spine[0].schema(), spine, "at")).await.unwrap_err()
+    });
+    assert!(large.contains("bytes with the rows that lie in memory, and 16777216 are sent"), "{large}");
 }

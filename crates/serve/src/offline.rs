@@ -32,9 +32,9 @@ pub(crate) struct Offline {
 impl Offline {
     /// Of the project at `path`, whose logs lie in the folder `state`, if not in the project's. No store is opened, so a server may go
     /// on serving the project meanwhile.
-    pub(crate) fn of(path: &Path, state: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn of(path: &Path, state: Option<&Path>, limits: &OfflineLimits) -> Result<Self, Failure> {
         let Defined { root, sets, vectors } = Project::defined(path)?;
-        let mut store = OfflineStore::new(&OfflineLimits::default())?;
+        let mut store = OfflineStore::new(limits)?;
         let options = LoadOptions { conditions: conditions(), ..LoadOptions::default() };
         let mut problems = Vec::new();
         for (name, spec) in &sets {
@@ -74,7 +74,7 @@ pub(crate) fn plan(
     runtime: &Handle,
 ) -> Result<(String, Plan), Failure> {
     let past = Arc::new(Past {
-        store: Offline::of(path, state)?.store,
+        store: Offline::of(path, state, &OfflineLimits::default())?.store,
         runtime: runtime.clone(),
         tables: Mutex::default(),
         problems: Mutex::default(),

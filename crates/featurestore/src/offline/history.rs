@@ -369,9 +369,26 @@ pub enum HistoryError {
     /// A log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A cluster did not take a plan.
+    /// A plan needs what only this process has, or is too large to be sent to a cluster; every reason at once.
     #[cfg(feature = "ballista")]
-    #[error("the cluster does not answer")]
+    #[error("{}", problems.join("; "))]
+    Spread {
+        /// The reasons, one sentence each.
+        problems: Vec<String>,
+    },
+    /// The scheduler of a cluster cannot be reached.
+    #[cfg(feature = "ballista")]
+    #[error("no scheduler of a cluster answers at {address}")]
+    Unreachable {
+        /// Its host and port.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A cluster gave up.
+    #[cfg(feature = "ballista")]
+    #[error("the cluster gave up")]
     Cluster(#[source] DataFusionError),
     /// The query engine gave up.
     #[error(transparent)]

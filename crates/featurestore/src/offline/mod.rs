@@ -42,7 +42,7 @@ mod times;
 pub use crate::vector::Vector;
 pub use as_of::{AsOf, Knowledge};
 #[cfg(feature = "ballista")]
-pub use cluster::{Cluster, ClusterError, Executor, Scheduler};
+pub use cluster::{Cluster, ClusterError, Executor, Scheduler, SchedulerAddress};
 #[cfg(feature = "offline")]
 pub use history::HistoryError;
 pub use join::{JoinError, LogBatch, LogRows, Method, PointInTime, merge};

@@ -68,7 +68,8 @@ impl OfflineStore {
         })
     }
 
-    /// Runs training sets and queries on a cluster, which finds the files of sets and spines under the names that they have here.
+    /// Runs training sets and queries on a cluster, whose machines find logs and spines under the paths that they have here. Rows in
+    /// memory travel with the plan, up to 16 MiB.
     #[cfg(feature = "ballista")]
     #[must_use]
     pub fn on(mut self, cluster: super::Cluster) -> Self {
@@ -162,7 +163,7 @@ impl OfflineStore {
     ) -> Result<SendableRecordBatchStream, HistoryError> {
         #[cfg(feature = "ballista")]
         if let Some(cluster) = &self.cluster {
-            return cluster.run(plan, session.session_id()).await;
+            return cluster.run(plan, session.session_id(), &self.sets).await;
         }
         Ok(execute_stream(plan, session.task_ctx())?)
     }

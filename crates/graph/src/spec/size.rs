@@ -1,6 +1,6 @@
 //! Sizes as people write them in project files: `64KiB`.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -33,11 +33,17 @@ impl fmt::Display for Size {
     }
 }
 
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        usize::try_from(parse(text)?).map(Self).map_err(|error| error.to_string())
+    }
+}
+
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(from)?;
-        let bytes = parse(&text).map_err(Error::custom)?;
-        usize::try_from(bytes).map(Self).map_err(Error::custom)
+        Cow::<str>::deserialize(from)?.parse().map_err(Error::custom)
     }
 }
 

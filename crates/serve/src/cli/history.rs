@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
-use super::{Failure, batch::progress_bar, output::Output, print};
+use super::{Failure, batch::progress_bar, engine::EngineArgs, output::Output, print};
 use crate::offline::Offline;
 
 #[derive(Args)]
@@ -32,6 +32,8 @@ pub(super) struct HistoryArgs {
     /// Where the rows go: `.parquet`, `.csv`, `.json`, `.jsonl` or `.arrow`.
     #[arg(long)]
     output: PathBuf,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 pub(super) fn history(
@@ -39,7 +41,7 @@ pub(super) fn history(
     (project, state): (&Path, Option<&Path>),
     as_json: bool,
 ) -> Result<(), Failure> {
-    let Offline { store, vectors } = Offline::of(project, state)?;
+    let Offline { store, vectors } = args.engine.open(project, state)?;
     let unknown = || suggest::unknown("feature vector", &args.vector, vectors.keys().map(String::as_str));
     let vector = vectors.get(&args.vector).ok_or_else(unknown)?;
     let spine = match (&args.spine, &args.spine_sql) {

@@ -3,6 +3,10 @@
 mod asked;
 mod batch;
 mod bench;
+#[cfg(feature = "ballista")]
+mod cluster;
+#[cfg(feature = "offline")]
+mod engine;
 mod features;
 #[cfg(feature = "offline")]
 mod history;
@@ -67,6 +71,9 @@ enum Command {
     /// Ask a project's feature sets, as they were at all times.
     #[cfg(feature = "offline")]
     Sql(sql::SqlArgs),
+    /// Run the processes of a cluster for training sets and queries.
+    #[cfg(feature = "ballista")]
+    Cluster(cluster::ClusterArgs),
     /// List, show and read the feature vectors of a project that nobody serves.
     Vectors(vectors::VectorsArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
@@ -169,6 +176,8 @@ pub fn main() -> ExitCode {
         Command::Features(args) => features::features(&args),
         #[cfg(feature = "offline")]
         Command::Sql(args) => sql::sql(&args),
+        #[cfg(feature = "ballista")]
+        Command::Cluster(args) => cluster::cluster(args),
         Command::Vectors(args) => vectors::vectors(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),

@@ -1,18 +1,18 @@
-//! The flags of `millstream serve` for logs and traces.
+//! The flags for logs and, of `millstream serve`, traces.
 
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use http::Uri;
+use tracing_subscriber::{EnvFilter, filter::Directive};
 
 use super::Failure;
 use crate::{Observe, Traces, observe::ACCESS};
 
 #[derive(Args)]
 pub(super) struct ObserveArgs {
-    /// How log lines look.
-    #[arg(long, env = "MILLSTREAM_LOG_FORMAT", default_value = "text")]
-    log_format: LogFormat,
+    #[command(flatten)]
+    log: LogArgs,
     /// Logs every request to a graph.
     #[arg(long, env = "MILLSTREAM_ACCESS_LOG")]
     access_log: bool,
@@ -22,6 +22,13 @@ pub(super) struct ObserveArgs {
     /// The part of requests without a trace context that are traced, 0 to 1; those with one are traced when it says so.
     #[arg(long, env = "MILLSTREAM_TRACE_SAMPLE", default_value_t = 0.0, value_parser = part)]
     trace_sample: f64,
+}
+
+#[derive(Args)]
+pub(super) struct LogArgs {
+    /// How log lines look.
+    #[arg(long, env = "MILLSTREAM_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -37,13 +44,15 @@ fn part(text: &str) -> Result<f64, String> {
     }
 }
 
-impl ObserveArgs {
+impl LogArgs {
     /// Log lines go to standard error from here on.
     pub(super) fn log(&self) {
-        let filter = tracing_subscriber::EnvFilter::try_from_env("MILLSTREAM_LOG")
-            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-        let asked = self.access_log.then(|| format!("{ACCESS}=info").parse().ok()).flatten();
-        // Whoever asks for access logs gets them, whatever else is filtered out.
+        self.start(None);
+    }
+
+    /// The same, with those that `asked` names.
+    fn start(&self, asked: Option<Directive>) {
+        let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         let filter = match asked {
             Some(asked) => filter.add_directive(asked),
             None => filter,
@@ -54,6 +63,15 @@ impl ObserveArgs {
             LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
             LogFormat::Json => lines.json().flatten_event(true).init(),
         }
+    }
+}
+
+impl ObserveArgs {
+    /// Log lines go to standard error from here on.
+    pub(super) fn log(&self) {
+        // Whoever asks for access logs gets them, whatever else is filtered out.
+        let asked = self.access_log.then(|| format!("{ACCESS}=info").parse().ok()).flatten();
+        self.log.start(asked);
     }
 
     /// What the server tells of requests, under the name of its project.

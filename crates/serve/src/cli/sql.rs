@@ -12,8 +12,7 @@ use arrow::{
 use clap::Args;
 use futures_util::{Stream, TryStreamExt};
 
-use super::{Failure, batch::progress_bar, note, output::Output, print};
-use crate::offline::Offline;
+use super::{Failure, batch::progress_bar, engine::EngineArgs, note, output::Output, print};
 
 #[derive(Args)]
 pub(super) struct SqlArgs {
@@ -35,12 +34,14 @@ pub(super) struct SqlArgs {
     /// How many rows are printed as a table.
     #[arg(long, default_value_t = 100)]
     rows: usize,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 pub(super) fn sql(args: &SqlArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Offline::of(&args.project, args.state.as_deref())?.store;
+        let store = args.engine.open(&args.project, args.state.as_deref())?.store;
         let rows = store.query(&args.query).await?;
         let schema = rows.schema();
         match &args.output {

@@ -68,6 +68,12 @@ impl LogTable {
         statistics
     }
 
+    /// The store of its files, in sessions that have scanned it.
+    #[cfg(feature = "ballista")]
+    pub(crate) fn url(&self) -> &ObjectStoreUrl {
+        &self.url
+    }
+
     /// What the log holds.
     pub fn log_schema(&self) -> &LogSchema {
         &self.schema
