@@ -53,6 +53,11 @@ feature_vectors:
     with: { share: rank / most }
   newest: { features: [cards.limit, shops.rank], by: { shops: cards.shop } }
   strict: { features: [cards.limit], missing: fail }
+graphs:
+  score:
+    input: { card_id: int64 }
+    steps: { known: { enrich: { set: cards, missing: null } } }
+    respond: known
 ";
 
 /// A number that looks like chance, the same each time.

@@ -272,7 +272,7 @@ fn a_checkpoint_that_is_none_is_a_mistake_or_is_done_without() {
     for (name, damage, sound) in [
         ("nothing", &(|_: &Path| ()) as &dyn Fn(&Path), true),
         ("torn", &torn, false),
-        ("gone", &gone, true),
+        ("gone", &gone, false),
         ("a hint that is none", &hint, true),
         ("a sum that is none", &sum, true),
     ] {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::Arc,
 };
@@ -83,10 +83,6 @@ impl Table {
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("Python ended at {code}"));
         rows.sort();
         rows
-    }
-
-    pub(crate) fn log(&self) -> PathBuf {
-        self.project.path().join("t/_delta_log")
     }
 
     /// Runs Python; then this crate must read the rows that the package reads.
