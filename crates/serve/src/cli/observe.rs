@@ -46,6 +46,7 @@ fn part(text: &str) -> Result<f64, String> {
 
 impl LogArgs {
     /// Log lines go to standard error from here on.
+    #[cfg(feature = "ballista")]
     pub(super) fn log(&self) {
         self.start(None);
     }
