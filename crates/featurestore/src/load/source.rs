@@ -101,7 +101,6 @@ impl Source {
     }
 
     #[cfg(not(feature = "delta"))]
-    #[expect(clippy::needless_pass_by_value, reason = "with the feature `delta` the source keeps it")]
     fn table(name: String, _: &Path, _: PathBuf) -> Result<Self, LoadError> {
         Err(LoadError::Open { file: name, source: places::no_tables() })
     }
