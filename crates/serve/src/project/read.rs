@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use millstream_featurestore::{FeatureSetSpec, FeatureSets, Stores, VectorSpec};
+use millstream_featurestore::{FeatureSetSpec, FeatureSets, Stores};
 #[cfg(feature = "offline")]
-use millstream_featurestore::{OnlineStore, Vector};
+use millstream_featurestore::{OnlineStore, Vector, VectorSpec};
 #[cfg(feature = "offline")]
 use millstream_graph::Plan;
 use millstream_graph::{
