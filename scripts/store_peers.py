@@ -226,6 +226,9 @@ def main():
     print("| what | Millstream | peer | ratio |\n|---|---|---|---|")
     if {"reads", "writes"} & set(only):
         mine, written = ours("reads"), ours("writes")
+        for keys in ("1", "100"):
+            (p50, p99), (hand50, hand99) = mine[keys], mine["by hand"][keys]
+            print(f"| {keys} x 50 features, p50 / p99 us, a map and copies by hand | {p50:.1f} / {p99:.1f} | {hand50:.1f} / {hand99:.1f} | {hand50 / p50:.2f} |")
         stores = {"Feast, SQLite": python("feast", "feast", "sqlite")}
         with Redis() as address:
             stores["Feast, Redis"] = python("feast", "feast", address)

@@ -1,6 +1,7 @@
 //! Reads by key, writes, recovery and memory of the store in this process.
 
 use std::{
+    collections::HashMap,
     fs::File,
     hint::black_box,
     path::Path,
@@ -10,8 +11,8 @@ use std::{
 
 use millstream::{
     arrow::{
-        array::{ArrayRef, AsArray, Int64Array, RecordBatch},
-        datatypes::{Float64Type, Schema},
+        array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch},
+        datatypes::{Float64Type, Int64Type, Schema},
     },
     features::{
         Changes, Durability, FeatureSet, Gap, LocalOptions, LocalTable, OnlineTable, Pick, Read, Selection,
@@ -66,7 +67,8 @@ pub(crate) fn reads(folder: &Path) -> Value {
         Read::Ready(found) => found.unwrap(),
         Read::Waits(_) => unreachable!("the store is in this process"),
     };
-    let measure = |count: i64| {
+    let by_hand = by_hand(&batches);
+    let measure = |count: i64, read: &dyn Fn(&RecordBatch) -> Vec<ArrayRef>| {
         let lookups: Vec<_> =
             (0..2000).map(|i| keys((0..count).map(|j| (i * 7919 + j * 104_729) % rows))).collect();
         let mut nanoseconds = Vec::new();
@@ -81,10 +83,33 @@ pub(crate) fn reads(folder: &Path) -> Value {
         }
         super::percentiles(nanoseconds)
     };
+    let read = |keys: &RecordBatch| read(keys).columns;
     let found = read(&keys(0..1000));
-    let sum: f64 =
-        found.columns.iter().flat_map(|column| column.as_primitive::<Float64Type>().values()).sum();
-    json!({ "1": measure(1), "100": measure(100), "sum": sum })
+    let sum: f64 = found.iter().flat_map(|column| column.as_primitive::<Float64Type>().values()).sum();
+    assert_eq!(found, by_hand(&keys(0..1000)));
+    json!({
+        "1": measure(1, &read), "100": measure(100, &read), "sum": sum,
+        "by hand": { "1": measure(1, &by_hand), "100": measure(100, &by_hand) },
+    })
+}
+
+/// The floor: rows in a map, copied into the columns that a lookup answers.
+fn by_hand(batches: &[RecordBatch]) -> impl Fn(&RecordBatch) -> Vec<ArrayRef> + use<> {
+    let mut rows: HashMap<i64, Box<[f64]>> = HashMap::new();
+    for batch in batches {
+        let features: Vec<_> =
+            batch.columns()[1..].iter().map(|column| column.as_primitive::<Float64Type>()).collect();
+        for (row, id) in batch.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
+            rows.insert(*id, features.iter().map(|feature| feature.value(row)).collect());
+        }
+    }
+    move |keys| {
+        let ids = keys.column(0).as_primitive::<Int64Type>().values();
+        let found: Vec<_> = ids.iter().map(|id| &rows[id]).collect();
+        let column =
+            |at| Arc::new(Float64Array::from_iter_values(found.iter().map(|row| row[at]))) as ArrayRef;
+        (0..found[0].len()).map(column).collect()
+    }
 }
 
 /// Rows a second by durability, in parts of 8192 and one by one; seconds to open the folder again; bytes of memory a row.

@@ -1,6 +1,7 @@
 //! The join by an index: the rows of each key beside each other in the order of their versions, and a binary search.
 
 use arrow::array::ArrayRef;
+use smallvec::SmallVec;
 
 use super::{
     JoinError, NONE,
@@ -30,13 +31,14 @@ impl Indexed {
         let batches = log.keys.iter().map(|batch| batch.iter().collect());
         let (keys, ids, count) = number_keys(&log.kinds, batches)?;
         let (starts, mut rows) = by_key(&ids, count);
+        let mut events: Vec<i64> = rows.iter().map(|&row| log.event[row as usize]).collect();
         // Rows keep their order when they are laid out by key, so that a log in the order of versions needs no sorting.
         if !(1..log.len() as u32).all(|row| log.version(row - 1) <= log.version(row)) {
             for key in starts.windows(2) {
-                rows[key[0] as usize..key[1] as usize].sort_unstable_by_key(|&row| log.version(row));
+                let key = key[0] as usize..key[1] as usize;
+                sort(log, &mut rows[key.clone()], &mut events[key]);
             }
         }
-        let events = rows.iter().map(|&row| log.event[row as usize]).collect();
         let matters = bounds.lag.is_some() && !log.created.is_empty();
         let known = matters.then(|| Lows::new(rows.iter().map(|&row| log.created[row as usize]).collect()));
         Ok(Self { keys, starts, rows, events, known })
@@ -91,6 +93,18 @@ impl Indexed {
             + (self.starts.capacity() + self.rows.capacity()) * 4
             + self.events.capacity() * 8
             + known
+    }
+}
+
+/// Puts the rows of a key and their events in the order of versions. Between most rows the events decide, which are at hand; the log
+/// is far larger than any cache.
+fn sort(log: &LogRows, rows: &mut [u32], events: &mut [i64]) {
+    let mut pairs: SmallVec<[(i64, u32); 64]> = events.iter().copied().zip(rows.iter().copied()).collect();
+    pairs.sort_unstable_by(|one, other| {
+        one.0.cmp(&other.0).then_with(|| log.version(one.1).cmp(&log.version(other.1)))
+    });
+    for ((event, row), pair) in events.iter_mut().zip(rows).zip(pairs) {
+        (*event, *row) = pair;
     }
 }
 

@@ -27,6 +27,8 @@ pub struct LogRows {
     /// Empty unless a batch had them; rows without never end.
     pub(super) end: Vec<i64>,
     key_bytes: usize,
+    /// Whether no event is earlier than the one before.
+    in_time_order: bool,
 }
 
 /// One batch of a log: columns as long as each other.
@@ -64,6 +66,7 @@ impl LogRows {
             sequence: Vec::new(),
             end: Vec::new(),
             key_bytes: 0,
+            in_time_order: true,
         })
     }
 
@@ -90,6 +93,7 @@ impl LogRows {
             return Err(JoinError::NullEvent { row: (before + row) as u64 });
         }
         self.event.extend_from_slice(event.micros());
+        self.in_time_order = self.in_time_order && self.event[before.saturating_sub(1)..].is_sorted();
         extend(&mut self.created, batch.created, before, rows, i64::MIN)?;
         extend(&mut self.end, batch.valid_to, before, rows, i64::MAX)?;
         if let Some(column) = batch.sequence {
@@ -125,7 +129,7 @@ impl LogRows {
 
     /// Whether events come in the order of time.
     pub(super) fn is_in_time_order(&self) -> bool {
-        self.event.is_sorted()
+        self.in_time_order
     }
 
     /// What decides between two rows of the same keys.
