@@ -26,7 +26,7 @@ packages target/oracles duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1
 packages target/moto "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
 packages target/feast feast==0.67.0
 # The clients of Triton and KServe.
-packages target/oip "tritonclient[http]==2.73.0" kserve==0.21.0
+packages target/oip "tritonclient[grpc,http]==2.73.0" kserve==0.21.0
 
 # A server from the system's packages, where they can be installed.
 server() {

@@ -35,7 +35,7 @@ use crate::{
     describe,
     features::{self, FeatureRows},
     observe::{Observe, ObserveError, Observer},
-    oip,
+    oip::{self, Grpc},
     project::{Project, ProjectError},
     refusals::{Refusals, Refused},
     service::{Answer, json_answer},
@@ -238,15 +238,21 @@ impl Server {
         shared.serving.store(true, SeqCst);
         shared.keep_streams();
         let uri_bytes = self.connections.uri_bytes;
-        let routes =
-            Routes { router, shared: Arc::clone(&shared), observer: Arc::clone(&observer), uri_bytes };
-        let routes = Arc::new(routes);
+        let grpc = Arc::new(Grpc::new(&shared, &observer).await);
+        let routes = Arc::new(Routes {
+            router,
+            grpc: Arc::clone(&grpc),
+            shared: Arc::clone(&shared),
+            observer: Arc::clone(&observer),
+            uri_bytes,
+        });
         let service = Arc::new(move |request| Arc::clone(&routes).answer(request));
         let mut ending = None;
         connections.accept(&listener, &service, async { ending = Some(stop.await) }).await;
         let Ending { drain_delay, grace } = ending.unwrap_or_default();
         let end = tokio::time::Instant::now() + grace;
         shared.stopping.store(true, SeqCst);
+        grpc.stop().await;
         shared.watched.stop();
         connections.drain();
         let delay = drain_delay.min(grace);
@@ -290,6 +296,7 @@ async fn serve_admin(listener: TcpListener, router: Router, limits: ConnectionLi
 /// Every route. Runs, which is what a server is asked for all day, are found by their path alone; the router serves the rest.
 struct Routes {
     router: Router,
+    grpc: Arc<Grpc>,
     shared: Arc<Shared>,
     observer: Arc<Observer>,
     uri_bytes: usize,
@@ -300,6 +307,10 @@ impl Routes {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> http::Response<Either<Full<Bytes>, Body>> {
+        if request.version() == Version::HTTP_2 && oip::is_call(request.headers()) {
+            // Boxed, because a call is large and other requests need not carry room for one.
+            return Box::pin(self.grpc.answer(request)).await.map(|body| Either::Right(Body::new(body)));
+        }
         // The parts stay here and what is called gets references: each future copies what it is given.
         let (mut head, body) = request.into_parts();
         let close = head.version < Version::HTTP_2;
@@ -315,8 +326,8 @@ impl Routes {
                 let answer = pin!(self.observer.tell(graph.name(), &mut head, answer));
                 served.answer(answer).await.map(Either::Left)
             }
-            (None, Some(model)) => {
-                let answer = pin!(oip::infer(model, &self.observer, &mut head, body));
+            (None, Some((model, asks))) => {
+                let answer = pin!(oip::infer(model, asks, &self.observer, &mut head, body));
                 served.answer(answer).await.map(Either::Left)
             }
             (None, None) => match self.router.clone().oneshot(Request::from_parts(head, body)).await {

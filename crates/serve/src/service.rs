@@ -2,10 +2,10 @@
 
 mod headers;
 mod own;
+mod protocol;
 
 use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, sync::Arc, task};
 
-use arrow::array::RecordBatch;
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, StatusCode,
@@ -14,7 +14,7 @@ use http::{
 };
 use http_body_util::Full;
 use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
-use millstream_runtime::{Door, Engine, Gather, Portion, Reply, RunError};
+use millstream_runtime::{Door, Engine, Gather, Portion, Reply, Reserved, RunError};
 use serde_json::json;
 
 use self::own::OwnBodies;
@@ -26,6 +26,8 @@ use crate::{
     wire::{DecodeCode, DecodeError, DecodeLimits, ipc, json as json_wire},
 };
 pub(crate) use headers::{Asked, wants_arrow};
+pub(crate) use protocol::{Brought, Protocol};
+use protocol::{Halted, Ran};
 
 /// The media type of an Arrow IPC stream.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
@@ -52,52 +54,6 @@ struct Shared {
     limits: DecodeLimits,
     ipc: ipc::Decoder,
     description: serde_json::Value,
-}
-
-/// How requests to a graph and its replies are written. What a protocol does not say is the same in all: who is let in, what may
-/// be read, how rows come to their run, what is told of it.
-pub(crate) trait Protocol: Sync {
-    /// What of a request its reply follows.
-    type Asked: Send;
-
-    /// The rows of a body. What it says beside them of its run goes into `request`.
-    fn read(
-        &self,
-        service: &GraphService,
-        asked: &Asked<'_>,
-        body: Bytes,
-        request: &mut RunRequest,
-    ) -> Result<(Brought, Self::Asked), DecodeError>;
-
-    /// The answer to a run that replied.
-    fn replied(&self, service: &GraphService, reply: &Portion, asked: Self::Asked) -> Answer;
-
-    /// The answer to a body that cannot be read.
-    fn undecoded(&self, error: &DecodeError) -> Answer;
-
-    /// The answer to a run that failed.
-    fn failed(&self, service: &GraphService, error: &RunError) -> Answer;
-}
-
-/// The rows of a body, as they are brought to their run.
-pub(crate) enum Brought {
-    Rows(RecordBatch),
-    /// Values that may become rows together with those of other bodies.
-    Values(json_wire::Body),
-}
-
-/// What became of a run.
-struct Ran<A> {
-    /// Rows of the request.
-    rows: usize,
-    result: Result<(Portion, A), RunError>,
-}
-
-impl<A> Ran<A> {
-    /// What did not come to its body.
-    fn without_rows(error: RunError) -> Self {
-        Self { rows: 0, result: Err(error) }
-    }
 }
 
 /// What a request is answered with.
@@ -181,12 +137,82 @@ impl GraphService {
     }
 
     /// Runs the graph on the body of a request, and answers it as the protocol writes.
-    pub(crate) async fn answer_in<P: Protocol, B>(&self, protocol: &P, head: &Parts, body: B) -> Answer
+    pub(crate) async fn answer_in<P, B>(&self, protocol: &P, head: &Parts, body: B) -> Response<P::Body>
     where
+        P: Protocol<Message = Bytes>,
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
         let asked = Asked::of(&head.headers);
-        let ran = self.ran(protocol, head, &asked, body).await;
+        let most = self.shared.limits.body_bytes;
+        let ran = match self.let_in(&asked) {
+            Err(halted) => halted.into(),
+            Ok((request, mut room)) => {
+                match body::read(&head.headers, body, most, self.body_limits, &mut room).await {
+                    Ok(body) => {
+                        let bytes = body.len();
+                        self.ran(protocol, head, &asked, request, (body, bytes)).await
+                    }
+                    Err(Unread::Refused(error)) => Err(error),
+                    Err(Unread::NoRoom) => Ok(Ran::without_rows(self.engine().no_room())),
+                }
+            }
+        };
+        self.answered(protocol, head, &asked, ran)
+    }
+
+    /// The same for what has arrived already, in so many bytes.
+    pub(crate) async fn answer_message<P: Protocol>(
+        &self,
+        protocol: &P,
+        head: &Parts,
+        message: P::Message,
+        bytes: usize,
+    ) -> Response<P::Body> {
+        let asked = Asked::of(&head.headers);
+        let ran = match self.let_in(&asked) {
+            Err(halted) => halted.into(),
+            Ok((request, mut room)) => {
+                if room.grow(bytes) {
+                    self.ran(protocol, head, &asked, request, (message, bytes)).await
+                } else {
+                    Ok(Ran::without_rows(self.engine().no_room()))
+                }
+            }
+        };
+        self.answered(protocol, head, &asked, ran)
+    }
+
+    /// What a request asks of its run, and room for what it brings, which is taken until it is dropped.
+    fn let_in(&self, asked: &Asked<'_>) -> Result<(RunRequest, Reserved), Halted> {
+        let request = asked.run_request().map_err(Halted::Undecoded)?;
+        // Under overload, refusing must cost little: nothing is read of a body whose run would be refused.
+        let room = self.engine().check_room(request.priority).and_then(|()| self.engine().reserve(0));
+        Ok((request, room.map_err(Halted::Refused)?))
+    }
+
+    async fn ran<P: Protocol>(
+        &self,
+        protocol: &P,
+        head: &Parts,
+        asked: &Asked<'_>,
+        mut request: RunRequest,
+        (message, bytes): (P::Message, usize),
+    ) -> Result<Ran<P::Asked>, DecodeError> {
+        if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
+            observed.watch(&mut request);
+        }
+        let (brought, asked) = protocol.read(self, asked, message, &mut request)?;
+        let (rows, result) = self.run(request, brought, bytes).await?;
+        Ok(Ran { rows, result: result.map(|reply| (reply, asked)) })
+    }
+
+    fn answered<P: Protocol>(
+        &self,
+        protocol: &P,
+        head: &Parts,
+        asked: &Asked<'_>,
+        ran: Result<Ran<P::Asked>, DecodeError>,
+    ) -> Response<P::Body> {
         if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
             match &ran {
                 Err(error) => observed.refused(error),
@@ -201,39 +227,6 @@ impl GraphService {
             Ok(Ran { result: Err(error), .. }) => protocol.failed(self, &error),
         };
         named(answer, asked.id)
-    }
-
-    async fn ran<P: Protocol, B>(
-        &self,
-        protocol: &P,
-        head: &Parts,
-        asked: &Asked<'_>,
-        body: B,
-    ) -> Result<Ran<P::Asked>, DecodeError>
-    where
-        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
-    {
-        let mut request = asked.run_request()?;
-        // Under overload, refusing must cost little: nothing is read of a body whose run would be refused.
-        let room = self.engine().check_room(request.priority).and_then(|()| self.engine().reserve(0));
-        let mut room = match room {
-            Ok(room) => room,
-            Err(error) => return Ok(Ran::without_rows(error)),
-        };
-        let most = self.shared.limits.body_bytes;
-        // The room is taken until the run has ended.
-        let body = match body::read(&head.headers, body, most, self.body_limits, &mut room).await {
-            Ok(body) => body,
-            Err(Unread::Refused(error)) => return Err(error),
-            Err(Unread::NoRoom) => return Ok(Ran::without_rows(self.engine().no_room())),
-        };
-        if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
-            observed.watch(&mut request);
-        }
-        let bytes = body.len();
-        let (brought, asked) = protocol.read(self, asked, body, &mut request)?;
-        let (rows, result) = self.run(request, brought, bytes).await?;
-        Ok(Ran { rows, result: result.map(|reply| (reply, asked)) })
     }
 
     /// Runs the rows of a body of so many bytes. Answers how many they are, too.
@@ -256,6 +249,11 @@ impl GraphService {
         Ok((rows, self.engine().try_run(request, batch).await.map(Portion::from)))
     }
 
+    /// What writes rows of replies.
+    pub(crate) fn encoder(&self) -> &json_wire::Encoder {
+        &self.shared.encoder
+    }
+
     /// What reads values into rows of the graph.
     pub(crate) fn decoder(&self) -> &json_wire::Decoder {
         self.shared.door.gather()
@@ -263,7 +261,7 @@ impl GraphService {
 }
 
 /// The same answer under the name that its caller gave the request.
-fn named(mut answer: Answer, id: Option<&HeaderValue>) -> Answer {
+fn named<T>(mut answer: Response<T>, id: Option<&HeaderValue>) -> Response<T> {
     if let Some(id) = id {
         answer.headers_mut().insert(REQUEST_ID, id.clone());
     }
@@ -271,7 +269,7 @@ fn named(mut answer: Answer, id: Option<&HeaderValue>) -> Answer {
 }
 
 /// The same answer, which says what is not as it should have been.
-fn with_degraded(mut answer: Answer, reply: &Reply) -> Answer {
+fn with_degraded<T>(mut answer: Response<T>, reply: &Reply) -> Response<T> {
     let steps: Vec<&str> = reply.degraded().iter().map(|degraded| &*degraded.step).collect();
     if !steps.is_empty()
         && let Ok(steps) = HeaderValue::from_str(&steps.join(", "))
@@ -315,19 +313,23 @@ pub(crate) fn undecoded(error: &DecodeError) -> Answer {
 
 /// A message about a body that cannot be read, with the status and the headers that go with it.
 pub(crate) fn unread(error: &DecodeError, message: &serde_json::Value) -> Answer {
-    let status = match error.code {
-        DecodeCode::TooLarge | DecodeCode::TooManyRows => StatusCode::PAYLOAD_TOO_LARGE,
-        DecodeCode::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        DecodeCode::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        DecodeCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        _ => StatusCode::BAD_REQUEST,
-    };
-    let mut answer = json_answer(status, message);
+    let mut answer = json_answer(unread_status(error), message);
     answer.extensions_mut().insert(Refused(error.code.name()));
     if error.code == DecodeCode::UnknownEncoding {
         answer.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(body::ENCODINGS));
     }
     answer
+}
+
+/// The status of an answer to what cannot be read.
+pub(crate) fn unread_status(error: &DecodeError) -> StatusCode {
+    match error.code {
+        DecodeCode::TooLarge | DecodeCode::TooManyRows => StatusCode::PAYLOAD_TOO_LARGE,
+        DecodeCode::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        DecodeCode::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        DecodeCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    }
 }
 
 /// The status of a failed run, and what its caller can act on. What went wrong inside is for the log, where this puts it.

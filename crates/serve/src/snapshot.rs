@@ -42,7 +42,7 @@ use crate::{
     wire::DecodeLimits,
 };
 
-const VERSION: HeaderName = HeaderName::from_static("x-millstream-version");
+pub(crate) const VERSION: HeaderName = HeaderName::from_static("x-millstream-version");
 
 /// One version of everything: graphs with their models and feature sets, all of one reading of the project.
 ///
@@ -132,13 +132,18 @@ impl Snapshot {
 
     /// An answer under this version, marked with it; cut off when the version has been gone for too long.
     pub(crate) async fn answer(&self, answer: Pin<&mut impl Future<Output = Answer>>) -> Answer {
-        let mut answer = tokio::select! {
-            biased;
-            answer = answer => answer,
-            _ = self.cut.acquire() => cut_off(),
-        };
+        let mut answer = self.kept(answer).await.unwrap_or_else(cut_off);
         answer.headers_mut().insert(VERSION, self.mark.clone());
         answer
+    }
+
+    /// What becomes of a request under this version; none when the version has been gone for too long.
+    pub(crate) async fn kept<F: Future>(&self, request: Pin<&mut F>) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            answer = request => Some(answer),
+            _ = self.cut.acquire() => None,
+        }
     }
 
     fn engines(&self) -> Vec<Engine> {
@@ -147,9 +152,12 @@ impl Snapshot {
     }
 }
 
+/// What a request hears that is cut off.
+pub(crate) const CUT_OFF: &str = "the project was reloaded, and this request outstayed its version";
+
 fn cut_off() -> Answer {
     let message = json!({
-        "error": "the project was reloaded, and this request outstayed its version",
+        "error": CUT_OFF,
         "code": ErrorKind::Unavailable.name(),
     });
     let mut answer = json_answer(StatusCode::SERVICE_UNAVAILABLE, &message);

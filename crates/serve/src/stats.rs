@@ -143,6 +143,11 @@ impl Watched {
         self.stop.send_replace(true);
     }
 
+    /// Turns true when what goes on for as long as its listener likes is to end.
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
     /// How a graph did, and keeps what a later look is compared with.
     pub(crate) fn look(&self, graph: &str, service: &GraphService) -> GraphStats {
         let totals = service.engine().totals();
@@ -258,7 +263,7 @@ async fn live<S: Served>(State(served): State<Arc<S>>, Path(graph): Path<String>
         let answer = refused(StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", &error);
         return ([(RETRY_AFTER, "10")], answer).into_response();
     };
-    let stop = served.watched().stop.subscribe();
+    let stop = served.watched().stopping();
     let listener = Listener { served, graph, stop, due: Instant::now(), _place: place };
     let events = unfold(listener, |mut listener| async move {
         let event = listener.event().await?;

@@ -34,8 +34,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{body::BodyLimits, refusals::Refusals};
+use crate::{body::BodyLimits, oip, refusals::Refusals};
 use aside::Aside;
+pub(crate) use pace::Busy;
 use pace::{Overdue, Pace, Watchdog};
 use socket::Socket;
 
@@ -260,7 +261,10 @@ impl Common {
         let http2 = socket.is_http2();
         let watched = Arc::clone(&pace);
         let service = Arc::clone(service);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if http2 && oip::is_call(request.headers()) {
+                request.extensions_mut().insert(Busy::new(&watched));
+            }
             let (pace, service) = (Arc::clone(&watched), Arc::clone(&service));
             // The answer is made inside: a future that is handed to another is held by it twice, and all of that is moved.
             async move {

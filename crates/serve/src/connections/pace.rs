@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -55,6 +58,30 @@ impl Pace {
 
     pub(crate) fn moves(&self) -> u32 {
         self.moves.load(Relaxed)
+    }
+}
+
+/// A request that goes on behind its answer's head keeps its connection from being idle.
+#[derive(Clone)]
+pub(crate) struct Busy(Arc<Pace>);
+
+/// Such a request under way, until it is dropped.
+pub(crate) struct Held(Arc<Pace>);
+
+impl Busy {
+    pub(crate) fn new(pace: &Arc<Pace>) -> Self {
+        Self(Arc::clone(pace))
+    }
+
+    pub(crate) fn open(&self) -> Held {
+        self.0.open.fetch_add(1, Relaxed);
+        Held(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
     }
 }
 

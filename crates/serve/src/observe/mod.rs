@@ -9,12 +9,12 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, Method, StatusCode, Uri, request::Parts};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, request::Parts};
 use millstream_graph::{Request as RunRequest, RunId, Watch};
 use millstream_runtime::{Portion, RunError};
 use prometheus::Registry;
 
-use crate::{ask, service::Answer, wire::DecodeError};
+use crate::{ask, wire::DecodeError};
 use context::Context;
 use export::Exporter;
 use spans::{Traced, Tracer};
@@ -85,12 +85,12 @@ impl Observer {
     }
 
     /// Tells of a request to a graph, and of what `answer` makes of it.
-    pub(crate) async fn tell(
+    pub(crate) async fn tell<T>(
         &self,
         graph: &str,
         head: &mut Parts,
-        answer: impl AsyncFnOnce(&Parts) -> Answer,
-    ) -> Answer {
+        answer: impl AsyncFnOnce(&Parts) -> Response<T>,
+    ) -> Response<T> {
         let posted = head.method == Method::POST;
         let tracer = self.tracer.as_ref().filter(|_| posted);
         let traced = tracer.and_then(|tracer| tracer.begin(graph, head));

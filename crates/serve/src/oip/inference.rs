@@ -7,11 +7,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE}
 use http_body_util::Full;
 use millstream_graph::Request as RunRequest;
 use millstream_runtime::{Portion, RunError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     models::{Model, VERSION},
+    outputs::Told,
     request::{self, Asked, Wanted, malformed},
+    rows::{Dialect, Rows},
     values::Form,
 };
 use crate::{
@@ -32,7 +34,19 @@ pub(super) struct Inference<'m> {
     since: Instant,
 }
 
+/// What a reply follows.
+pub(super) enum Wants {
+    Tensors(Asked),
+    /// The name that a request of MLRun has.
+    Rows(Option<Value>),
+}
+
 impl<'m> Inference<'m> {
+    /// The same requests as MLRun puts them.
+    fn rows(&self) -> Rows<'m> {
+        Rows { model: self.model, dialect: Dialect::MlRun }
+    }
+
     pub(super) fn new(model: &'m Model, headers: &HeaderMap) -> Self {
         let since = tokio::time::Instant::now().into_std();
         Self { model, header: headers.get(HEADER).cloned(), since }
@@ -86,16 +100,9 @@ impl<'m> Inference<'m> {
         raw: &mut Vec<u8>,
     ) -> Result<(), DecodeError> {
         let output = &self.model.outputs[wanted.output];
-        let found = output.find(reply.reply().rows(), reply.range())?;
         let form = if wanted.binary { Form::Binary } else { Form::Json };
         let mut values = Vec::new();
-        let (datatype, shape) = if wanted.classes > 0 {
-            let shape = output.classes(&found, wanted.classes, form, &mut values)?;
-            ("BYTES", shape.to_vec())
-        } else {
-            output.write(&found, form, &mut values)?;
-            (output.datatype().name(), found.shape)
-        };
+        let Told { datatype, shape } = output.tell(reply, wanted.classes, form, &mut values)?;
         body.extend_from_slice(b"{\"name\":");
         text(output.name(), body);
         body.extend_from_slice(format!(",\"datatype\":\"{datatype}\",\"shape\":{}", json!(shape)).as_bytes());
@@ -117,8 +124,20 @@ fn text(text: &str, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(out, text);
 }
 
+/// Gives a run the time and the priority that its request asks for, which came at `since`.
+pub(super) fn hasten(request: &mut RunRequest, asked: &Asked, since: Instant) {
+    if let Some(until) = asked.timeout.and_then(|timeout| since.checked_add(timeout)) {
+        request.deadline = Some(request.deadline.map_or(until, |deadline| deadline.min(until)));
+    }
+    if let Some(priority) = asked.priority {
+        request.priority = priority;
+    }
+}
+
 impl Protocol for Inference<'_> {
-    type Asked = Asked;
+    type Message = Bytes;
+    type Body = Full<Bytes>;
+    type Asked = Wants;
 
     fn read(
         &self,
@@ -126,22 +145,25 @@ impl Protocol for Inference<'_> {
         _: &Headers<'_>,
         body: Bytes,
         request: &mut RunRequest,
-    ) -> Result<(Brought, Asked), DecodeError> {
+    ) -> Result<(Brought, Wants), DecodeError> {
         let (inputs, outputs) = (&self.model.inputs, &self.model.outputs);
-        let (values, asked) = match self.json_bytes(&body)? {
+        let read = match self.json_bytes(&body)? {
             Some(json) => request::read(inputs, outputs, service.decoder(), &body, json)?,
-            None => request::read_raw(inputs, outputs, service.decoder(), &body)?,
+            None => Some(request::read_raw(inputs, outputs, service.decoder(), &body)?),
         };
-        if let Some(until) = asked.timeout.and_then(|timeout| self.since.checked_add(timeout)) {
-            request.deadline = Some(request.deadline.map_or(until, |deadline| deadline.min(until)));
-        }
-        if let Some(priority) = asked.priority {
-            request.priority = priority;
-        }
-        Ok((Brought::Values(values), asked))
+        let Some((values, asked)) = read else {
+            let (brought, id) = self.rows().read_rows(service, &body)?;
+            return Ok((brought, Wants::Rows(id)));
+        };
+        hasten(request, &asked, self.since);
+        Ok((Brought::Values(values), Wants::Tensors(asked)))
     }
 
-    fn replied(&self, service: &GraphService, reply: &Portion, asked: Asked) -> Answer {
+    fn replied(&self, service: &GraphService, reply: &Portion, wants: Wants) -> Answer {
+        let asked = match wants {
+            Wants::Tensors(asked) => asked,
+            Wants::Rows(id) => return self.rows().replied(service, reply, id),
+        };
         let (body, header) = match self.reply(reply, &asked) {
             Ok(written) => written,
             Err(error) => {

@@ -8,9 +8,11 @@ use smallvec::SmallVec;
 
 use super::{
     datatype::Datatype,
+    grpc::InferTensorContents,
     request::{malformed, no_shared_memory, parsed, shown, twice},
     scan::Scan,
     tensor::Tensor,
+    typed::typed_values,
 };
 use crate::wire::{
     DecodeCode, DecodeError,
@@ -26,12 +28,25 @@ const BF16: &str = "BF16";
 
 /// What a request says of one tensor. Its values are looked at when it is known what they have to be.
 pub(super) struct Head<'b> {
-    name: Cow<'b, str>,
-    datatype: Cow<'b, str>,
-    shape: SmallVec<[usize; 4]>,
-    /// The bytes that follow the JSON, if the values are there.
-    binary: Option<usize>,
-    data: Option<&'b str>,
+    pub(super) name: Cow<'b, str>,
+    pub(super) datatype: Cow<'b, str>,
+    pub(super) shape: SmallVec<[usize; 4]>,
+    pub(super) values: Values<'b>,
+}
+
+/// Where a tensor's values are.
+#[derive(Clone, Copy)]
+pub(super) enum Values<'b> {
+    Json(&'b str),
+    /// As they lie in memory.
+    Bytes(&'b [u8]),
+    /// The same, in so many of the bytes that follow the JSON.
+    Behind(usize),
+    /// In fields by their type.
+    Typed(&'b InferTensorContents),
+    Nowhere,
+    /// Where they could be found twice.
+    Twice,
 }
 
 #[derive(Default, Deserialize)]
@@ -70,8 +85,12 @@ impl<'b> Head<'b> {
             name: name.ok_or_else(|| lacks("name"))?,
             datatype: datatype.ok_or_else(|| lacks("datatype"))?,
             shape: shape.ok_or_else(|| lacks("shape"))?,
-            binary: parameters.binary_data_size,
-            data,
+            values: match (parameters.binary_data_size, data) {
+                (Some(bytes), None) => Values::Behind(bytes),
+                (None, Some(data)) => Values::Json(data),
+                (Some(_), Some(_)) => Values::Twice,
+                (None, None) => Values::Nowhere,
+            },
         })
     }
 }
@@ -156,23 +175,26 @@ impl<'r> Source<'r> {
             Some(_) => {}
             None => self.rows = Some((rows, input.name.clone())),
         }
-        let raw = match (head.binary, head.data) {
-            (Some(bytes), None) => Some(self.take(bytes)?),
-            (None, Some(_)) => None,
-            (Some(_), Some(_)) => return Err(malformed("has both `data` and `binary_data_size`")),
-            (None, None) => {
+        let given = match head.values {
+            Values::Behind(bytes) => Values::Bytes(self.take(bytes)?),
+            given => given,
+        };
+        let mut column = self.columns.column(&input.path, input.levels);
+        match given {
+            Values::Bytes(raw) if bf16 => bf16_values(raw, values, &mut column)?,
+            Values::Bytes(raw) => raw_values(input, raw, values, &mut column)?,
+            Values::Json(_) | Values::Typed(_) if bf16 => {
+                return Err(malformed("BF16 comes as binary data only"));
+            }
+            Values::Json(data) => json_values(data, shape, values, &mut column)?,
+            Values::Typed(contents) => typed_values(input.datatype, contents, values, &mut column)?,
+            Values::Twice => return Err(malformed("has both `data` and `binary_data_size`")),
+            Values::Behind(_) | Values::Nowhere => {
                 return Err(DecodeError::new(
                     DecodeCode::MissingField,
                     "has neither `data` nor `binary_data_size`",
                 ));
             }
-        };
-        let mut column = self.columns.column(&input.path, input.levels);
-        match (raw, head.data) {
-            (Some(raw), _) if bf16 => bf16_values(raw, values, &mut column)?,
-            (Some(raw), _) => raw_values(input, raw, values, &mut column)?,
-            (None, _) if bf16 => return Err(malformed("BF16 comes as binary data only")),
-            (None, data) => json_values(data.unwrap_or_default(), shape, values, &mut column)?,
         }
         column.close(shape);
         Ok(())
@@ -307,7 +329,7 @@ fn bf16_values(raw: &[u8], values: usize, column: &mut Column<'_, '_>) -> Read<(
     Ok(())
 }
 
-fn check_size(raw: &[u8], values: usize, width: usize) -> Read<()> {
+pub(super) fn check_size(raw: &[u8], values: usize, width: usize) -> Read<()> {
     if values.checked_mul(width) == Some(raw.len()) {
         return Ok(());
     }
@@ -372,7 +394,7 @@ fn value(scan: &mut Scan<'_>, column: &mut Column<'_, '_>) -> Read<()> {
 }
 
 /// Adds one value; what is wrong with it says which it is.
-fn one<'c, 'd>(
+pub(super) fn one<'c, 'd>(
     column: &mut Column<'c, 'd>,
     add: impl FnOnce(&mut Column<'c, 'd>) -> Result<(), (DecodeCode, String)>,
 ) -> Read<()> {

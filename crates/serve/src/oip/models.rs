@@ -26,6 +26,8 @@ pub(crate) struct Model {
     pub(super) outputs: Vec<Output>,
     pub(super) metadata: Value,
     pub(super) config: Value,
+    /// What it runs on, as clients of Triton know it: platform and backend.
+    pub(super) platform: (&'static str, &'static str),
     name: String,
     runs: Runs,
 }
@@ -109,7 +111,7 @@ impl Model {
 
     fn new(
         name: &str,
-        (platform, backend): (&str, &str),
+        (platform, backend): (&'static str, &'static str),
         inputs: Vec<Tensor>,
         outputs: Vec<Output>,
         runs: Runs,
@@ -137,7 +139,7 @@ impl Model {
             }).collect::<Value>(),
             "output": outputs.iter().map(Output::config).collect::<Value>(),
         });
-        Self { inputs, outputs, metadata, config, name: name.to_owned(), runs }
+        Self { inputs, outputs, metadata, config, platform: (platform, backend), name: name.to_owned(), runs }
     }
 
     pub(crate) fn name(&self) -> &str {

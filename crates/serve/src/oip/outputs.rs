@@ -9,6 +9,7 @@ use arrow::{
     datatypes::{DataType, Schema},
 };
 use millstream_graph::SchemaError;
+use millstream_runtime::Portion;
 use serde_json::Value;
 
 use super::{
@@ -46,6 +47,12 @@ pub(super) struct Found {
     /// All values, row by row.
     values: ArrayRef,
     nulls: Option<NullBuffer>,
+    pub(super) shape: Vec<usize>,
+}
+
+/// What was told of one output in one reply.
+pub(super) struct Told {
+    pub(super) datatype: &'static str,
     pub(super) shape: Vec<usize>,
 }
 
@@ -99,6 +106,10 @@ impl Output {
         self.datatype
     }
 
+    pub(super) fn dims(&self) -> &[Option<usize>] {
+        &self.dims
+    }
+
     pub(super) fn metadata(&self) -> Value {
         Tensor::metadata(&self.name, self.datatype, &self.dims)
     }
@@ -114,6 +125,26 @@ impl Output {
         }
         let message = format!("output `{}` is {}, which has no classes", self.name, self.datatype.name());
         Err(DecodeError::new(DecodeCode::WrongType, message))
+    }
+
+    /// Appends its values in a reply, or so many of their classes.
+    ///
+    /// # Errors
+    /// As [`Output::find`] and [`Output::write`].
+    pub(super) fn tell(
+        &self,
+        reply: &Portion,
+        classes: usize,
+        form: Form,
+        out: &mut Vec<u8>,
+    ) -> Result<Told, DecodeError> {
+        let found = self.find(reply.reply().rows(), reply.range())?;
+        if classes > 0 {
+            let shape = self.classes(&found, classes, form, out)?;
+            return Ok(Told { datatype: Datatype::Bytes.name(), shape: shape.to_vec() });
+        }
+        self.write(&found, form, out)?;
+        Ok(Told { datatype: self.datatype.name(), shape: found.shape })
     }
 
     /// Its values in some rows of a reply.

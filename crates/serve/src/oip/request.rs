@@ -39,14 +39,14 @@ pub(super) struct Wanted {
     pub(super) classes: usize,
 }
 
-/// Reads a whole body, of which the first `json` bytes are JSON.
+/// Reads a whole body, of which the first `json` bytes are JSON. None if its inputs are no tensors: MLRun has rows there.
 pub(super) fn read(
     inputs: &[Tensor],
     outputs: &[Output],
     decoder: &Decoder,
     body: &[u8],
     json: usize,
-) -> Read<(Body, Asked)> {
+) -> Read<Option<(Body, Asked)>> {
     let Some((json, raw)) = body.split_at_checked(json) else {
         let message = format!(
             "header `inference-header-content-length` says {json}, but the body has {} bytes",
@@ -66,21 +66,45 @@ pub(super) fn read(
     let Some(tensors) = top.inputs else {
         return Err(DecodeError::new(DecodeCode::MissingField, "`inputs` is missing"));
     };
+    if raw.is_empty() && are_rows(tensors) {
+        return Ok(None);
+    }
     let mut scan = Scan::new(tensors);
     scan.items(|at, scan| source.add(&Head::read(at, scan)?))?;
     let wanted = match top.outputs {
         Some(text) => wanted(text, outputs, parameters.binary_data_output)?,
         None => Vec::new(),
     };
-    let all = |output| Wanted { output, binary: parameters.binary_data_output, classes: 0 };
     let asked = Asked {
         id: top.id.map(Cow::into_owned),
-        // No outputs are all of them.
-        outputs: if wanted.is_empty() { (0..outputs.len()).map(all).collect() } else { wanted },
-        timeout: parameters.timeout.filter(|micros| *micros > 0).map(Duration::from_micros),
+        outputs: or_all(wanted, outputs, parameters.binary_data_output),
+        timeout: parameters.timeout.and_then(timeout),
         priority: parameters.priority.and_then(priority),
     };
-    Ok((source.finish()?, asked))
+    Ok(Some((source.finish()?, asked)))
+}
+
+/// Whether inputs are rows: lists, values, or objects that have neither a datatype nor a shape.
+fn are_rows(inputs: &str) -> bool {
+    let mut scan = Scan::new(inputs);
+    match scan.peek() {
+        Some(b'[') => {}
+        first => return first == Some(b'{'),
+    }
+    scan.take(b'[');
+    match scan.peek() {
+        Some(b'{') => {
+            let mut is_tensor = false;
+            let read = scan.members(|name, scan| {
+                is_tensor = matches!(name, "datatype" | "shape");
+                // Known: the values of a tensor need not be passed.
+                if is_tensor { Err(malformed(String::new())) } else { scan.extent().map(drop) }
+            });
+            read.is_ok() && !is_tensor
+        }
+        // What is cut off here is told as tensors are.
+        first => first.is_some_and(|first| first != b']'),
+    }
 }
 
 /// Reads a body that is nothing but the bytes of the only input. The reply is to have nothing but bytes, too.
@@ -91,8 +115,15 @@ pub(super) fn read_raw(
     body: &[u8],
 ) -> Read<(Body, Asked)> {
     let values = inputs::raw(inputs, decoder, body)?;
-    let all = |output| Wanted { output, binary: true, classes: 0 };
-    Ok((values, Asked { outputs: (0..outputs.len()).map(all).collect(), ..Asked::default() }))
+    Ok((values, Asked { outputs: or_all(Vec::new(), outputs, true), ..Asked::default() }))
+}
+
+/// What a request wants; no outputs are all of them.
+pub(super) fn or_all(wanted: Vec<Wanted>, outputs: &[Output], binary: bool) -> Vec<Wanted> {
+    if !wanted.is_empty() {
+        return wanted;
+    }
+    (0..outputs.len()).map(|output| Wanted { output, binary, classes: 0 }).collect()
 }
 
 /// The parts of a request, as far as they are there.
@@ -149,8 +180,13 @@ struct Parameters {
     priority: Option<u64>,
 }
 
+/// The time that a number of microseconds stands for; 0 is none at all.
+pub(super) fn timeout(micros: u64) -> Option<Duration> {
+    Some(Duration::from_micros(micros)).filter(|time| !time.is_zero())
+}
+
 /// The priority that a number stands for: 1 is the highest, 0 is none at all.
-fn priority(number: u64) -> Option<Priority> {
+pub(super) fn priority(number: u64) -> Option<Priority> {
     let at = usize::try_from(number.checked_sub(1)?).unwrap_or(usize::MAX);
     Some(Priority::ALL.get(at).copied().unwrap_or(Priority::Batch))
 }
@@ -192,31 +228,37 @@ fn wanted(text: &str, outputs: &[Output], binary: bool) -> Read<Vec<Wanted>> {
         let Some(name) = name else {
             return Err(DecodeError::new(DecodeCode::MissingField, format!("output {at} has no `name`")));
         };
-        let Some(output) = outputs.iter().position(|output| output.name() == name) else {
-            let known = outputs.iter().map(Output::name);
-            return Err(DecodeError::new(
-                DecodeCode::UnknownField,
-                suggest::unknown("output", &shown(&name), known),
-            ));
-        };
-        if wanted.iter().any(|wanted| wanted.output == output) {
-            return Err(DecodeError::new(
-                DecodeCode::DuplicateField,
-                format!("output `{name}` is there twice"),
-            ));
-        }
         let parameters = parameters.unwrap_or_default();
         if parameters.shared_memory_region.is_some() {
-            return Err(no_shared_memory(&format!("output `{name}`")));
+            return Err(no_shared_memory(&format!("output `{}`", shown(&name))));
         }
-        let classes = parameters.classification as usize;
-        if classes > 0 {
-            outputs[output].check_classes()?;
-        }
-        wanted.push(Wanted { output, binary: parameters.binary_data.unwrap_or(binary), classes });
-        Ok(())
+        let binary = parameters.binary_data.unwrap_or(binary);
+        want(outputs, &mut wanted, &name, binary, parameters.classification)
     })?;
     Ok(wanted)
+}
+
+/// Adds an output to those that a reply is to have: its values, or so many of its classes.
+pub(super) fn want(
+    outputs: &[Output],
+    wanted: &mut Vec<Wanted>,
+    name: &str,
+    binary: bool,
+    classes: u32,
+) -> Read<()> {
+    let Some(output) = outputs.iter().position(|output| output.name() == name) else {
+        let message = suggest::unknown("output", &shown(name), outputs.iter().map(Output::name));
+        return Err(DecodeError::new(DecodeCode::UnknownField, message));
+    };
+    if wanted.iter().any(|wanted| wanted.output == output) {
+        let message = format!("output `{name}` is there twice");
+        return Err(DecodeError::new(DecodeCode::DuplicateField, message));
+    }
+    if classes > 0 {
+        outputs[output].check_classes()?;
+    }
+    wanted.push(Wanted { output, binary, classes: classes as usize });
+    Ok(())
 }
 
 pub(super) fn no_shared_memory(of: &str) -> DecodeError {
@@ -308,9 +350,9 @@ mod tests {
             let body = [json.as_bytes(), &raw].concat();
             for read in [
                 read(&inputs, &outputs, &decoder, &body, json.len() + beyond.saturating_sub(1)),
-                read_raw(&inputs, &outputs, &decoder, &body),
+                read_raw(&inputs, &outputs, &decoder, &body).map(Some),
             ] {
-                let Ok((body, asked)) = read else { continue };
+                let Ok(Some((body, asked))) = read else { continue };
                 let batch = decoder.assembled(body).unwrap();
                 batch.columns().iter().for_each(|column| column.to_data().validate_full().unwrap());
                 prop_assert!(asked.outputs.iter().all(|wanted| wanted.output < outputs.len()));

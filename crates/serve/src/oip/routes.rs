@@ -14,14 +14,18 @@ use http::{
     header::{ACCEPT_ENCODING, ALLOW},
     request::Parts,
 };
+use http_body_util::{BodyExt, Limited};
 use millstream_graph::suggest;
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
+    Asks,
     inference::Inference,
     models::{Model, VERSION},
     pack,
+    rows::{self, Dialect, Rows},
 };
 use crate::{
     observe::Observer,
@@ -30,12 +34,15 @@ use crate::{
     snapshot::{Shared, Snapshot},
 };
 
+/// Bytes of a request for the index.
+const INDEX_BYTES: usize = 64 << 10;
 /// What is spoken beyond the protocol itself.
-const EXTENSIONS: [&str; 4] =
+pub(super) const EXTENSIONS: [&str; 4] =
     ["binary_tensor_data", "classification", "schedule_policy", "model_configuration"];
 
 pub(crate) fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/v2", any(answer)).route("/v2/", any(answer)).route("/v2/{*place}", any(answer))
+    let tensors = Router::new().route("/v2", any(answer)).route("/v2/", any(answer));
+    tensors.route("/v2/{*place}", any(answer)).merge(rows::routes())
 }
 
 /// What a path asks for.
@@ -45,6 +52,7 @@ enum Place<'p> {
     Live,
     Ready,
     Models,
+    Index,
     Model { name: Cow<'p, str>, version: Option<&'p str>, what: What },
 }
 
@@ -55,6 +63,8 @@ enum What {
     Ready,
     Config,
     Infer,
+    /// To infer, as MLRun puts it.
+    Predict,
 }
 
 impl<'p> Place<'p> {
@@ -68,6 +78,7 @@ impl<'p> Place<'p> {
             (Some("health"), Some("live")) => Self::Live,
             (Some("health"), Some("ready")) => Self::Ready,
             (Some("models"), None) => Self::Models,
+            (Some("repository"), Some("index")) => Self::Index,
             (Some("models"), Some(name)) => {
                 let name = percent_decode_str(name).decode_utf8().ok()?;
                 let (version, what) = match parts.next() {
@@ -79,6 +90,7 @@ impl<'p> Place<'p> {
                     Some("ready") => What::Ready,
                     Some("config") => What::Config,
                     Some("infer") => What::Infer,
+                    Some("predict" | "infer_dict" | "predict_dict") => What::Predict,
                     Some(_) => return None,
                 };
                 Self::Model { name, version, what }
@@ -90,15 +102,27 @@ impl<'p> Place<'p> {
 }
 
 /// The model that a path asks to infer, if there is one.
-pub(crate) fn inferred<'s>(served: &'s Snapshot, path: &str) -> Option<&'s Arc<Model>> {
-    match Place::of(path)? {
-        Place::Model { name, version, what: What::Infer } => find(served, &name, version).ok(),
-        _ => None,
+pub(crate) fn inferred<'s>(served: &'s Snapshot, path: &str) -> Option<(&'s Arc<Model>, Asks)> {
+    match Place::of(path) {
+        Some(Place::Model { name, version, what: What::Infer }) => {
+            Some((find(served, &name, version).ok()?, Asks::Tensors))
+        }
+        Some(Place::Model { name, version, what: What::Predict }) => {
+            Some((find(served, &name, version).ok()?, Asks::Rows(Dialect::MlRun)))
+        }
+        Some(_) => None,
+        None => rows::inferred(served, path),
     }
 }
 
 /// Answers a request to infer.
-pub(crate) async fn infer<B>(model: &Model, observer: &Observer, head: &mut Parts, body: B) -> Answer
+pub(crate) async fn infer<B>(
+    model: &Model,
+    asks: Asks,
+    observer: &Observer,
+    head: &mut Parts,
+    body: B,
+) -> Answer
 where
     B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
 {
@@ -106,9 +130,19 @@ where
         Ok(service) => service,
         Err(message) => return failed(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": message })),
     };
-    let inference = Inference::new(model, &head.headers);
-    let run = async |head: &Parts| service.answer_in(&inference, head, body).await;
-    let answer = observer.tell(model.name(), head, run).await;
+    let answer = match asks {
+        Asks::Tensors => {
+            let inference = Inference::new(model, &head.headers);
+            let run = async |head: &Parts| service.answer_in(&inference, head, body).await;
+            observer.tell(model.name(), head, run).await
+        }
+        Asks::Rows(dialect) => {
+            let rows = Rows { model, dialect };
+            let run = async |head: &Parts| service.answer_in(&rows, head, body).await;
+            // Boxed, so that requests of tensors carry no room for it.
+            Box::pin(observer.tell(model.name(), head, run)).await
+        }
+    };
     pack::packed(answer, head.headers.get(ACCEPT_ENCODING)).await
 }
 
@@ -121,7 +155,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             "the Open Inference Protocol has no such route here; /openapi.json lists those that there are";
         return refused(StatusCode::NOT_FOUND, "unknown_route", message).into_response();
     };
-    let takes = if matches!(place, Place::Model { what: What::Infer, .. }) { "POST" } else { "GET, HEAD" };
+    let posts = matches!(place, Place::Index | Place::Model { what: What::Infer | What::Predict, .. });
+    let takes = if posts { "POST" } else { "GET, HEAD" };
     if !takes.split(", ").any(|method| head.method.as_str() == method) {
         let mut answer = refused(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -139,16 +174,17 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             let names: Value = served.models.iter().map(|model| Value::from(model.name())).collect();
             json_answer(StatusCode::OK, &json!({ "models": names }))
         }
+        Place::Index => index(&shared, &served, body).await,
         Place::Model { name, version, what } => match find(&served, &name, version) {
             Err((code, message)) => refused(StatusCode::NOT_FOUND, code, &message),
             Ok(model) => match what {
                 What::Metadata => json_answer(StatusCode::OK, &model.metadata),
                 What::Config => json_answer(StatusCode::OK, &model.config),
                 What::Ready => ready(&shared, json!({ "name": model.name() })),
-                What::Infer => {
-                    let model = Arc::clone(model);
-                    let observer = Observer::default();
-                    let answer = std::pin::pin!(infer(&model, &observer, &mut head, body));
+                What::Infer | What::Predict => {
+                    let (model, observer) = (Arc::clone(model), Observer::default());
+                    let asks = if what == What::Infer { Asks::Tensors } else { Asks::Rows(Dialect::MlRun) };
+                    let answer = std::pin::pin!(infer(&model, asks, &observer, &mut head, body));
                     served.answer(answer).await
                 }
             },
@@ -162,7 +198,7 @@ fn server() -> Value {
 }
 
 /// What else there is to say, and whether requests are taken.
-fn ready(shared: &Shared, mut message: Value) -> Answer {
+pub(super) fn ready(shared: &Shared, mut message: Value) -> Answer {
     let ready = !shared.is_stopping();
     message["ready"] = ready.into();
     if ready {
@@ -172,8 +208,38 @@ fn ready(shared: &Shared, mut message: Value) -> Answer {
     json_answer(StatusCode::SERVICE_UNAVAILABLE, &message)
 }
 
+/// Every model, and whether it takes requests. A body may ask for those alone that do, and may be left out.
+async fn index(shared: &Shared, served: &Snapshot, body: Body) -> Answer {
+    let Ok(body) = Limited::new(body, INDEX_BYTES).collect().await else {
+        let message = format!("the body has more than {INDEX_BYTES} bytes, or did not arrive whole");
+        return refused(StatusCode::BAD_REQUEST, "malformed", &message);
+    };
+    let body = body.to_bytes();
+    let asked =
+        if body.trim_ascii().is_empty() { Ok(Listed::default()) } else { serde_json::from_slice(&body) };
+    let Ok(asked) = asked else {
+        let message = "the body is no object such as {\"ready\": true}";
+        return refused(StatusCode::BAD_REQUEST, "malformed", message);
+    };
+    let ready = !shared.is_stopping();
+    let state = if ready { "READY" } else { "UNAVAILABLE" };
+    let listed = served.models.iter().filter(|_| ready || !asked.ready);
+    let models = listed
+        .map(|model| json!({ "name": model.name(), "version": VERSION, "state": state, "reason": "" }))
+        .collect();
+    json_answer(StatusCode::OK, &models)
+}
+
+/// Which models an index is to have.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Listed {
+    /// Only those that take requests.
+    ready: bool,
+}
+
 /// The model of a name and version, or what there is not, as a code and a sentence; no version is the newest.
-fn find<'s>(
+pub(super) fn find<'s>(
     served: &'s Snapshot,
     name: &str,
     version: Option<&str>,
@@ -191,7 +257,7 @@ fn find<'s>(
     }
 }
 
-fn refused(status: StatusCode, code: &'static str, message: &str) -> Answer {
+pub(super) fn refused(status: StatusCode, code: &'static str, message: &str) -> Answer {
     let mut answer = json_answer(status, &json!({ "error": message }));
     answer.extensions_mut().insert(Refused(code));
     answer
@@ -219,6 +285,14 @@ pub(crate) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
     ] {
         paths.insert(path.into(), json!({ "get": { "operationId": id, "responses": ok(description) } }));
     }
+    let post = json!({
+        "operationId": "indexModels",
+        "requestBody": { "content": { "application/json": {
+            "schema": { "type": "object", "properties": { "ready": { "type": "boolean" } } },
+        } } },
+        "responses": ok("Every model with its version and state."),
+    });
+    paths.insert("/v2/repository/index".into(), json!({ "post": post }));
     for (place, of, parameters) in
         [("", "", json!([model])), ("/versions/{version}", "Version", json!([model, version]))]
     {
@@ -241,6 +315,7 @@ pub(crate) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
         });
         paths.insert(format!("/v2/models/{{model}}{place}/infer"), json!({ "post": post }));
     }
+    rows::openapi(served, paths);
 }
 
 #[cfg(test)]
@@ -269,7 +344,9 @@ mod tests {
             ("/v2/models/%ff/infer", None),
             ("/v2/health", None),
             ("/v2/health/live/more", None),
-            ("/v2/repository/index", None),
+            ("/v2/repository/index", Some(Place::Index)),
+            ("/v2/repository", None),
+            ("/v2/repository/models/m/load", None),
             ("/v2/logging", None),
             ("/v22", None),
             ("/v1/models/m", None),

@@ -59,7 +59,7 @@ impl Tensor {
 }
 
 /// A shape with its rows, in which -1 is any size.
-fn shape(dims: &[Option<usize>]) -> Vec<i64> {
+pub(super) fn shape(dims: &[Option<usize>]) -> Vec<i64> {
     let size = |size: &Option<usize>| size.map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX));
     [-1].into_iter().chain(dims.iter().map(size)).collect()
 }

@@ -17,6 +17,8 @@ use crate::wire::{DecodeError, Form, ipc};
 pub(super) struct OwnBodies;
 
 impl Protocol for OwnBodies {
+    type Message = Bytes;
+    type Body = Full<Bytes>;
     type Asked = Shape;
 
     fn read(

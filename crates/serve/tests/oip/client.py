@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
+from common import array, arrays, check_fraud, lines, same, texts
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from kserve.protocol.infer_type import RequestedOutput
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -27,22 +28,6 @@ def tensor(name, values, datatype=None, binary=True):
     made = triton.InferInput(name, values.shape, datatype or np_to_triton_dtype(values.dtype))
     made.set_data_from_numpy(values, binary_data=binary)
     return made
-
-
-def texts(values):
-    return np.array([text.encode() if isinstance(text, str) else text for text in values], dtype=np.object_)
-
-
-def same(got, wanted, place):
-    assert got is not None, place
-    assert got.shape == wanted.shape, (place, got.shape, wanted.shape)
-    if wanted.dtype.kind in "fV":
-        np.testing.assert_allclose(got.astype(np.float64), wanted.astype(np.float64), rtol=1e-5, atol=1e-6, err_msg=place)
-    elif wanted.dtype == np.object_:
-        decoded = [text.decode() if isinstance(text, bytes) else text for text in got.ravel()]
-        assert decoded == [text.decode() for text in wanted.ravel()], place
-    else:
-        assert got.dtype == wanted.dtype and (got == wanted).all(), place
 
 
 def refused(call, status, sentence):
@@ -68,18 +53,13 @@ config = client.get_model_config("lgbm")
 assert config["input"][0]["dims"] == [-1, 28] and config["input"][0]["data_type"] == "TYPE_FP32", config
 refused(lambda: client.get_model_metadata("frod"), 404, "did you mean `fraud`?")
 refused(lambda: client.get_model_metadata("fraud", "2"), 404, "no version `2`")
-refused(lambda: client.get_model_repository_index(), 404, "no such route")
+index = client.get_model_repository_index()
+assert {"name": "fraud", "version": "1", "state": "READY", "reason": ""} in index, index
+assert [model["name"] for model in index] == httpx.get(f"{URL}/v2/models").json()["models"], index
+assert httpx.post(f"{URL}/v2/repository/index", json={"ready": True}).json() == index
+refused(lambda: client.load_model("fraud"), 404, "no such route")
 
 # Every model of the models' tests answers what Python's ONNX Runtime does, whatever way its tensors go.
-NUMPY = {"string": np.object_, "bool": np.bool_}
-
-
-def array(told):
-    if told["dtype"] == "string":
-        return texts(told["values"]).reshape(told["shape"])
-    return np.array(told["values"], dtype=NUMPY.get(told["dtype"], told["dtype"])).reshape(told["shape"])
-
-
 for model, told in json.load(open(f"{MODELS}/expected.json")).items():
     known = client.get_model_metadata(model)
     assert [i["name"] for i in known["inputs"]] == list(told["inputs"]), known
@@ -114,35 +94,21 @@ value, place, label = classes[0][0].decode().split(":")
 assert len(value.split(".")[1]) == 6 and (place, label) == ("1", "no"), classes
 
 # The fraud example, row by row and as a batch, packed in every way.
-requests = [json.loads(line) for line in open(f"{EXAMPLE}/data/requests.jsonl")]
-expected = [json.loads(line) for line in open(f"{EXAMPLE}/data/expected.jsonl")]
-TYPES = {"card_id": np.int64, "amount": np.float64, "ts": np.int64}
+requests, expected = lines(EXAMPLE, "requests"), lines(EXAMPLE, "expected")
 
 
 def columns(rows, binary=True):
-    for name in rows[0]:
-        values = [row[name] for row in rows]
-        yield tensor(name, np.array(values, dtype=TYPES[name]) if name in TYPES else texts(values), binary=binary)
-
-
-def check_fraud(result, answers, place):
-    for name, of in [("score", lambda row: row["score"])] + [
-        (f"models.{model}", lambda row, model=model: row["models"][model]) for model in ("lgbm", "lr", "mlp")
-    ]:
-        wanted = np.array([of(row) for row in answers])
-        np.testing.assert_allclose(result.as_numpy(name), wanted, atol=1e-5, err_msg=f"{place}: {name}")
-    decisions = [text.decode() if isinstance(text, bytes) else text for text in result.as_numpy("decision")]
-    assert decisions == [row["decision"] for row in answers], place
+    return [tensor(name, values, binary=binary) for name, values in arrays(rows)]
 
 
 for row in range(50):
-    check_fraud(client.infer("fraud", list(columns(requests[row : row + 1]))), expected[row : row + 1], f"row {row}")
+    check_fraud(client.infer("fraud", columns(requests[row : row + 1])), expected[row : row + 1], f"row {row}")
 for ask in COMPRESSIONS:
     for give in COMPRESSIONS:
         for binary in (True, False):
             result = client.infer(
                 "fraud",
-                list(columns(requests, binary)),
+                columns(requests, binary),
                 "1",
                 request_compression_algorithm=ask,
                 response_compression_algorithm=give,
@@ -152,16 +118,16 @@ for ask in COMPRESSIONS:
                 ],
             )
             check_fraud(result, expected, f"{ask} {give} {binary}")
-pending = [client.async_infer("fraud", list(columns(requests[row : row + 1]))) for row in range(8)]
+pending = [client.async_infer("fraud", columns(requests[row : row + 1])) for row in range(8)]
 for row, result in enumerate(pending):
     check_fraud(result.get_result(), expected[row : row + 1], f"row {row} of several")
-body, header = triton.InferenceServerClient.generate_request_body(list(columns(requests[:2])))
+body, header = triton.InferenceServerClient.generate_request_body(columns(requests[:2]))
 answer = httpx.post(f"{URL}/v2/models/fraud/infer", content=body, headers={"Inference-Header-Content-Length": str(header)})
 length = int(answer.headers["Inference-Header-Content-Length"])
 check_fraud(triton.InferenceServerClient.parse_response_body(answer.content, header_length=length), expected[:2], "by hand")
 
 # Times, priorities, errors.
-one = list(columns(requests[:1]))
+one = columns(requests[:1])
 client.infer("fraud", one, timeout=30_000_000, priority=2, parameters={"mine": "x"})
 refused(lambda: client.infer("fraud", one, timeout=1), 504, "deadline")
 refused(lambda: client.infer("fraud", one[1:]), 400, "input `txn_id` is missing")
@@ -169,7 +135,7 @@ refused(lambda: client.infer("fraud", one + one[:1]), 400, "input `txn_id` is th
 refused(lambda: client.infer("frod", one), 404, "did you mean `fraud`?")
 refused(lambda: client.infer("fraud", one, "2"), 404, "no version `2`")
 refused(lambda: client.infer("fraud", one, outputs=[triton.InferRequestedOutput("scor")]), 400, "did you mean `score`?")
-unknown_card = list(columns([{**requests[0], "card_id": 99999999}]))
+unknown_card = columns([{**requests[0], "card_id": 99999999}])
 refused(lambda: client.infer("fraud", unknown_card), 400, "no row for card_id=99999999")
 refused(lambda: client.infer("lgbm", [tensor("X", np.zeros((1, 27), np.float32))]), 400, "shape is [-1,28], not [1, 27]")
 refused(lambda: client.infer("lgbm", [tensor("X", np.zeros((1, 28), np.float64))]), 400, "datatype is FP32, not FP64")
@@ -188,7 +154,7 @@ async def others():
         assert await client.is_server_live() and await client.is_server_ready() and await client.is_model_ready("fraud")
         assert (await client.get_model_metadata("sum"))["name"] == "sum"
         for give in COMPRESSIONS:
-            result = await client.infer("fraud", list(columns(requests[:300])), response_compression_algorithm=give)
+            result = await client.infer("fraud", columns(requests[:300]), response_compression_algorithm=give)
             check_fraud(result, expected[:300], f"aio, {give}")
 
     kserve = InferenceRESTClient(RESTConfig(protocol="v2", retries=0))
@@ -196,9 +162,7 @@ async def others():
     assert await kserve.is_model_ready(URL, "fraud")
     for binary in (True, False):
         inputs = []
-        for name in requests[0]:
-            values = [row[name] for row in requests[:300]]
-            values = np.array(values, dtype=TYPES[name]) if name in TYPES else texts(values)
+        for name, values in arrays(requests[:300]):
             made = InferInput(name, list(values.shape), np_to_triton_dtype(values.dtype))
             made.set_data_from_numpy(values, binary_data=binary)
             inputs.append(made)

@@ -12,7 +12,7 @@ use super::{
 
 /// Where `scripts/oracles.sh` puts the packages.
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/oip");
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oip/client.py");
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oip");
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/fraud");
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tests/data");
 
@@ -50,17 +50,18 @@ fn write_all(folder: &Path) {
     replace(&folder.join("millstream.yaml"), &format!("{text}{graphs}"));
 }
 
-#[test]
-fn the_clients_of_triton_and_kserve_work_unchanged() {
+/// Runs a script of the real clients against everything that is written here.
+fn check(script: &str) {
     if !Path::new(PACKAGES).join("tritonclient").exists() || !Path::new(PACKAGES).join("kserve").exists() {
-        println!("skipped: scripts/oracles.sh did not bring the packages tritonclient and kserve");
+        eprintln!("skipped: scripts/oracles.sh did not bring the packages tritonclient and kserve");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     write_all(folder.path());
     let serving = |serving: &mut Serving| {
         let ran = Command::new("python3")
-            .args([SCRIPT, &serving.address.to_string(), EXAMPLE, MODELS])
+            .arg(Path::new(SCRIPTS).join(script))
+            .args([&serving.address.to_string(), EXAMPLE, MODELS])
             .env("PYTHONPATH", PACKAGES)
             .output()
             .unwrap();
@@ -68,11 +69,26 @@ fn the_clients_of_triton_and_kserve_work_unchanged() {
         assert!(told.ends_with("the same\n"), "{told}{}", String::from_utf8_lossy(&ran.stderr));
         let metrics = serving.client().get("/metrics").text();
         assert!(
-            metrics.contains(r#"millstream_runs_total{graph="dtypes",outcome="ok"}"#),
-            "a model counts as graphs do"
+            metrics.contains(r#"millstream_runs_total{graph="fraud",outcome="ok"}"#),
+            "what comes this way counts as what comes to graphs"
         );
     };
     served_project(folder.path(), ConnectionLimits::default(), PATIENCE, serving);
+}
+
+#[test]
+fn the_clients_of_triton_and_kserve_work_unchanged() {
+    check("client.py");
+}
+
+#[test]
+fn the_client_of_triton_works_unchanged_over_grpc() {
+    check("grpc_client.py");
+}
+
+#[test]
+fn the_client_of_kserve_works_unchanged_over_grpc() {
+    check("kserve_grpc.py");
 }
 
 #[test]

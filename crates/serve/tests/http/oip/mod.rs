@@ -2,6 +2,7 @@
 
 mod clients;
 mod refused;
+mod rows;
 
 use std::{fs, path::Path};
 
@@ -57,6 +58,12 @@ graphs:
     input: { a: int64 }
     steps: { fed: { enrich: { set: facts, by: a, missing: fail } } }
     respond: fed
+  one:
+    input: { a: int64 }
+    steps:
+      kept: { filter: a <> 99 }
+      out: { from: kept, select: [\"a * 2 AS twice\"] }
+    respond: out
 feature_sets: { facts: { keys: [a], source: facts.csv } }
 ";
 
@@ -68,6 +75,12 @@ fn write(folder: &Path) {
 fn serves(body: impl FnOnce(&mut Serving)) {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path());
+    super::served_project(folder.path(), ConnectionLimits::default(), PATIENCE, body);
+}
+
+fn serves_text(project: &str, body: impl FnOnce(&mut Serving)) {
+    let folder = tempfile::tempdir().unwrap();
+    replace(&folder.path().join("millstream.yaml"), project);
     super::served_project(folder.path(), ConnectionLimits::default(), PATIENCE, body);
 }
 
@@ -104,7 +117,7 @@ fn servers_and_models_tell_of_themselves() {
         for path in ["/v2/health/live", "/v2/health/ready"] {
             assert_eq!(client.get(path).json(), json!({ "live": true, "ready": true }), "{path}");
         }
-        assert_eq!(client.get("/v2/models").json(), json!({ "models": ["sum", "types", "slow"] }));
+        assert_eq!(client.get("/v2/models").json(), json!({ "models": ["sum", "types", "slow", "one"] }));
         let sum = json!({
             "name": "sum",
             "versions": ["1"],

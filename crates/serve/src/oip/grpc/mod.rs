@@ -1,0 +1,109 @@
+//! The protocol over gRPC: the same models, the same runs.
+//!
+//! It shares its listener with HTTP: what comes over HTTP/2 as `application/grpc` is for [`Grpc`].
+
+mod arrival;
+mod call;
+mod describe;
+mod request;
+mod service;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use hyper::body::Incoming;
+use millstream_runtime::Budget;
+use tonic::{
+    body::Body,
+    codec::CompressionEncoding,
+    service::{Routes, RoutesBuilder},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::ServiceExt;
+
+use self::{arrival::Arrival, service::Inference};
+use crate::{body::BodyLimits, observe::Observer, snapshot::Shared};
+
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::allow_attributes_without_reason,
+    clippy::all,
+    clippy::clone_on_ref_ptr,
+    clippy::pedantic,
+    reason = "made by a generator"
+)]
+mod proto {
+    tonic::include_proto!("inference");
+}
+
+pub(super) use proto::InferTensorContents;
+
+/// The protocol's messages, for clients that ask for them.
+const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("inference");
+
+/// Every service over gRPC.
+pub(crate) struct Grpc {
+    routes: Routes,
+    health: HealthReporter,
+    /// Bytes of messages that have begun to arrive.
+    arriving: Arc<Budget>,
+    limits: BodyLimits,
+}
+
+impl Grpc {
+    pub(crate) async fn new(shared: &Arc<Shared>, observer: &Arc<Observer>) -> Self {
+        let most = shared.terms.decode.body_bytes;
+        let inference = Inference::new(Arc::clone(shared), Arc::clone(observer));
+        let server = proto::grpc_inference_service_server::GrpcInferenceServiceServer::new(inference)
+            .max_decoding_message_size(most)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Deflate);
+        let (health, health_server) = tonic_health::server::health_reporter();
+        for name in ["", proto::grpc_inference_service_server::SERVICE_NAME] {
+            health.set_service_status(name, ServingStatus::Serving).await;
+        }
+        let mut routes = RoutesBuilder::default();
+        routes.add_service(server).add_service(health_server);
+        let describe = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        // The descriptors are made when this is built; a test asks for them.
+        match (describe().build_v1(), describe().build_v1alpha()) {
+            (Ok(newer), Ok(older)) => drop(routes.add_service(newer).add_service(older)),
+            (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "no reflection over gRPC"),
+        }
+        Self {
+            routes: routes.routes().prepare(),
+            health,
+            arriving: Budget::new(shared.terms.limits.bytes),
+            limits: shared.terms.body,
+        }
+    }
+
+    /// Answers one call.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let request = request.map(|body| Body::new(Arrival::new(body, &self.arriving, self.limits)));
+        match self.routes.clone().oneshot(request).await {
+            Ok(answer) => answer.map(Body::new),
+            Err(never) => match never {},
+        }
+    }
+
+    /// Tells those who watch that requests should go elsewhere.
+    pub(crate) async fn stop(&self) {
+        for name in ["", proto::grpc_inference_service_server::SERVICE_NAME] {
+            self.health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+    }
+}
+
+/// Whether a request over HTTP/2 is a call.
+pub(crate) fn is_call(headers: &HeaderMap) -> bool {
+    let media = headers.get(CONTENT_TYPE).map(|media| media.as_bytes());
+    media
+        .and_then(|media| media.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| !rest.starts_with(b"-"))
+}

@@ -1,0 +1,227 @@
+//! Where rows are sent to.
+
+use std::{borrow::Cow, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use http::{HeaderValue, Request, StatusCode, header::ALLOW};
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value, json};
+
+use super::Dialect;
+use crate::{
+    observe::Observer,
+    oip::{
+        Asks,
+        models::{Model, VERSION},
+        routes::{find, infer, ready, refused},
+    },
+    service::json_answer,
+    snapshot::{Shared, Snapshot},
+};
+
+const V1: &str = "/v1/models";
+
+pub(in crate::oip) fn routes() -> Router<Arc<Shared>> {
+    let paths = ["/", V1, "/v1/models/", "/v1/models/{*place}", "/ping", "/invocations"];
+    paths.into_iter().fold(Router::new(), |router, path| router.route(path, any(answer)))
+}
+
+/// What a path asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Place<'p> {
+    /// Whether anybody is there: KServe asks so.
+    Alive,
+    /// The same by SageMaker and MLflow.
+    Ping,
+    Models,
+    Ready {
+        name: Cow<'p, str>,
+        version: Option<&'p str>,
+    },
+    Predict {
+        name: Cow<'p, str>,
+        version: Option<&'p str>,
+    },
+    /// To predict by the only graph, or the only model, that there is.
+    Invoke,
+}
+
+impl<'p> Place<'p> {
+    fn of(path: &'p str) -> Option<Self> {
+        let rest = match path {
+            "/" => return Some(Self::Alive),
+            "/ping" => return Some(Self::Ping),
+            "/invocations" => return Some(Self::Invoke),
+            path => path.strip_prefix(V1)?,
+        };
+        if rest.trim_end_matches('/').is_empty() {
+            return Some(Self::Models);
+        }
+        let rest = rest.strip_prefix('/')?;
+        let (place, verb) = rest.rsplit_once(':').map_or((rest, None), |(place, verb)| (place, Some(verb)));
+        let (name, version) = match place.split_once("/versions/") {
+            Some((name, version)) => (name, Some(version)),
+            None => (place, None),
+        };
+        if name.contains('/') || version.is_some_and(|version| version.contains('/')) {
+            return None;
+        }
+        let name = percent_decode_str(name).decode_utf8().ok()?;
+        match verb {
+            None => Some(Self::Ready { name, version }),
+            Some("predict") => Some(Self::Predict { name, version }),
+            Some(_) => None,
+        }
+    }
+
+    fn takes(&self) -> &'static str {
+        if matches!(self, Self::Predict { .. } | Self::Invoke) { "POST" } else { "GET, HEAD" }
+    }
+}
+
+/// What a path asks to predict, if there is such a model.
+pub(in crate::oip) fn inferred<'s>(served: &'s Snapshot, path: &str) -> Option<(&'s Arc<Model>, Asks)> {
+    let (model, dialect) = predicts(served, &Place::of(path)?).ok()?;
+    Some((model, Asks::Rows(dialect)))
+}
+
+/// The model that is to predict, or what there is not, as a code and a sentence.
+fn predicts<'s>(
+    served: &'s Snapshot,
+    place: &Place<'_>,
+) -> Result<(&'s Arc<Model>, Dialect), (&'static str, String)> {
+    match place {
+        Place::Predict { name, version } => Ok((find(served, name, *version)?, Dialect::V1)),
+        Place::Invoke => only(served).map(|model| (model, Dialect::Scoring)).ok_or_else(|| {
+            let message = "there is more than one graph or model; name one, in /v1/models/{model}:predict";
+            ("unknown_model", message.to_owned())
+        }),
+        _ => Err(("unknown_route", "nothing is predicted there".to_owned())),
+    }
+}
+
+/// The only graph; without any, the only model.
+pub(in crate::oip) fn only(served: &Snapshot) -> Option<&Arc<Model>> {
+    match (&served.graphs[..], &served.models[..]) {
+        ([(graph, _)], models) => models.iter().find(|model| model.name() == graph),
+        ([], [model]) => Some(model),
+        _ => None,
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
+    let served = shared.live.load_full();
+    let (mut head, body) = request.into_parts();
+    let path = head.uri.path().to_owned();
+    let Some(place) = Place::of(&path) else {
+        let message = "there is no such route; /openapi.json lists those that there are";
+        return refused(StatusCode::NOT_FOUND, "unknown_route", message).into_response();
+    };
+    let takes = place.takes();
+    if !takes.split(", ").any(|method| head.method.as_str() == method) {
+        let message = format!("this route takes {takes}");
+        let mut answer = refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(takes));
+        return answer.into_response();
+    }
+    let answer = match &place {
+        Place::Alive => json_answer(StatusCode::OK, &json!({ "status": "alive" })),
+        Place::Ping => ready(&shared, json!({})),
+        Place::Models => {
+            let names: Value = served.models.iter().map(|model| Value::from(model.name())).collect();
+            json_answer(StatusCode::OK, &json!({ "models": names }))
+        }
+        Place::Ready { name, version } => match find(&served, name, *version) {
+            Ok(model) => ready(&shared, json!({ "name": model.name() })),
+            Err((code, message)) => refused(StatusCode::NOT_FOUND, code, &message),
+        },
+        Place::Predict { .. } | Place::Invoke => match predicts(&served, &place) {
+            Ok((model, dialect)) => {
+                let (model, observer) = (Arc::clone(model), Observer::default());
+                let answer = std::pin::pin!(infer(&model, Asks::Rows(dialect), &observer, &mut head, body));
+                served.answer(answer).await
+            }
+            Err((code, message)) => refused(StatusCode::NOT_FOUND, code, &message),
+        },
+    };
+    answer.into_response()
+}
+
+/// Adds the routes to the OpenAPI document.
+pub(in crate::oip) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
+    let models: Value = served.models.iter().map(|model| Value::from(model.name())).collect();
+    let parameter =
+        |name: &str, schema: Value| json!({ "name": name, "in": "path", "required": true, "schema": schema });
+    let model = parameter("model", json!({ "type": "string", "enum": models }));
+    let version = parameter("version", json!({ "type": "string", "enum": [VERSION] }));
+    let ok = |description: &str| json!({ "200": { "description": description } });
+    for (path, id, parameters, description) in [
+        ("/", "alive", json!([]), "The process is up."),
+        ("/ping", "ping", json!([]), "Requests are taken; 503 while stopping."),
+        (V1, "listModelsV1", json!([]), "The names of graphs, and of models by themselves."),
+        ("/v1/models/{model}", "modelReadyV1", json!([model]), "The model takes requests."),
+    ] {
+        let get = json!({ "operationId": id, "parameters": parameters, "responses": ok(description) });
+        paths.insert(path.into(), json!({ "get": get }));
+    }
+    let posts = [
+        ("/v1/models/{model}:predict", "predict", json!([model]), "instances"),
+        (
+            "/v1/models/{model}/versions/{version}:predict",
+            "predictVersion",
+            json!([model, version]),
+            "instances",
+        ),
+        ("/v2/models/{model}/predict", "predictMlrun", json!([model]), "inputs"),
+    ];
+    let invoke = only(served).map(|_| ("/invocations", "invoke", json!([]), "dataframe_records"));
+    for (path, id, parameters, member) in posts.into_iter().chain(invoke) {
+        let schema = json!({ "type": "object", "properties": { member: { "type": "array" } } });
+        let post = json!({
+            "operationId": id,
+            "parameters": parameters,
+            "requestBody": { "required": true, "content": { "application/json": { "schema": schema } } },
+            "responses": {
+                "200": { "description": "One prediction per row." },
+                "default": { "description": "Why there are none, as the member `error` of an object." },
+            },
+        });
+        paths.insert(path.into(), json!({ "post": post }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_dialects_and_no_others() {
+        let predict = |name: &'static str, version| Some(Place::Predict { name: name.into(), version });
+        for (path, place) in [
+            ("/", Some(Place::Alive)),
+            ("/ping", Some(Place::Ping)),
+            ("/invocations", Some(Place::Invoke)),
+            ("/v1/models", Some(Place::Models)),
+            ("/v1/models/", Some(Place::Models)),
+            ("/v1/models/m", Some(Place::Ready { name: "m".into(), version: None })),
+            ("/v1/models/m:predict", predict("m", None)),
+            ("/v1/models/a%20b:predict", predict("a b", None)),
+            ("/v1/models/a:b:predict", predict("a:b", None)),
+            ("/v1/models/m/versions/1:predict", predict("m", Some("1"))),
+            ("/v1/models/m:explain", None),
+            ("/v1/models/m/more", None),
+            ("/v1/models/m/versions/1/more:predict", None),
+            ("/v1/modelsm", None),
+            ("/v1/models/%ff:predict", None),
+            ("/pong", None),
+        ] {
+            assert_eq!(Place::of(path), place, "{path}");
+        }
+    }
+}
