@@ -33,7 +33,8 @@ fn main() {
         "writes" => rows::writes(folder),
         "windows" => windows::events(folder),
         "join" => join::history(folder),
-        other => panic!("no measurement `{other}`: reads, writes, windows, join"),
+        "in_memory" => join::in_memory(folder),
+        other => panic!("no measurement `{other}`: reads, writes, windows, join, in_memory"),
     };
     println!("{measured}");
 }
