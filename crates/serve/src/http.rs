@@ -264,6 +264,7 @@ impl Server {
         drop(listener);
         let drained = async {
             shared.streams.stop().await;
+            grpc.end().await;
             connections.close().await;
             shared.close().await;
             observer.flush().await;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use millstream_serve::ConnectionLimits;
+use millstream_serve::{ConnectionLimits, Ending};
 use serde_json::{Value, json};
 
 use super::{PATIENCE, Serving, served, short};
@@ -51,6 +51,38 @@ fn requests_share_a_connection_and_see_its_bounds() {
             tokio::select! {
                 ended = connection => panic!("{ended:?}"),
                 asked = tokio::time::timeout(PATIENCE, asked) => asked.unwrap(),
+            }
+        });
+    });
+}
+
+#[test]
+fn those_who_watch_health_hear_of_the_end_and_do_not_hold_it_up() {
+    served(ConnectionLimits::default(), PATIENCE, |serving| {
+        let (runtime, stop) = (serving.runtime.clone(), serving.stop.take().unwrap());
+        runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(serving.address).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            let watched = async {
+                let watch = Request::post("http://test/grpc.health.v1.Health/Watch")
+                    .header("content-type", "application/grpc")
+                    .body(Full::new(Bytes::from_static(&[0; 5])))
+                    .unwrap();
+                let mut told = sender.send_request(watch).await.unwrap().into_body();
+                let mut next = async || told.frame().await.map(|frame| frame.unwrap().into_data());
+                let status = |status: u8| Bytes::from(vec![0, 0, 0, 0, 2, 8, status]);
+                assert_eq!(next().await.unwrap().unwrap(), status(1), "serving");
+                stop.send(Ending { grace: PATIENCE, ..Ending::default() }).unwrap();
+                assert_eq!(next().await.unwrap().unwrap(), status(2), "not serving");
+                // Trailers, and nothing behind them.
+                assert!(next().await.is_none_or(|frame| frame.is_err()));
+            };
+            tokio::select! {
+                ended = connection => panic!("{ended:?}"),
+                watched = tokio::time::timeout(PATIENCE / 2, watched) => watched.unwrap(),
             }
         });
     });

@@ -42,6 +42,9 @@ pub(super) use proto::InferTensorContents;
 /// The protocol's messages, for clients that ask for them.
 const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("inference");
 
+/// Of which health is told: all of the server, and the protocol.
+const SERVICES: [&str; 2] = ["", proto::grpc_inference_service_server::SERVICE_NAME];
+
 /// Every service over gRPC.
 pub(crate) struct Grpc {
     routes: Routes,
@@ -60,7 +63,7 @@ impl Grpc {
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Deflate);
         let (health, health_server) = tonic_health::server::health_reporter();
-        for name in ["", proto::grpc_inference_service_server::SERVICE_NAME] {
+        for name in SERVICES {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
         let mut routes = RoutesBuilder::default();
@@ -94,8 +97,15 @@ impl Grpc {
 
     /// Tells those who watch that requests should go elsewhere.
     pub(crate) async fn stop(&self) {
-        for name in ["", proto::grpc_inference_service_server::SERVICE_NAME] {
+        for name in SERVICES {
             self.health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+    }
+
+    /// Ends the streams of those who watch, which would hold up the end.
+    pub(crate) async fn end(&self) {
+        for name in SERVICES {
+            self.health.clone().clear_service_status(name).await;
         }
     }
 }
