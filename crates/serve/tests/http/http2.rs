@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    sync::Arc,
     time::Duration,
 };
 
@@ -59,7 +60,7 @@ fn requests_share_a_connection_and_see_its_bounds() {
 #[test]
 fn those_who_watch_health_hear_of_the_end_and_do_not_hold_it_up() {
     served(ConnectionLimits::default(), PATIENCE, |serving| {
-        let (runtime, stop) = (serving.runtime.clone(), serving.stop.take().unwrap());
+        let (runtime, stop) = (Arc::clone(&serving.runtime), serving.stop.take().unwrap());
         runtime.block_on(async {
             let stream = tokio::net::TcpStream::connect(serving.address).await.unwrap();
             let (mut sender, connection) =
