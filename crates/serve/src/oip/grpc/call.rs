@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use http::{Response, StatusCode, header::CONTENT_TYPE};
+use http::{Response, StatusCode};
 use millstream_graph::Request as RunRequest;
 use millstream_runtime::{Portion, RunError};
 use tonic::{Code, Status, metadata::MetadataMap};
@@ -109,8 +109,7 @@ fn refused(status: StatusCode, message: String) -> Response<Outcome> {
 
 /// The same answer as gRPC has it.
 pub(super) fn told(answer: Response<Outcome>) -> Result<tonic::Response<ModelInferResponse>, Status> {
-    let (mut head, outcome) = answer.into_parts();
-    head.headers.remove(CONTENT_TYPE);
+    let (head, outcome) = answer.into_parts();
     let metadata = MetadataMap::from_headers(head.headers);
     match outcome {
         Ok(message) => Ok(tonic::Response::from_parts(metadata, message, tonic::Extensions::default())),
