@@ -1,6 +1,7 @@
 //! What a connection is doing, as its socket and its service see it, and how long it may.
 
 use std::{
+    ops::Deref,
     pin::Pin,
     sync::{
         Arc,
@@ -25,7 +26,7 @@ pub(crate) struct Pace {
 }
 
 /// A request under way, until it is dropped.
-pub(crate) struct Open<'p>(&'p Pace);
+pub(crate) struct Open<P: Deref<Target = Pace>>(P);
 
 impl Pace {
     /// A connection of which nothing has arrived. It owes a head.
@@ -33,7 +34,7 @@ impl Pace {
         Self { reading_head: AtomicBool::new(true), ..Self::default() }
     }
 
-    pub(crate) fn open(&self) -> Open<'_> {
+    pub(crate) fn open(&self) -> Open<&Self> {
         self.open.fetch_add(1, Relaxed);
         self.reading_head.store(false, Relaxed);
         self.moves.fetch_add(1, Relaxed);
@@ -65,27 +66,18 @@ impl Pace {
 #[derive(Clone)]
 pub(crate) struct Busy(Arc<Pace>);
 
-/// Such a request under way, until it is dropped.
-pub(crate) struct Held(Arc<Pace>);
-
 impl Busy {
     pub(crate) fn new(pace: &Arc<Pace>) -> Self {
         Self(Arc::clone(pace))
     }
 
-    pub(crate) fn open(&self) -> Held {
+    pub(crate) fn open(&self) -> Open<Arc<Pace>> {
         self.0.open.fetch_add(1, Relaxed);
-        Held(Arc::clone(&self.0))
+        Open(Arc::clone(&self.0))
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-    }
-}
-
-impl Drop for Open<'_> {
+impl<P: Deref<Target = Pace>> Drop for Open<P> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Relaxed);
     }
