@@ -17,8 +17,8 @@ use ort::{
 use smallvec::SmallVec;
 
 use crate::{
-    DType, Data, Keys, Maps, ModelError, ModelInfo, OutputKind, Tensor, Value, model::Read, session::said,
-    tensor::Values,
+    DType, Data, InputInfo, Keys, Maps, ModelError, ModelInfo, OutputKind, Tensor, Value, model::Read,
+    session::said, tensor::Values,
 };
 
 type Dims = SmallVec<[usize; 4]>;
@@ -62,13 +62,17 @@ impl Instance {
         self.selections.clear();
     }
 
-    /// Runs once over zeros. Answers the shape of each output that is a tensor.
-    pub(crate) fn warm_up(&mut self, info: &ModelInfo) -> Result<Vec<Option<Vec<usize>>>, ModelError> {
-        let shapes: Vec<Vec<usize>> = info
-            .inputs
-            .iter()
-            .map(|input| input.shape.iter().map(|size| size.unwrap_or(1)).collect())
-            .collect();
+    /// Runs once over so many rows of zeros, where the model takes any number. Answers the shape of each output that is a tensor.
+    pub(crate) fn run_on_zeros(
+        &mut self,
+        info: &ModelInfo,
+        rows: usize,
+    ) -> Result<Vec<Option<Vec<usize>>>, ModelError> {
+        let sizes = |input: &InputInfo| -> Vec<usize> {
+            let any = |at: usize| if at == 0 { rows } else { 1 };
+            input.shape.iter().enumerate().map(|(at, size)| size.unwrap_or_else(|| any(at))).collect()
+        };
+        let shapes: Vec<Vec<usize>> = info.inputs.iter().map(sizes).collect();
         let values: Vec<Values<'_>> = info
             .inputs
             .iter()

@@ -27,6 +27,7 @@ mod outputs;
 mod pick;
 mod pool;
 mod precheck;
+mod repository;
 mod session;
 mod set;
 mod step;
@@ -38,7 +39,11 @@ pub use inputs::Nulls;
 pub use library::{LibraryError, environment};
 pub use model::{InputInfo, Keys, Maps, Model, ModelError, ModelInfo, OutputInfo, OutputKind, Read, Value};
 pub use pick::{Pick, PickError, Place};
-pub use precheck::{CheckedModel, Limits, PrecheckError};
+pub use precheck::{CheckedModel, Limits, PrecheckError, Structure, StructureValue};
+pub use repository::{
+    CONFIG_FILE, ConfigError, Given, Indexed, Load, LoadedVersion, ModelConfig, Repository, RepositoryError,
+    RepositorySpec, Served, VersionPolicy,
+};
 pub use session::{LoadError, LoadOptions, OnnxModel};
 pub use set::{ModelSet, ModelSetError, ModelSettings, ModelSpec, kinds};
 pub use step::ModelStep;

@@ -102,7 +102,7 @@ impl OnnxModel {
             ModelInfo { name: name.to_owned(), inputs: inputs(&first)?, outputs: outputs(&first, model)? };
         let mut first = Instance::new(first);
         if options.warm_up {
-            let seen = first.warm_up(&info).map_err(LoadError::WarmUp)?;
+            let seen = first.run_on_zeros(&info, 1).map_err(LoadError::WarmUp)?;
             observe(&mut info, &seen);
         }
         first.keep_tensors(&info);
@@ -111,12 +111,20 @@ impl OnnxModel {
         while instances.len() < count {
             let mut instance = Instance::new(session(model)?);
             if options.warm_up {
-                instance.warm_up(&info).map_err(LoadError::WarmUp)?;
+                instance.run_on_zeros(&info, 1).map_err(LoadError::WarmUp)?;
             }
             instance.keep_tensors(&info);
             instances.push(instance);
         }
         Ok(Self { info, pool: Pool::new(instances) })
+    }
+
+    /// Runs once over so many rows of zeros, where the model takes any number: to see what that costs.
+    ///
+    /// # Errors
+    /// When the model fails on them.
+    pub fn run_on_zeros(&self, rows: usize) -> Result<(), ModelError> {
+        self.pool.take().run_on_zeros(&self.info, rows).map(drop)
     }
 }
 
@@ -251,6 +259,6 @@ fn observe(info: &mut ModelInfo, seen: &[Option<Vec<usize>>]) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

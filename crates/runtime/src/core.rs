@@ -5,7 +5,8 @@ use std::sync::Arc;
 use millstream_graph::{Compute, Phase, Plan, PlanStep, RunCx, StepError, StepId};
 
 use crate::{
-    RunError, cost::Cost, guard::Guard, metrics::GraphMetrics, pool::Pool, state::keeps_input, times::Sampler,
+    RunError, cost::Cost, guard::Guard, metrics::GraphMetrics, pool::ComputePool, state::keeps_input,
+    times::Sampler,
 };
 
 /// A compute job expected to take longer goes to the pool: a hop to another thread and back costs 15 to 26 us, twice that on a slow
@@ -29,7 +30,7 @@ pub(crate) struct Core {
     pub(crate) costs: Vec<Cost>,
     pub(crate) guard: Guard,
     /// Without a pool every compute job runs inline.
-    pub(crate) pool: Option<Pool>,
+    pub(crate) pool: Option<ComputePool>,
     /// The same pool, as steps see it.
     pub(crate) jobs: Option<Arc<dyn Compute>>,
     pub(crate) metrics: GraphMetrics,
@@ -38,7 +39,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(plan: Arc<Plan>, pool: Option<Pool>, metrics: GraphMetrics) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>, pool: Option<ComputePool>, metrics: GraphMetrics) -> Self {
         let in_ports = plan.steps().iter().map(|step| step.in_edges().len() as u32).collect();
         let ids = (0..plan.steps().len()).map(|at| StepId(at as u32));
         let follower = ids.map(|id| follower(&plan, id)).collect();
@@ -64,7 +65,7 @@ impl Core {
     }
 
     /// The pool, when a job over `rows` of so many requests is worth a hop to it. A step whose cost is unknown is measured there first.
-    pub(crate) fn pool_for(&self, cost: &Cost, rows: usize, requests: usize) -> Option<&Pool> {
+    pub(crate) fn pool_for(&self, cost: &Cost, rows: usize, requests: usize) -> Option<&ComputePool> {
         self.pool.as_ref().filter(|_| cost.worth_a_hop(rows, inline_budget(requests)))
     }
 

@@ -18,7 +18,7 @@ use crate::{
     admission::{Admission, Budget, Permit, Refusal, Reserved},
     core::Core,
     metrics::GraphMetrics,
-    pool::Pool,
+    pool::ComputePool,
     run::{drive, now, reply},
     state::State,
     sync::{
@@ -40,6 +40,8 @@ pub struct Limits {
     pub deadline: Option<Duration>,
     /// Threads for compute that is too expensive for an async worker; 0 computes inline always.
     pub compute_threads: usize,
+    /// A pool that engines share, in the place of so many threads of their own.
+    pub compute_pool: Option<ComputePool>,
     /// The time that the steps after the reply have.
     pub tail: Duration,
     /// Compute jobs that may wait for a thread; beyond that, runs wait.
@@ -61,6 +63,7 @@ impl Default for Limits {
             deadline: None,
             tail: Duration::from_secs(30),
             compute_threads,
+            compute_pool: None,
             compute_queue: 1024,
             shared_rows: 64,
             shared_runs: 4 * compute_threads,
@@ -131,9 +134,10 @@ impl Engine {
     /// # Errors
     /// When its threads cannot be started.
     pub fn with_metrics(plan: Plan, limits: Limits, metrics: &Metrics) -> Result<Self, EngineError> {
-        let pool = match limits.compute_threads {
-            0 => None,
-            threads => Some(Pool::new(threads, limits.compute_queue).map_err(EngineError::Threads)?),
+        let pool = match (limits.compute_threads, &limits.compute_pool) {
+            (0, _) => None,
+            (_, Some(shared)) => Some(shared.clone()),
+            (threads, None) => Some(ComputePool::new(threads, limits.compute_queue)?),
         };
         let metrics = metrics.graph(&plan);
         let shared = Shared {
@@ -352,7 +356,12 @@ impl Admitted<'_> {
         if ok || took > SOON {
             self.admission.ended(self.start, end);
         }
-        if ok { &metrics.ok } else { &metrics.failed }.inc();
+        if ok {
+            metrics.ok.inc();
+        } else {
+            metrics.failed.inc();
+            metrics.failed_nanos.inc_by(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        }
     }
 }
 

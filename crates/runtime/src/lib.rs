@@ -32,6 +32,7 @@ pub use door::{Append, Door, Gather, Portion};
 pub use engine::{Engine, EngineError, Limits};
 pub use error::RunError;
 pub use metrics::Metrics;
+pub use pool::ComputePool;
 pub use reply::{Degraded, Reply};
 pub use serial::run_serially;
 pub use totals::{StepTotals, Totals};

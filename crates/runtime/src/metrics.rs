@@ -38,6 +38,8 @@ pub struct Metrics {
     step_errors: IntCounterVec,
     /// The same without their kinds, which is not exposed.
     step_failures: IntCounterVec,
+    /// Nanoseconds of runs that failed, which is not exposed.
+    failed_nanos: IntCounterVec,
     step_failed_rows: IntCounterVec,
     step_degraded: IntCounterVec,
     tap_panics: IntCounterVec,
@@ -96,6 +98,10 @@ impl Metrics {
                 Opts::new("step_failures", "Failures of steps"),
                 &["graph", "step"],
             )?,
+            failed_nanos: IntCounterVec::new(
+                Opts::new("failed_nanos", "Time of runs that failed"),
+                &["graph"],
+            )?,
             tap_panics: counter("millstream_tap_panics_total", "Panics of taps", &["graph"])?,
             degraded: counter(
                 "millstream_degraded_replies_total",
@@ -153,6 +159,7 @@ impl Metrics {
         GraphMetrics {
             ok: runs("ok"),
             failed: runs("failed"),
+            failed_nanos: self.failed_nanos.with_label_values(&[graph]),
             refused: runs("refused"),
             cancelled: runs("cancelled"),
             rows: self.rows.with_label_values(&[graph]),
@@ -174,6 +181,7 @@ impl Metrics {
 pub(crate) struct GraphMetrics {
     pub(crate) ok: IntCounter,
     pub(crate) failed: IntCounter,
+    pub(crate) failed_nanos: IntCounter,
     pub(crate) refused: IntCounter,
     pub(crate) cancelled: IntCounter,
     pub(crate) rows: IntCounter,

@@ -9,21 +9,28 @@ use std::{
 use millstream_graph::{Compute, Job, StepError, StepFuture, StepResult, Waiting};
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::panics;
+use crate::{EngineError, panics};
 
-/// Threads for compute jobs. Confined to this file, so that another pool is a change in one place; a pool over `crossbeam-deque` was
-/// measured and is no faster (`docs/benchmarks.md`).
+/// Threads for compute jobs. Cheap to clone; all clones are one pool.
+///
+/// Confined to this file, so that another pool is a change in one place; a pool over `crossbeam-deque` was measured and is no
+/// faster (`docs/benchmarks.md`).
 #[derive(Clone)]
-pub(crate) struct Pool {
+pub struct ComputePool {
     threads: Arc<Threads>,
     /// Jobs running or queued. When full, runs wait: a run holds at most as many jobs as it has steps.
     slots: Arc<Semaphore>,
 }
 
-impl Pool {
-    pub(crate) fn new(threads: usize, queue: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+impl ComputePool {
+    /// So many threads, and jobs that may wait for one; beyond that, runs wait.
+    ///
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn new(threads: usize, queue: usize) -> Result<Self, EngineError> {
         let slots = Arc::new(Semaphore::new(threads + queue));
-        Ok(Self { threads: Arc::new(Threads::new(threads)?), slots })
+        let threads = Threads::new(threads).map_err(EngineError::Threads)?;
+        Ok(Self { threads: Arc::new(threads), slots })
     }
 
     /// Runs `job` on the pool and answers its result, how long it waited and what it took.
@@ -62,7 +69,13 @@ impl Drop for Waiter {
     }
 }
 
-impl Compute for Pool {
+impl std::fmt::Debug for ComputePool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ComputePool").finish_non_exhaustive()
+    }
+}
+
+impl Compute for ComputePool {
     fn run(&self, job: Job) -> StepFuture<'static> {
         let pool = self.clone();
         Box::pin(async move { pool.run(job).await.0 })

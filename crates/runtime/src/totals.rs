@@ -1,6 +1,6 @@
 //! What an engine has counted, at one moment; the difference of two moments is what happened in between.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{Distribution, Engine};
 
@@ -26,8 +26,10 @@ pub struct Totals {
     pub door_runs: u64,
     /// Rows of those runs.
     pub door_rows: u64,
-    /// From a request's admission to its reply.
+    /// From a request's admission to its reply, or to its failure.
     pub seconds: Distribution,
+    /// The part of that time in which requests came to fail.
+    pub failed_time: Duration,
     /// From a request's admission to the start of the run that it shares.
     pub door_wait: Distribution,
     /// From handing a job to the compute pool to its start.
@@ -78,6 +80,7 @@ impl Engine {
             door_runs: metrics.shared_rows.get_sample_count(),
             door_rows: metrics.shared_rows.get_sample_sum() as u64,
             seconds: metrics.seconds.read(),
+            failed_time: Duration::from_nanos(metrics.failed_nanos.get()),
             door_wait: metrics.door_wait.read(),
             pool_wait: metrics.pool_wait.read(),
             steps: steps.collect(),
@@ -105,6 +108,7 @@ impl Totals {
             door_runs: self.door_runs.saturating_sub(earlier.door_runs),
             door_rows: self.door_rows.saturating_sub(earlier.door_rows),
             seconds: self.seconds.since(&earlier.seconds),
+            failed_time: self.failed_time.saturating_sub(earlier.failed_time),
             door_wait: self.door_wait.since(&earlier.door_wait),
             pool_wait: self.pool_wait.since(&earlier.pool_wait),
             steps: steps.collect(),

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
@@ -24,7 +25,8 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use millstream_featurestore::stream::Streams;
 use millstream_graph::suggest;
-use millstream_runtime::{Budget, Limits, Metrics};
+use millstream_models::RepositoryError;
+use millstream_runtime::{Budget, ComputePool, EngineError, Limits, Metrics};
 use prometheus::{Encoder, TextEncoder};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -35,9 +37,13 @@ use crate::{
     describe,
     features::{self, FeatureRows},
     observe::{Observe, ObserveError, Observer},
-    oip::{self, Grpc},
+    oip::{self, Grpc, RepositoryMetrics},
     project::{Project, ProjectError},
     refusals::{Refusals, Refused},
+    security::{
+        Access, AccessError, Asked, Guard,
+        tls::{Tls, TlsError, TlsFiles},
+    },
     service::{Answer, json_answer},
     sink::SinkRows,
     snapshot::{Shared, Snapshot, Terms},
@@ -62,6 +68,8 @@ pub struct Server {
     connections: ConnectionLimits,
     admin: Option<(TcpListener, Router)>,
     observer: Arc<Observer>,
+    guard: Option<Arc<Guard>>,
+    tls: Option<Arc<Tls>>,
     /// What takes the observer's traces away.
     exporter: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -85,6 +93,12 @@ pub enum ServeError {
     /// The metrics could not be made.
     #[error("metrics could not be made")]
     Metrics(#[from] prometheus::Error),
+    /// The threads of models could not be started.
+    #[error(transparent)]
+    Threads(#[from] EngineError),
+    /// The model repository, or models of it, cannot be loaded.
+    #[error("{}", listed(.0))]
+    Repository(Vec<RepositoryError>),
     /// A graph has columns that JSON cannot carry.
     #[error("graph `{graph}`: {source}")]
     Columns {
@@ -111,6 +125,10 @@ pub enum ServeError {
     },
 }
 
+fn listed(errors: &[RepositoryError]) -> String {
+    errors.iter().map(|error| format!("repository: {error}")).collect::<Vec<_>>().join("\n")
+}
+
 impl Server {
     /// A server for every graph of a project.
     ///
@@ -134,7 +152,11 @@ impl Server {
         let refusals = Refusals::new(metrics.registry())?;
         let sink_rows = SinkRows::new(metrics.registry())?;
         let feature_rows = FeatureRows::new(metrics.registry())?;
+        let repository = RepositoryMetrics::new(metrics.registry())?;
+        let models_pool = ComputePool::new(limits.compute_threads, limits.compute_queue)?;
         let terms = Terms {
+            models_pool,
+            repository,
             limits: limits.clone(),
             decode,
             body: connections.body,
@@ -144,9 +166,17 @@ impl Server {
             feature_bytes: Budget::new(limits.bytes),
         };
         let streams = Streams::new().meter(Arc::new(StreamMetrics::new(terms.metrics.registry())?));
-        let first = Snapshot::new(project, &terms)?;
+        let first = Snapshot::new(project, &terms, None)?;
         let shared = Arc::new(Shared::new(first, Arc::clone(project.stores()), streams, terms, refusals));
-        Ok(Self { shared, connections, admin: None, observer: Arc::default(), exporter: None })
+        Ok(Self {
+            shared,
+            connections,
+            admin: None,
+            observer: Arc::default(),
+            guard: None,
+            tls: None,
+            exporter: None,
+        })
     }
 
     /// Tells of single requests, in traces and logs, while the server serves.
@@ -158,6 +188,35 @@ impl Server {
         self.observer = Arc::new(observer);
         self.exporter = exporter.map(|exporter| Box::pin(exporter) as _);
         Ok(self)
+    }
+
+    /// Asks callers for keys or tokens, on every listener connection and every call. Whoever mounts [`Server::router`] in a router of
+    /// their own asks for themselves. With it, operators may do what [`Server::model_control`] allows to all.
+    ///
+    /// # Errors
+    /// When the file of keys cannot be read or is wrong, or the audit log cannot be written.
+    pub fn access(mut self, access: &Access) -> Result<Self, AccessError> {
+        let guard = Guard::new(access, &self.shared.live.load().project)?;
+        self.shared.allow_model_control(true);
+        self.guard = Some(Arc::new(guard));
+        Ok(self)
+    }
+
+    /// Speaks TLS on the listener of graphs and models.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or does not go with the others.
+    pub fn tls(mut self, files: TlsFiles) -> Result<Self, TlsError> {
+        self.tls = Some(Arc::new(Tls::new(files)?));
+        Ok(self)
+    }
+
+    /// Whether clients may load and unload models of the repository, and change what is traced and logged. By default they may not:
+    /// a model is code.
+    #[must_use]
+    pub fn model_control(self, allowed: bool) -> Self {
+        self.shared.allow_model_control(allowed);
+        self
     }
 
     /// Serves other routes, such as [`admin_router`](crate::admin_router), on a listener of their own.
@@ -220,7 +279,8 @@ impl Server {
     ) -> io::Result<()> {
         let (shared, router) = (Arc::clone(&self.shared), self.router());
         let observer = Arc::clone(&self.observer);
-        let mut connections = Connections::new(self.connections.clone(), shared.refusals.clone());
+        let mut connections =
+            Connections::new(self.connections.clone(), self.tls.clone(), shared.refusals.clone());
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(async {
             let mut tick = tokio::time::interval(TICK);
@@ -232,9 +292,16 @@ impl Server {
         if let Some(exporter) = self.exporter {
             tasks.spawn(exporter);
         }
+        if let Some(guard) = &self.guard {
+            tasks.spawn(Arc::clone(guard).keep());
+        }
+        if let Some(tls) = self.tls {
+            tasks.spawn(tls.keep());
+        }
         if let Some((listener, router)) = self.admin {
             tasks.spawn(serve_admin(listener, router, self.connections.clone(), shared.refusals.clone()));
         }
+        shared.observed_by(&observer);
         shared.serving.store(true, SeqCst);
         shared.keep_streams();
         let uri_bytes = self.connections.uri_bytes;
@@ -244,9 +311,10 @@ impl Server {
             grpc: Arc::clone(&grpc),
             shared: Arc::clone(&shared),
             observer: Arc::clone(&observer),
+            guard: self.guard,
             uri_bytes,
         });
-        let service = Arc::new(move |request| Arc::clone(&routes).answer(request));
+        let service = Arc::new(move |request, from| Arc::clone(&routes).answer(request, from));
         let mut ending = None;
         connections.accept(&listener, &service, async { ending = Some(stop.await) }).await;
         let Ending { drain_delay, grace } = ending.unwrap_or_default();
@@ -282,7 +350,7 @@ impl Server {
 async fn serve_admin(listener: TcpListener, router: Router, limits: ConnectionLimits, refusals: Refusals) {
     // A handful of callers; and the graphs' connections are no reason to refuse them.
     let limits = ConnectionLimits { connections: ADMIN_CONNECTIONS, ..limits };
-    let service = Arc::new(move |request: Request<Incoming>| {
+    let service = Arc::new(move |request: Request<Incoming>, _: IpAddr| {
         let router = router.clone();
         async move {
             match router.oneshot(request).await {
@@ -291,7 +359,7 @@ async fn serve_admin(listener: TcpListener, router: Router, limits: ConnectionLi
             }
         }
     });
-    Connections::new(limits, refusals).accept(&listener, &service, std::future::pending()).await;
+    Connections::new(limits, None, refusals).accept(&listener, &service, std::future::pending()).await;
 }
 
 /// Every route. Runs, which is what a server is asked for all day, are found by their path alone; the router serves the rest.
@@ -300,6 +368,7 @@ struct Routes {
     grpc: Arc<Grpc>,
     shared: Arc<Shared>,
     observer: Arc<Observer>,
+    guard: Option<Arc<Guard>>,
     uri_bytes: usize,
 }
 
@@ -307,7 +376,19 @@ impl Routes {
     async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
+        from: IpAddr,
     ) -> http::Response<Either<Full<Bytes>, Body>> {
+        if let Some(guard) = &self.guard {
+            let (method, headers) = (request.method(), request.headers());
+            let asked = Asked { method, path: request.uri().path(), headers, from: Some(from) };
+            if let Err(denied) = guard.let_in(&asked) {
+                self.shared.refusals.count(denied.code());
+                if request.version() == Version::HTTP_2 && oip::is_call(headers) {
+                    return oip::denied(&denied).map(|body| Either::Right(Body::new(body)));
+                }
+                return denied.answer().map(Either::Left);
+            }
+        }
         if request.version() == Version::HTTP_2 && oip::is_call(request.headers()) {
             // Boxed, because a call is large and other requests need not carry room for one.
             return Box::pin(self.grpc.answer(request)).await.map(|body| Either::Right(Body::new(body)));
@@ -328,7 +409,7 @@ impl Routes {
                 served.answer(answer).await.map(Either::Left)
             }
             (None, Some((model, asks))) => {
-                let answer = pin!(oip::infer(model, asks, &self.observer, &mut head, body));
+                let answer = pin!(oip::infer(&model, asks, &self.observer, &mut head, body));
                 served.answer(answer).await.map(Either::Left)
             }
             (None, None) => match self.router.clone().oneshot(Request::from_parts(head, body)).await {

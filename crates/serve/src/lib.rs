@@ -24,6 +24,7 @@ mod reload;
 pub mod remote;
 #[cfg(feature = "offline")]
 mod replay;
+mod security;
 mod service;
 pub mod sink;
 mod snapshot;
@@ -43,6 +44,10 @@ pub use observe::{Observe, ObserveError, Traces};
 pub use outside::Outside;
 pub use project::{PROJECT_FILE, Project, ProjectError, ProjectGraph, kinds, project_schema};
 pub use reload::{Outcome, Reload, Reloader};
+pub use security::{
+    Access, AccessError, Role,
+    tls::{TlsError, TlsFiles},
+};
 pub use service::{ARROW_STREAM, Answer, GraphService};
 pub use watch::watch;
 pub use wire::DecodeLimits;

@@ -20,7 +20,7 @@ use millstream_graph::{
     CompileErrors, Graph, Plan,
     spec::{self, GraphSpec, Kinds, SpecErrors},
 };
-use millstream_models::{ModelSet, ModelSpec};
+use millstream_models::{ModelSet, ModelSpec, RepositorySpec};
 use millstream_runtime::{Engine, EngineError, Limits, Metrics};
 use schemars::{Schema, SchemaGenerator};
 
@@ -56,6 +56,8 @@ pub struct Project {
     description: Option<String>,
     graphs: IndexMap<String, ProjectGraph>,
     models: Arc<ModelSet>,
+    repository: Option<RepositorySpec>,
+    root: PathBuf,
     store: Arc<FeatureSets>,
     /// The graphs that rows of its sets pass. The sets do not own them.
     passages: Vec<Arc<Through>>,
@@ -212,6 +214,8 @@ impl Project {
             name: reading.keys.name,
             description: reading.keys.description,
             models,
+            repository: reading.keys.repository,
+            root: root.to_path_buf(),
             store,
             passages,
             streams,
@@ -251,6 +255,16 @@ impl Project {
     /// Its models.
     pub fn models(&self) -> &Arc<ModelSet> {
         &self.models
+    }
+
+    /// The folder of further models that it names. A [`Server`](crate::Server) opens it.
+    pub fn repository(&self) -> Option<&RepositorySpec> {
+        self.repository.as_ref()
+    }
+
+    /// The folder that all its paths stay inside.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Its feature sets, loaded or open. Those whose rows pass a graph take rows while the project is there.

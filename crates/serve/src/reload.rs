@@ -224,7 +224,8 @@ fn build(path: &Path, shared: &Shared) -> Result<Option<Snapshot>, Vec<String>> 
     if served(project.version()) {
         return Ok(None);
     }
-    Snapshot::new(&project, &shared.terms).map(Some).map_err(|error| vec![chain(&error)])
+    let last = shared.live.load_full();
+    Snapshot::new(&project, &shared.terms, Some(&last)).map(Some).map_err(|error| vec![chain(&error)])
 }
 
 #[cfg(test)]

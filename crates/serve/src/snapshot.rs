@@ -1,11 +1,12 @@
 //! What a server serves: one version of every graph, and how the next takes its place.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
@@ -19,7 +20,7 @@ use millstream_featurestore::{
     stream::{Stream, Streams},
 };
 use millstream_graph::ErrorKind;
-use millstream_runtime::{Budget, Engine, Limits, Metrics};
+use millstream_runtime::{Budget, ComputePool, Engine, Limits, Metrics};
 use serde_json::json;
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -30,7 +31,8 @@ use crate::{
     body::BodyLimits,
     features::{self, FeatureRows, FeatureService},
     http::ServeError,
-    oip,
+    observe::Observer,
+    oip::{self, Repository, RepositoryMetrics},
     project::{Files, Project, Stamps},
     refusals::Refusals,
     reload::blocking,
@@ -56,6 +58,8 @@ pub(crate) struct Snapshot {
     pub(crate) graphs: Vec<(String, GraphService)>,
     /// Those graphs, and models by themselves, under the Open Inference Protocol.
     pub(crate) models: Vec<Arc<oip::Model>>,
+    /// Further models, which come and go by themselves.
+    pub(crate) repository: Option<Arc<Repository>>,
     pub(crate) features: Vec<Arc<FeatureService>>,
     pub(crate) streams: Vec<Stream>,
     pub(crate) vectors: Vec<Arc<VectorService>>,
@@ -79,6 +83,9 @@ pub(crate) struct Terms {
     pub(crate) body: BodyLimits,
     /// One registry for all versions: a graph that stays goes on counting where it was.
     pub(crate) metrics: Metrics,
+    /// The threads of models by themselves.
+    pub(crate) models_pool: ComputePool,
+    pub(crate) repository: RepositoryMetrics,
     pub(crate) sink_rows: SinkRows,
     pub(crate) feature_rows: FeatureRows,
     /// Bytes of bodies with rows and keys of feature sets under way.
@@ -86,8 +93,8 @@ pub(crate) struct Terms {
 }
 
 impl Snapshot {
-    /// Engines for every graph of a project.
-    pub(crate) fn new(project: &Project, terms: &Terms) -> Result<Self, ServeError> {
+    /// Engines for every graph of a project. What is open of the `last` one stays open.
+    pub(crate) fn new(project: &Project, terms: &Terms, last: Option<&Self>) -> Result<Self, ServeError> {
         project.outside().count_into(&terms.sink_rows);
         let mut graphs = Vec::new();
         for name in project.graph_names() {
@@ -104,6 +111,10 @@ impl Snapshot {
         let vectors = vectors::services(project.features(), terms.decode)
             .map_err(|(vector, source)| ServeError::Vector { vector, source })?;
         let models = oip::models(project, &graphs, terms);
+        let taken = project.graph_names().chain(project.models().iter().map(|(name, _)| name));
+        let taken: BTreeSet<String> = taken.map(str::to_owned).collect();
+        let open = last.and_then(|last| last.repository.as_ref());
+        let repository = Repository::of(project, taken, terms, open).map_err(ServeError::Repository)?;
         let (alive, gone) = oneshot::channel();
         let version = project.version().to_owned();
         Ok(Self {
@@ -113,6 +124,7 @@ impl Snapshot {
             since: Utc::now(),
             graphs,
             models,
+            repository,
             features,
             streams: project.streams().to_vec(),
             vectors,
@@ -150,6 +162,13 @@ impl Snapshot {
         let graphs = self.graphs.iter().map(|(_, service)| service.engine());
         graphs.chain(self.models.iter().filter_map(|model| model.own_engine())).cloned().collect()
     }
+
+    /// The engines of models that stay when the version goes, unless the whole server does.
+    fn repository_engines(&self) -> Vec<Engine> {
+        let loaded = self.repository.as_ref().map(|repository| repository.loaded());
+        let versions = loaded.iter().flat_map(|loaded| loaded.values()).flat_map(|served| served.iter());
+        versions.filter_map(|(_, model)| model.own_engine().cloned()).collect()
+    }
 }
 
 /// What a request hears that is cut off.
@@ -177,6 +196,9 @@ pub(crate) struct Shared {
     pub(crate) watched: Watched,
     pub(crate) serving: AtomicBool,
     pub(crate) stopping: AtomicBool,
+    /// Whether clients may load and unload models, and change what is traced and logged.
+    model_control: AtomicBool,
+    observer: OnceLock<Arc<Observer>>,
     /// Versions that have been replaced and still answer.
     retiring: Mutex<JoinSet<()>>,
 }
@@ -198,8 +220,29 @@ impl Shared {
             watched: Watched::default(),
             serving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            model_control: AtomicBool::new(false),
+            observer: OnceLock::new(),
             retiring: Mutex::default(),
         }
+    }
+
+    pub(crate) fn model_control(&self) -> bool {
+        self.model_control.load(SeqCst)
+    }
+
+    pub(crate) fn allow_model_control(&self, allowed: bool) {
+        self.model_control.store(allowed, SeqCst);
+    }
+
+    /// What tells of requests, once connections are served.
+    pub(crate) fn observer(&self) -> &Observer {
+        static NOBODY: Observer = Observer::nobody();
+        self.observer.get().map_or(&NOBODY, |observer| observer)
+    }
+
+    pub(crate) fn observed_by(&self, observer: &Arc<Observer>) {
+        // A server serves once.
+        let _ = self.observer.set(Arc::clone(observer));
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -235,7 +278,8 @@ impl Shared {
     /// Waits until every run and every tail of every version has ended.
     pub(crate) async fn close(&self) {
         let mut retiring = std::mem::take(&mut *self.retiring.lock().unwrap_or_else(PoisonError::into_inner));
-        for engine in self.live.load_full().engines() {
+        let live = self.live.load_full();
+        for engine in live.engines().into_iter().chain(live.repository_engines()) {
             engine.close().await;
         }
         while retiring.join_next().await.is_some() {}

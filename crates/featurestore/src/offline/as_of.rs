@@ -85,10 +85,10 @@ impl Bounds {
         }
     }
 
-    /// Whether a row of this event, which ends at `end`, may still be used at `at`.
+    /// Whether a row of this event, which ends at `end`, may still be used at `at`. The event is asked for only where age matters.
     #[inline]
-    pub(super) fn holds(self, at: i64, event: i64, end: i64) -> bool {
-        at.saturating_sub(event) <= self.ttl && at <= end
+    pub(super) fn holds(self, at: i64, event: impl FnOnce() -> i64, end: i64) -> bool {
+        at <= end && (self.ttl == i64::MAX || at.saturating_sub(event()) <= self.ttl)
     }
 }
 

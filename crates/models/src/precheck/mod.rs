@@ -7,6 +7,7 @@ mod error;
 mod external;
 mod functions;
 mod onnx;
+mod structure;
 
 use std::{
     cell::RefCell,
@@ -22,6 +23,7 @@ pub use error::PrecheckError;
 use onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto, TensorProto,
 };
+pub use structure::{Structure, Value as StructureValue};
 
 /// What a model file may be.
 #[derive(Clone, Debug)]
@@ -112,6 +114,12 @@ impl CheckedModel {
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Bytes of the file and of those that its tensors' data lies in.
+    pub fn size(&self) -> u64 {
+        let data = self.data_files.iter().map(|file| self.folder.join(file).metadata());
+        data.filter_map(Result::ok).fold(self.bytes.len() as u64, |sum, file| sum.saturating_add(file.len()))
     }
 
     /// The folder that holds the model and the files its data may lie in.

@@ -5,4 +5,5 @@
 mod answers;
 mod harness;
 mod loading;
+mod repository;
 mod steps;

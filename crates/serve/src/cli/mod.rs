@@ -13,6 +13,7 @@ mod history;
 mod input;
 #[cfg(feature = "offline")]
 mod materialize;
+mod models;
 mod observe;
 mod output;
 mod serve;
@@ -56,7 +57,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve every graph of a project over HTTP.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Check a project: its file, its feature sets, its models, and every graph.
     Validate(ProjectArgs),
     /// Show what a graph compiles to.
@@ -76,10 +77,17 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// List, show and read the feature vectors of a project that nobody serves.
     Vectors(vectors::VectorsArgs),
+    /// List, show, check, load and time models.
+    Models(models::ModelsArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
     Bench(bench::BenchArgs),
     /// Show how the graphs of a server do, second by second.
     Top(top::TopArgs),
+    /// Make keys for callers of a server.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Print the JSON Schema of project files.
     Schema,
     /// Print completions for a shell.
@@ -87,6 +95,12 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make a key. It is printed once, and what a file of keys has of it.
+    New,
 }
 
 #[derive(Args)]
@@ -121,6 +135,11 @@ struct ServeArgs {
     /// The time in which the process ends after a signal to stop, in seconds.
     #[arg(long, env = "MILLSTREAM_GRACE_S", default_value_t = 25)]
     grace_s: u64,
+    /// Whether clients may load and unload models of the repository, and change what is traced and logged.
+    #[arg(long, env = "MILLSTREAM_MODEL_CONTROL", default_value = "none", value_name = "WHO")]
+    model_control: serve::ModelControl,
+    #[command(flatten)]
+    access: serve::AccessArgs,
     #[command(flatten)]
     connections: serve::ConnectionArgs,
     #[command(flatten)]
@@ -179,8 +198,10 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "ballista")]
         Command::Cluster(args) => cluster::cluster(args),
         Command::Vectors(args) => vectors::vectors(&args),
+        Command::Models(args) => models::models(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),
+        Command::Keys { command: KeysCommand::New } => new_key(),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -214,6 +235,8 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let connections = args.connections.limits();
     let server = Server::with_connections(&project, &limits, DecodeLimits::default(), connections)?;
     let server = server.observe(args.observe.observe(project.name())?)?;
+    let server = server.model_control(args.model_control == serve::ModelControl::Explicit);
+    let server = args.access.secure(server, args.bind)?;
     let graphs = project.graph_names().collect::<Vec<_>>().join(", ");
     let (name, version) = (project.name().to_owned(), project.version().to_owned());
     // What it holds is the server's from here on, and goes with the version that is served.
@@ -235,7 +258,8 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
             second.next().await;
             second.next().await;
         };
-        tracing::info!(project = name, version, graphs, "serving on http://{address}");
+        let scheme = args.access.scheme();
+        tracing::info!(project = name, version, graphs, "serving on {scheme}://{address}");
         tokio::select! {
             served = server.serve_until(listener, stop) => served?,
             () = again => tracing::warn!("asked to stop again: requests under way are cut off"),
@@ -246,6 +270,11 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     // A reload under way has a thread of its own, and is not waited for.
     runtime.shutdown_background();
     served
+}
+
+fn new_key() -> Result<(), Failure> {
+    let (key, digest) = crate::security::new_key()?;
+    print(&format!("key     {key}\nsha256  {digest}"))
 }
 
 impl ServeArgs {

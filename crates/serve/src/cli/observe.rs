@@ -4,10 +4,14 @@ use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use http::Uri;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, filter::Directive};
 
 use super::Failure;
-use crate::{Observe, Traces, observe::ACCESS};
+use crate::{
+    Observe, Traces,
+    observe::{ACCESS, log},
+};
 
 #[derive(Args)]
 pub(super) struct ObserveArgs {
@@ -54,15 +58,28 @@ impl LogArgs {
     /// The same, with those that `asked` names.
     fn start(&self, asked: Option<Directive>) {
         let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-        let filter = match asked {
-            Some(asked) => filter.add_directive(asked),
+        let with_asked = move |filter: EnvFilter| match &asked {
+            Some(asked) => filter.add_directive(asked.clone()),
             None => filter,
         };
+        let level = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
         let lines =
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+            tracing_subscriber::fmt().with_env_filter(with_asked(filter)).with_writer(std::io::stderr);
+        let lines = lines.with_target(false);
+        macro_rules! start {
+            ($lines:expr) => {{
+                let lines = $lines.with_filter_reloading();
+                let filter = lines.reload_handle();
+                lines.init();
+                log::started(level, move |level| {
+                    // The subscriber is the process's, and goes with it.
+                    let _ = filter.reload(with_asked(EnvFilter::default().add_directive(level.into())));
+                });
+            }};
+        }
         match self.log_format {
-            LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
-            LogFormat::Json => lines.json().flatten_event(true).init(),
+            LogFormat::Text => start!(lines.with_ansi(std::io::stderr().is_terminal())),
+            LogFormat::Json => start!(lines.json().flatten_event(true)),
         }
     }
 }

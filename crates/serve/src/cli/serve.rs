@@ -2,11 +2,11 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
 use super::{Failure, ServeArgs};
-use crate::{AdminToken, ConnectionLimits, Reloader, Server, admin_router};
+use crate::{Access, AdminToken, ConnectionLimits, Reloader, Server, TlsFiles, admin_router};
 
 /// The token, where it is not in a file. No flag has it: arguments can be seen by others.
 const TOKEN: &str = "MILLSTREAM_ADMIN_TOKEN";
@@ -23,6 +23,69 @@ pub(super) struct ReloadArgs {
     /// The file with the token that admin callers send; MILLSTREAM_ADMIN_TOKEN has it otherwise.
     #[arg(long, env = "MILLSTREAM_ADMIN_TOKEN_FILE", value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+}
+
+/// Whether clients may change what is served.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ModelControl {
+    /// They may not.
+    None,
+    /// Whoever reaches the server may, by the calls of the protocol.
+    Explicit,
+}
+
+/// Who may ask, and over what.
+#[derive(Args)]
+pub(super) struct AccessArgs {
+    /// The file with the keys of callers and rules for their tokens. Without it, nobody is asked who they are.
+    #[arg(long, env = "MILLSTREAM_ACCESS", value_name = "FILE")]
+    access: Option<PathBuf>,
+    /// Where changes and refused requests are written down; nowhere by default. Needs --access.
+    #[arg(long, env = "MILLSTREAM_AUDIT_LOG", value_name = "FILE", requires = "access")]
+    audit_log: Option<PathBuf>,
+    /// Serve without asking anybody who they are, also on an address that others can reach.
+    #[arg(long, env = "MILLSTREAM_NO_AUTH", conflicts_with = "access")]
+    no_auth: bool,
+    /// The certificate that clients are shown, with those between it and an authority, in PEM. Without it, no TLS is spoken.
+    #[arg(long, env = "MILLSTREAM_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, in PEM.
+    #[arg(long, env = "MILLSTREAM_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The authorities whose certificates clients must have, in PEM; by default they need none.
+    #[arg(long, env = "MILLSTREAM_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// The server with its keys and its certificate.
+    ///
+    /// # Errors
+    /// When it would be open to others although nobody said so, or a file is wrong.
+    pub(super) fn secure(&self, server: Server, bind: SocketAddr) -> Result<Server, Failure> {
+        // Whoever must show a certificate is known.
+        let asks = self.access.is_some() || self.tls_client_ca.is_some();
+        if !asks && !self.no_auth && !bind.ip().is_loopback() {
+            let problem = "can be reached by others, and nobody is asked who they are: name a file of keys by --access, or say --no-auth";
+            return Err(format!("{bind} {problem}").into());
+        }
+        let server = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => server.tls(TlsFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                clients: self.tls_client_ca.clone(),
+            })?,
+            _ => server,
+        };
+        match &self.access {
+            Some(file) => Ok(server.access(&Access { file: file.clone(), audit: self.audit_log.clone() })?),
+            None => Ok(server),
+        }
+    }
+
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.tls_cert.is_some() { "https" } else { "http" }
+    }
 }
 
 /// What connections may take.

@@ -7,6 +7,8 @@ mod socket;
 use std::{
     convert::Infallible,
     future::{Future, poll_fn},
+    io,
+    net::IpAddr,
     pin::pin,
     sync::{
         Arc,
@@ -34,7 +36,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{body::BodyLimits, oip, refusals::Refusals};
+use crate::{body::BodyLimits, oip, refusals::Refusals, security::tls::Tls};
 use aside::Aside;
 pub(crate) use pace::Busy;
 use pace::{Overdue, Pace, Watchdog};
@@ -114,6 +116,7 @@ struct Common {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     limits: ConnectionLimits,
+    tls: Option<Arc<Tls>>,
     refusals: Refusals,
     /// While draining: connections with a request under way, and requests that have come.
     busy: AtomicUsize,
@@ -121,7 +124,7 @@ struct Common {
 }
 
 impl Connections {
-    pub(crate) fn new(limits: ConnectionLimits, refusals: Refusals) -> Self {
+    pub(crate) fn new(limits: ConnectionLimits, tls: Option<Arc<Tls>>, refusals: Refusals) -> Self {
         let mut http1 = http1::Builder::new();
         // The watchdog has the time of heads: hyper's own would also run between requests. Replies are not gathered for clients
         // that send requests ahead (`pipeline_flush`): nothing bounds what is gathered for one that does not read.
@@ -142,7 +145,7 @@ impl Connections {
         let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let (busy, came) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self {
-            common: Arc::new(Common { http1, http2, limits, refusals, busy, came }),
+            common: Arc::new(Common { http1, http2, limits, tls, refusals, busy, came }),
             slots,
             tasks: JoinSet::new(),
             stage: watch::Sender::new(Stage::Serving),
@@ -156,7 +159,7 @@ impl Connections {
         service: &Arc<S>,
         until: impl Future<Output = ()>,
     ) where
-        S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        S: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
@@ -173,7 +176,7 @@ impl Connections {
                 accepted = accept => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.serve(stream, slot.ok(), service),
+                Ok((stream, from)) => self.serve((stream, from.ip()), slot.ok(), service),
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -185,20 +188,24 @@ impl Connections {
     /// Accepts the connections that clients have made already: closing a listener resets those in its backlog.
     pub(crate) fn accept_waiting<S, F, B>(&mut self, listener: &TcpListener, service: &Arc<S>)
     where
-        S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        S: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
         for _ in 0..BACKLOG {
             let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { return };
-            let Some(Ok((stream, _))) = listener.accept().now_or_never() else { return };
-            self.serve(stream, Some(slot), service);
+            let Some(Ok((stream, from))) = listener.accept().now_or_never() else { return };
+            self.serve((stream, from.ip()), Some(slot), service);
         }
     }
 
-    fn serve<S, F, B>(&mut self, stream: TcpStream, slot: Option<OwnedSemaphorePermit>, service: &Arc<S>)
-    where
-        S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    fn serve<S, F, B>(
+        &mut self,
+        client: (TcpStream, IpAddr),
+        slot: Option<OwnedSemaphorePermit>,
+        service: &Arc<S>,
+    ) where
+        S: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
@@ -206,7 +213,7 @@ impl Connections {
         let service = Arc::clone(service);
         self.tasks.spawn(async move {
             let _slot = slot;
-            common.connection(stream, &service, stage).await;
+            common.connection(client, &service, stage).await;
         });
     }
 
@@ -238,11 +245,11 @@ impl Connections {
 impl Common {
     async fn connection<S, F, B>(
         &self,
-        stream: TcpStream,
+        (stream, from): (TcpStream, IpAddr),
         service: &Arc<S>,
         mut stage: watch::Receiver<Stage>,
     ) where
-        S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        S: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
@@ -251,9 +258,9 @@ impl Common {
         let pace = Arc::new(Pace::new());
         let socket = tokio::select! {
             biased;
-            begun = tokio::time::timeout(self.limits.head, Socket::begin(stream, Arc::clone(&pace))) => match begun {
-                Ok(Ok(socket)) => socket,
-                Ok(Err(_)) => return,
+            begun = tokio::time::timeout(self.limits.head, self.begin(stream, &pace)) => match begun {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return,
                 Err(_) => return self.refusals.count("slow_head"),
             },
             () = closing(&mut stage) => return,
@@ -269,7 +276,7 @@ impl Common {
             // The answer is made inside: a future that is handed to another is held by it twice, and all of that is moved.
             async move {
                 let _open = pace.open();
-                Ok::<_, Infallible>(service(request).await)
+                Ok::<_, Infallible>(service(request, from).await)
             }
         });
         let io = TokioIo::new(socket);
@@ -277,6 +284,20 @@ impl Common {
             self.drive(self.http2.serve_connection(io, service), &pace, stage, Stage::Draining).await;
         } else {
             self.drive(self.http1.serve_connection(io, service), &pace, stage, Stage::Closing).await;
+        }
+    }
+
+    /// Shakes hands and waits for the first bytes; none when the client goes, or speaks something else.
+    async fn begin(&self, stream: TcpStream, pace: &Arc<Pace>) -> Option<Socket> {
+        match Socket::begin(stream, self.tls.as_deref(), Arc::clone(pace)).await {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                if self.tls.is_some() && error.kind() == io::ErrorKind::InvalidData {
+                    tracing::debug!(%error, "hands were not shaken");
+                    self.refusals.count("tls");
+                }
+                None
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod context;
 mod export;
+pub(crate) mod log;
 mod spans;
 
 use std::{
@@ -17,6 +18,8 @@ use prometheus::Registry;
 use crate::{ask, wire::DecodeError};
 use context::Context;
 use export::Exporter;
+pub(crate) use log::LogSettings;
+pub(crate) use spans::Sampling;
 use spans::{Traced, Tracer};
 
 /// The target of access log lines, for filters.
@@ -67,6 +70,11 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
+    /// One that tells of nothing.
+    pub(crate) const fn nobody() -> Self {
+        Self { tracer: None, access_log: false }
+    }
+
     /// An observer, and what has to run for its traces to arrive.
     pub(crate) fn new(
         observe: Observe,
@@ -80,7 +88,7 @@ impl Observer {
             return Err(ObserveError::Endpoint { endpoint });
         }
         let (outbox, exporter) = export::channel(endpoint, service, registry)?;
-        let tracer = Tracer { outbox, sample };
+        let tracer = Tracer::new(outbox, sample);
         Ok((Self { tracer: Some(tracer), access_log }, Some(Exporter::run(exporter))))
     }
 
@@ -106,6 +114,23 @@ impl Observer {
             observed.tell(graph, head, answer.status(), start, logged.then_some(self.access_log));
         }
         answer
+    }
+
+    /// Which requests are traced, where traces go anywhere.
+    pub(crate) fn sampling(&self) -> Option<Sampling> {
+        self.tracer.as_ref().map(Tracer::sampling)
+    }
+
+    /// What that was at the start.
+    pub(crate) fn first_sampling(&self) -> Option<Sampling> {
+        self.tracer.as_ref().map(|tracer| tracer.first)
+    }
+
+    /// Traces others from here on.
+    pub(crate) fn sample(&self, sampling: Sampling) {
+        if let Some(tracer) = &self.tracer {
+            tracer.sample(sampling);
+        }
     }
 
     /// Waits until what was told so far has arrived.

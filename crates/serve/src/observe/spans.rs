@@ -1,7 +1,10 @@
 //! One request as spans: one for the request, one for each step that ran for it.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -22,8 +25,45 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Tracer {
     pub(super) outbox: Outbox,
-    /// The part of the requests without a trace of their own that get one, 0 to 1.
-    pub(super) sample: f64,
+    /// The part of the requests without a trace of their own that get one, 0 to 1; the bits of a number.
+    part: AtomicU64,
+    /// One of so many requests, where they are traced.
+    rate: AtomicU64,
+    pub(super) first: Sampling,
+}
+
+/// Of which requests without a trace of their own there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sampling {
+    pub(crate) on: bool,
+    /// One of so many.
+    pub(crate) rate: u64,
+}
+
+/// One of so many requests, where nothing else was said: what clients of Triton expect.
+const RATE: u64 = 1000;
+
+impl Tracer {
+    /// A tracer of a part of the requests, 0 to 1.
+    pub(super) fn new(outbox: Outbox, part: f64) -> Self {
+        let rate = if part > 0.0 { (1.0 / part).round().max(1.0) as u64 } else { RATE };
+        let first = Sampling { on: part > 0.0, rate };
+        Self { outbox, part: AtomicU64::new(part.to_bits()), rate: AtomicU64::new(rate), first }
+    }
+
+    pub(super) fn sampling(&self) -> Sampling {
+        Sampling { on: self.part() > 0.0, rate: self.rate.load(Relaxed) }
+    }
+
+    pub(super) fn sample(&self, Sampling { on, rate }: Sampling) {
+        let part = if on { 1.0 / rate.max(1) as f64 } else { 0.0 };
+        self.part.store(part.to_bits(), Relaxed);
+        self.rate.store(rate, Relaxed);
+    }
+
+    fn part(&self) -> f64 {
+        f64::from_bits(self.part.load(Relaxed))
+    }
 }
 
 /// A request that is traced: the steps are told to it, and become spans at once.
@@ -46,10 +86,10 @@ impl Tracer {
     /// Follows the caller's decision; without one, decides by chance.
     pub(super) fn begin(&self, graph: &str, head: &Parts) -> Option<Arc<Traced>> {
         let headers = &head.headers;
-        let parent = Context::of(headers);
+        let (parent, part) = (Context::of(headers), self.part());
         let context = match &parent {
             Some(parent) if parent.sampled => parent.child(),
-            None if self.sample > 0.0 && fastrand::f64() < self.sample => Context::root(),
+            None if part > 0.0 && fastrand::f64() < part => Context::root(),
             _ => return None,
         };
         // What belongs to a trace that was not taken up belongs to nothing.

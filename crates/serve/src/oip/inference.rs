@@ -10,7 +10,7 @@ use millstream_runtime::{Portion, RunError};
 use serde_json::{Value, json};
 
 use super::{
-    models::{Model, VERSION},
+    models::Model,
     outputs::Told,
     request::{self, Asked, Wanted, malformed},
     rows::{Dialect, Rows},
@@ -69,7 +69,7 @@ impl<'m> Inference<'m> {
         let body = written(|body| {
             body.extend_from_slice(b"{\"model_name\":");
             text(self.model.name(), body);
-            body.extend_from_slice(format!(",\"model_version\":\"{VERSION}\"").as_bytes());
+            body.extend_from_slice(format!(",\"model_version\":\"{}\"", self.model.version()).as_bytes());
             if let Some(id) = &asked.id {
                 body.extend_from_slice(b",\"id\":");
                 text(id, body);
@@ -146,11 +146,11 @@ impl Protocol for Inference<'_> {
         body: Bytes,
         request: &mut RunRequest,
     ) -> Result<(Brought, Wants), DecodeError> {
-        let (inputs, outputs) = (&self.model.inputs, &self.model.outputs);
-        let read = match self.json_bytes(&body)? {
-            Some(json) => request::read(inputs, outputs, service.decoder(), &body, json)?,
-            None => Some(request::read_raw(inputs, outputs, service.decoder(), &body)?),
-        };
+        let Model { inputs, outputs, counts, .. } = self.model;
+        let read = counts.reading(|| match self.json_bytes(&body)? {
+            Some(json) => request::read(inputs, outputs, service.decoder(), &body, json),
+            None => request::read_raw(inputs, outputs, service.decoder(), &body).map(Some),
+        })?;
         let Some((values, asked)) = read else {
             let (brought, id) = self.rows().read_rows(service, &body)?;
             return Ok((brought, Wants::Rows(id)));
@@ -164,7 +164,7 @@ impl Protocol for Inference<'_> {
             Wants::Tensors(asked) => asked,
             Wants::Rows(id) => return self.rows().replied(service, reply, id),
         };
-        let (body, header) = match self.reply(reply, &asked) {
+        let (body, header) = match self.model.counts.writing(|| self.reply(reply, &asked)) {
             Ok(written) => written,
             Err(error) => {
                 tracing::debug!(graph = service.name(), %error, "a reply cannot be written as asked");

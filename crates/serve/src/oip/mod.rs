@@ -4,23 +4,29 @@
 //! the project that has not the name of a graph is one too, in a graph of one step. So whatever comes here is let in, run and told
 //! of as what comes to `/v1/graphs`: this is another [`Protocol`](crate::service::Protocol), and nothing else.
 
+mod control;
 mod datatype;
+mod find;
 mod grpc;
 mod inference;
 mod inputs;
 mod models;
 mod outputs;
 mod pack;
+mod repository;
 mod request;
 mod routes;
 mod rows;
 mod scan;
+mod settings;
+mod statistics;
 mod tensor;
 mod typed;
 mod values;
 
-pub(crate) use grpc::{Grpc, is_call};
+pub(crate) use grpc::{Grpc, denied, is_call};
 pub(crate) use models::{Model, models};
+pub(crate) use repository::{Repository, RepositoryMetrics};
 
 /// How a request to a model is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

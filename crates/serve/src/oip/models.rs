@@ -1,14 +1,21 @@
 //! What is served under the protocol: graphs, and models by themselves.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    num::NonZeroUsize,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use arrow::datatypes::{DataType, Field, Schema};
 use millstream_graph::{Graph, Plan, SchemaError};
-use millstream_models::{self as models, InputInfo, Keep, Keys, ModelStep, OutputInfo, OutputKind};
-use millstream_runtime::{Engine, Limits, Metrics};
+use millstream_models::{
+    self as models, InputInfo, Keep, Keys, LoadedVersion, ModelStep, OutputInfo, OutputKind,
+};
+use millstream_runtime::{Engine, Limits, Metrics, Totals};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
-use super::{outputs::Output, tensor::Tensor};
+use super::{outputs::Output, statistics::Counts, tensor::Tensor};
 use crate::{
     body::BodyLimits,
     project::{Project, chain},
@@ -17,35 +24,75 @@ use crate::{
     wire::DecodeLimits,
 };
 
-/// The only version of each model, until there are others.
+/// The only version of graphs, and of models that a project names by itself.
 pub(super) const VERSION: &str = "1";
 
 /// A graph, or a model of the project by itself, as clients of the protocol see it.
 pub(crate) struct Model {
     pub(super) inputs: Vec<Tensor>,
     pub(super) outputs: Vec<Output>,
-    pub(super) metadata: Value,
     pub(super) config: Value,
+    pub(super) counts: Counts,
+    metadata: Value,
     /// What it runs on, as clients of Triton know it: platform and backend.
     pub(super) platform: (&'static str, &'static str),
     name: String,
+    version: String,
     runs: Runs,
 }
 
 /// What a model's requests run on.
 enum Runs {
     Graph(GraphService),
-    Alone(Box<Alone>),
+    Alone(Later<Alone>),
 }
 
-/// A model in a graph of one step. Its engine has threads of its own, so it is made when somebody asks for it.
-struct Alone {
-    graph: Graph,
+/// On what terms models by themselves are served.
+#[derive(Clone)]
+pub(crate) struct AloneTerms {
     limits: Limits,
     decode: DecodeLimits,
     body: BodyLimits,
     metrics: Metrics,
+}
+
+impl From<&Terms> for AloneTerms {
+    fn from(terms: &Terms) -> Self {
+        // A project may have hundreds, most of which rest: they share their threads.
+        let limits = Limits { compute_pool: Some(terms.models_pool.clone()), ..terms.limits.clone() };
+        Self { limits, decode: terms.decode, body: terms.body, metrics: terms.metrics.clone() }
+    }
+}
+
+/// A model in a graph of one step. Its engine is made when somebody asks for it.
+struct Alone {
+    graph: Graph,
+    terms: AloneTerms,
     service: OnceLock<GraphService>,
+}
+
+/// What takes a while to be given back, which no thread of requests waits for.
+struct Later<T: Send + 'static>(Option<Box<T>>);
+
+impl<T: Send + 'static> Deref for Later<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.0 {
+            Some(value) => value,
+            None => unreachable!("it goes only when this is dropped"),
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for Later<T> {
+    #[expect(clippy::disallowed_methods, reason = "one per model that goes, and nobody waits for it")]
+    fn drop(&mut self) {
+        let value = self.0.take();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || drop(value));
+        }
+    }
 }
 
 /// Every graph, and every model whose name no graph has. What cannot be served this way is told in the log.
@@ -60,9 +107,10 @@ pub(crate) fn models(project: &Project, graphs: &[(String, GraphService)], terms
     for (name, service) in graphs {
         add(name, Model::of_graph(name, service).map_err(|error| error.to_string()));
     }
+    let terms = AloneTerms::from(terms);
     for (name, model) in project.models().iter() {
         if !graphs.iter().any(|(graph, _)| graph == name) {
-            add(name, Model::alone(name, model, terms));
+            add(name, Model::alone((name, VERSION), name, model, &terms));
         }
     }
     served
@@ -73,21 +121,44 @@ impl Model {
         let plan = service.engine().plan();
         let outputs = Output::all(plan.reply_schema())?;
         let runs = Runs::Graph(service.clone());
-        Ok(Self::new(
-            name,
-            ("millstream_graph", "millstream"),
-            Tensor::all(plan.input_schema())?,
-            outputs,
-            runs,
-        ))
+        let inputs = Tensor::all(plan.input_schema())?;
+        Ok(Self::new((name, VERSION), ("millstream_graph", "millstream"), (inputs, outputs), runs))
     }
 
-    /// A model by itself: its tensors are those that it declares.
-    fn alone(name: &str, model: &Arc<dyn models::Model>, terms: &Terms) -> Result<Self, String> {
+    /// A version of a model of the repository.
+    pub(super) fn of_version(version: LoadedVersion, terms: &AloneTerms) -> Result<Self, String> {
+        let LoadedVersion { name, version, model, config, labels } = version;
+        let mut terms = terms.clone();
+        if let Some(most) = config.max_rows {
+            terms.limits.shared_rows = terms.limits.shared_rows.min(most.get());
+            terms.decode.rows = terms.decode.rows.min(most.get());
+        }
+        let version = version.to_string();
+        // Of two versions that are served at once, each is counted by itself.
+        let mut served = Self::alone((&name, &version), &format!("{name}:{version}"), &model, &terms)?;
+        served.outputs = served
+            .outputs
+            .into_iter()
+            .map(|output| match labels.get(output.name()) {
+                Some(labels) => output.labelled(labels.clone()),
+                None => output,
+            })
+            .collect();
+        served.config["max_batch_size"] = config.max_rows.map_or(0, NonZeroUsize::get).into();
+        Ok(served)
+    }
+
+    /// A model by itself, counted under the name of `graph`: its tensors are those that it declares.
+    fn alone(
+        name: (&str, &str),
+        graph: &str,
+        model: &Arc<dyn models::Model>,
+        terms: &AloneTerms,
+    ) -> Result<Self, String> {
         let info = model.info();
         let fields = info.inputs.iter().map(field).collect::<Option<Vec<Field>>>();
         let fields = fields.ok_or("an input has no dimension for rows, or a size that no column has")?;
-        let mut graph = Graph::new(name, Arc::new(Schema::new(fields)));
+        let mut graph = Graph::new(graph, Arc::new(Schema::new(fields)));
         let step = ModelStep::new(Arc::clone(model)).keep(Keep::None);
         let answered = graph.add("model", "model", (&graph.input()).into(), Arc::new(step));
         graph.respond(&answered);
@@ -97,29 +168,21 @@ impl Model {
         let outputs = outputs.into_iter().filter(|output| !output.tells_nulls());
         let outputs = outputs.zip(&info.outputs).map(|(output, declared)| as_declared(output, declared));
         let inputs = Tensor::all(plan.input_schema()).map_err(|error| error.to_string())?;
-        let alone = Alone {
-            limits: terms.limits.clone(),
-            decode: terms.decode,
-            body: terms.body,
-            metrics: terms.metrics.clone(),
-            service: OnceLock::new(),
-            graph,
-        };
-        let runs = Runs::Alone(Box::new(alone));
-        Ok(Self::new(name, ("onnx_onnxv1", "onnxruntime"), inputs, outputs.collect(), runs))
+        let alone = Alone { terms: terms.clone(), service: OnceLock::new(), graph };
+        let runs = Runs::Alone(Later(Some(Box::new(alone))));
+        Ok(Self::new(name, ("onnx_onnxv1", "onnxruntime"), (inputs, outputs.collect()), runs))
     }
 
     fn new(
-        name: &str,
+        (name, version): (&str, &str),
         (platform, backend): (&'static str, &'static str),
-        inputs: Vec<Tensor>,
-        outputs: Vec<Output>,
+        (inputs, outputs): (Vec<Tensor>, Vec<Output>),
         runs: Runs,
     ) -> Self {
         let tensors = inputs.iter().map(|input| (&input.name, input.datatype, &input.dims));
         let metadata = json!({
             "name": name,
-            "versions": [VERSION],
+            "versions": [version],
             "platform": platform,
             "inputs": tensors.clone().map(|(name, datatype, dims)| Tensor::metadata(name, datatype, dims)).collect::<Value>(),
             "outputs": outputs.iter().map(Output::metadata).collect::<Value>(),
@@ -139,7 +202,33 @@ impl Model {
             }).collect::<Value>(),
             "output": outputs.iter().map(Output::config).collect::<Value>(),
         });
-        Self { inputs, outputs, metadata, config, platform: (platform, backend), name: name.to_owned(), runs }
+        Self {
+            inputs,
+            outputs,
+            config,
+            counts: Counts::default(),
+            metadata,
+            platform: (platform, backend),
+            name: name.to_owned(),
+            version: version.to_owned(),
+            runs,
+        }
+    }
+
+    /// Inputs and outputs, where these versions are served.
+    pub(super) fn metadata(&self, versions: &[String]) -> Value {
+        let mut metadata = self.metadata.clone();
+        metadata["versions"] = versions.into();
+        metadata
+    }
+
+    /// The most rows of a request, as its configuration says; 0 where it does not.
+    pub(super) fn max_rows(&self) -> i32 {
+        self.config["max_batch_size"].as_i64().and_then(|rows| rows.try_into().ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -157,6 +246,14 @@ impl Model {
                 tracing::error!(model = self.name, reason, "a model cannot be run by itself");
                 format!("model `{}` cannot be run at present; the log says why", self.name)
             }),
+        }
+    }
+
+    /// What its engine has counted, once it has one.
+    pub(super) fn totals(&self) -> Option<Totals> {
+        match &self.runs {
+            Runs::Graph(service) => Some(service.engine().totals()),
+            Runs::Alone(alone) => alone.service.get().map(|service| service.engine().totals()),
         }
     }
 
@@ -181,10 +278,10 @@ impl Alone {
 
     fn make(&self) -> Result<GraphService, String> {
         let plan = self.graph.compile().map_err(|problems| problems.to_string())?;
-        let engine =
-            Engine::with_metrics(plan, self.limits.clone(), &self.metrics).map_err(|error| chain(&error))?;
-        let service = GraphService::new(engine, self.decode).map_err(|error| error.to_string())?;
-        Ok(service.body_limits(self.body))
+        let AloneTerms { limits, decode, body, metrics } = &self.terms;
+        let engine = Engine::with_metrics(plan, limits.clone(), metrics).map_err(|error| chain(&error))?;
+        let service = GraphService::new(engine, *decode).map_err(|error| error.to_string())?;
+        Ok(service.body_limits(*body))
     }
 }
 

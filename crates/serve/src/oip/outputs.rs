@@ -93,6 +93,13 @@ impl Output {
         self
     }
 
+    /// The same, with these names for its places.
+    #[must_use]
+    pub(super) fn labelled(mut self, labels: Vec<String>) -> Self {
+        self.labels = labels;
+        self
+    }
+
     /// Whether it says where another output has nulls.
     pub(super) fn tells_nulls(&self) -> bool {
         matches!(self.part, Part::Nulls)

@@ -9,36 +9,48 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use bytes::Bytes;
 use http::{
-    HeaderValue, Request, StatusCode,
+    HeaderValue, Method, Request, StatusCode,
     header::{ACCEPT_ENCODING, ALLOW},
     request::Parts,
 };
-use http_body_util::{BodyExt, Limited};
-use millstream_graph::suggest;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Asks,
+    Asks, control,
+    find::{self, Missing},
     inference::Inference,
     models::{Model, VERSION},
     pack,
     rows::{self, Dialect, Rows},
+    settings,
+    statistics::Statistics,
 };
 use crate::{
-    observe::Observer,
+    body::{self, Unread},
+    observe::{Observer, log},
     refusals::Refused,
-    service::{Answer, failed, json_answer},
+    service::{self, Answer, failed, json_answer},
     snapshot::{Shared, Snapshot},
+    wire::DecodeError,
 };
 
-/// Bytes of a request for the index.
-const INDEX_BYTES: usize = 64 << 10;
+/// Bytes of a request that has no model in it.
+const SMALL_BYTES: usize = 64 << 10;
 /// What is spoken beyond the protocol itself.
-pub(super) const EXTENSIONS: [&str; 4] =
-    ["binary_tensor_data", "classification", "schedule_policy", "model_configuration"];
+pub(super) const EXTENSIONS: [&str; 8] = [
+    "binary_tensor_data",
+    "classification",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "statistics",
+    "trace",
+];
 
 pub(crate) fn routes() -> Router<Arc<Shared>> {
     let tensors = Router::new().route("/v2", any(answer)).route("/v2/", any(answer));
@@ -53,7 +65,18 @@ enum Place<'p> {
     Ready,
     Models,
     Index,
-    Model { name: Cow<'p, str>, version: Option<&'p str>, what: What },
+    Load(Cow<'p, str>),
+    Unload(Cow<'p, str>),
+    /// The statistics of every model.
+    Statistics,
+    Log,
+    /// What is traced, of all models or of one.
+    Traces(Option<Cow<'p, str>>),
+    Model {
+        name: Cow<'p, str>,
+        version: Option<&'p str>,
+        what: What,
+    },
 }
 
 /// What is asked of a model.
@@ -62,6 +85,7 @@ enum What {
     Metadata,
     Ready,
     Config,
+    Statistics,
     Infer,
     /// To infer, as MLRun puts it.
     Predict,
@@ -73,14 +97,27 @@ impl<'p> Place<'p> {
         if !parts.next()?.is_empty() {
             return None;
         }
+        let named = |name: &'p str| percent_decode_str(name).decode_utf8().ok();
         let place = match (parts.next(), parts.next()) {
             (None, _) => Self::Server,
             (Some("health"), Some("live")) => Self::Live,
             (Some("health"), Some("ready")) => Self::Ready,
-            (Some("models"), None) => Self::Models,
+            (Some("logging"), None) => Self::Log,
+            (Some("trace"), Some("setting")) => Self::Traces(None),
             (Some("repository"), Some("index")) => Self::Index,
+            (Some("repository"), Some(repository)) => {
+                // There is one repository, whatever a client calls it.
+                let models = if repository == "models" { Some(repository) } else { parts.next() };
+                match (models, parts.next(), parts.next()) {
+                    (Some("models"), Some(name), Some("load")) => Self::Load(named(name)?),
+                    (Some("models"), Some(name), Some("unload")) => Self::Unload(named(name)?),
+                    _ => return None,
+                }
+            }
+            (Some("models"), None) => Self::Models,
+            (Some("models"), Some("stats")) => Self::Statistics,
             (Some("models"), Some(name)) => {
-                let name = percent_decode_str(name).decode_utf8().ok()?;
+                let name = named(name)?;
                 let (version, what) = match parts.next() {
                     Some("versions") => (Some(parts.next()?), parts.next()),
                     what => (None, what),
@@ -89,8 +126,12 @@ impl<'p> Place<'p> {
                     None => What::Metadata,
                     Some("ready") => What::Ready,
                     Some("config") => What::Config,
+                    Some("stats") => What::Statistics,
                     Some("infer") => What::Infer,
                     Some("predict" | "infer_dict" | "predict_dict") => What::Predict,
+                    Some("trace") if version.is_none() && parts.next() == Some("setting") => {
+                        return parts.next().is_none().then_some(Self::Traces(Some(name)));
+                    }
                     Some(_) => return None,
                 };
                 Self::Model { name, version, what }
@@ -99,16 +140,26 @@ impl<'p> Place<'p> {
         };
         parts.next().is_none().then_some(place)
     }
+
+    /// The methods that it takes.
+    fn takes(&self) -> &'static str {
+        match self {
+            Self::Index | Self::Load(_) | Self::Unload(_) => "POST",
+            Self::Model { what: What::Infer | What::Predict, .. } => "POST",
+            Self::Log | Self::Traces(_) => "GET, HEAD, POST",
+            _ => "GET, HEAD",
+        }
+    }
 }
 
-/// The model that a path asks to infer, if there is one.
-pub(crate) fn inferred<'s>(served: &'s Snapshot, path: &str) -> Option<(&'s Arc<Model>, Asks)> {
+/// The model that a path asks to infer, if there is one that takes requests now.
+pub(crate) fn inferred(served: &Snapshot, path: &str) -> Option<(Arc<Model>, Asks)> {
     match Place::of(path) {
         Some(Place::Model { name, version, what: What::Infer }) => {
-            Some((find(served, &name, version).ok()?, Asks::Tensors))
+            Some((find::find(served, &name, version).ok()?, Asks::Tensors))
         }
         Some(Place::Model { name, version, what: What::Predict }) => {
-            Some((find(served, &name, version).ok()?, Asks::Rows(Dialect::MlRun)))
+            Some((find::find(served, &name, version).ok()?, Asks::Rows(Dialect::MlRun)))
         }
         Some(_) => None,
         None => rows::inferred(served, path),
@@ -155,8 +206,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             "the Open Inference Protocol has no such route here; /openapi.json lists those that there are";
         return refused(StatusCode::NOT_FOUND, "unknown_route", message).into_response();
     };
-    let posts = matches!(place, Place::Index | Place::Model { what: What::Infer | What::Predict, .. });
-    let takes = if posts { "POST" } else { "GET, HEAD" };
+    let takes = place.takes();
     if !takes.split(", ").any(|method| head.method.as_str() == method) {
         let mut answer = refused(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -169,20 +219,52 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     let answer = match place {
         Place::Server => json_answer(StatusCode::OK, &server()),
         Place::Live => json_answer(StatusCode::OK, &json!({ "live": true, "ready": !shared.is_stopping() })),
-        Place::Ready => ready(&shared, json!({ "live": true })),
-        Place::Models => {
-            let names: Value = served.models.iter().map(|model| Value::from(model.name())).collect();
-            json_answer(StatusCode::OK, &json!({ "models": names }))
+        Place::Ready => ready(&shared, true, json!({ "live": true })),
+        Place::Models => json_answer(StatusCode::OK, &json!({ "models": find::names(&served) })),
+        Place::Index => index(&shared, &served, &head, body).await,
+        Place::Load(name) => match read(&shared, &head, body, shared.terms.decode.body_bytes).await {
+            Ok(body) => control::load(&shared, &served, &name, &body).await,
+            Err(answer) => answer,
+        },
+        Place::Unload(name) => control::unload(&shared, &served, &name).await,
+        Place::Statistics => statistics(&find::all(&served)),
+        Place::Log if head.method == Method::POST => match read(&shared, &head, body, SMALL_BYTES).await {
+            Ok(body) => control::change_log(&shared, &body),
+            Err(answer) => answer,
+        },
+        Place::Log => json_answer(StatusCode::OK, &settings::log(log::settings())),
+        Place::Traces(model) => {
+            if let Some(why) = model.and_then(|name| find::is_ready(&served, &name, None).err()) {
+                missing(&why)
+            } else if head.method == Method::POST {
+                match read(&shared, &head, body, SMALL_BYTES).await {
+                    Ok(body) => control::change_traces(&shared, &body),
+                    Err(answer) => answer,
+                }
+            } else {
+                json_answer(StatusCode::OK, &settings::traces(shared.observer()))
+            }
         }
-        Place::Index => index(&shared, &served, body).await,
-        Place::Model { name, version, what } => match find(&served, &name, version) {
-            Err((code, message)) => refused(StatusCode::NOT_FOUND, code, &message),
+        Place::Model { name, version, what: What::Ready } => match find::is_ready(&served, &name, version) {
+            Ok(is_ready) => ready(&shared, is_ready, json!({ "name": name })),
+            Err(why) => missing(&why),
+        },
+        Place::Model { name, version, what } => match find::want(&served, &name, version).await {
+            Err(why) => missing(&why),
             Ok(model) => match what {
-                What::Metadata => json_answer(StatusCode::OK, &model.metadata),
+                What::Statistics => match version {
+                    Some(_) => statistics(&[model]),
+                    None => {
+                        let all = find::all(&served).into_iter();
+                        statistics(&all.filter(|other| other.name() == name).collect::<Vec<_>>())
+                    }
+                },
                 What::Config => json_answer(StatusCode::OK, &model.config),
-                What::Ready => ready(&shared, json!({ "name": model.name() })),
+                What::Metadata | What::Ready => {
+                    json_answer(StatusCode::OK, &model.metadata(&find::versions(&served, &name)))
+                }
                 What::Infer | What::Predict => {
-                    let (model, observer) = (Arc::clone(model), Observer::default());
+                    let observer = Observer::default();
                     let asks = if what == What::Infer { Asks::Tensors } else { Asks::Rows(Dialect::MlRun) };
                     let answer = std::pin::pin!(infer(&model, asks, &observer, &mut head, body));
                     served.answer(answer).await
@@ -198,36 +280,64 @@ fn server() -> Value {
 }
 
 /// What else there is to say, and whether requests are taken.
-pub(super) fn ready(shared: &Shared, mut message: Value) -> Answer {
-    let ready = !shared.is_stopping();
-    message["ready"] = ready.into();
-    if ready {
+pub(super) fn ready(shared: &Shared, is_ready: bool, mut message: Value) -> Answer {
+    let stopping = shared.is_stopping();
+    message["ready"] = (is_ready && !stopping).into();
+    if is_ready && !stopping {
         return json_answer(StatusCode::OK, &message);
     }
-    message["error"] = "the server is stopping".into();
+    message["error"] = if stopping { "the server is stopping" } else { "it is not loaded" }.into();
     json_answer(StatusCode::SERVICE_UNAVAILABLE, &message)
 }
 
-/// Every model, and whether it takes requests. A body may ask for those alone that do, and may be left out.
-async fn index(shared: &Shared, served: &Snapshot, body: Body) -> Answer {
-    let Ok(body) = Limited::new(body, INDEX_BYTES).collect().await else {
-        let message = format!("the body has more than {INDEX_BYTES} bytes, or did not arrive whole");
-        return refused(StatusCode::BAD_REQUEST, "malformed", &message);
+/// The body of a request that is about models, not for them.
+async fn read(shared: &Shared, head: &Parts, body: Body, most: usize) -> Result<Bytes, Answer> {
+    let no_room = || {
+        let message = json!({ "error": "as many bodies are under way as may be" });
+        failed(StatusCode::TOO_MANY_REQUESTS, &message)
     };
-    let body = body.to_bytes();
+    let terms = &shared.terms;
+    let mut room = terms.feature_bytes.reserve(0).ok_or_else(no_room)?;
+    body::read(&head.headers, body, most, terms.body, &mut room).await.map_err(|unread| match unread {
+        Unread::Refused(error) => unread_answer(&error),
+        Unread::NoRoom => no_room(),
+    })
+}
+
+fn unread_answer(error: &DecodeError) -> Answer {
+    service::unread(error, &json!({ "error": error.to_string() }))
+}
+
+fn statistics(models: &[Arc<Model>]) -> Answer {
+    let all: Value = models.iter().map(|model| Statistics::of(model).json()).collect();
+    json_answer(StatusCode::OK, &json!({ "model_stats": all }))
+}
+
+/// Every model, and whether it takes requests. A body may ask for those alone that do, and may be left out.
+async fn index(shared: &Shared, served: &Snapshot, head: &Parts, body: Body) -> Answer {
+    let body = match read(shared, head, body, SMALL_BYTES).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
     let asked =
         if body.trim_ascii().is_empty() { Ok(Listed::default()) } else { serde_json::from_slice(&body) };
     let Ok(asked) = asked else {
         let message = "the body is no object such as {\"ready\": true}";
         return refused(StatusCode::BAD_REQUEST, "malformed", message);
     };
-    let ready = !shared.is_stopping();
-    let state = if ready { "READY" } else { "UNAVAILABLE" };
-    let listed = served.models.iter().filter(|_| ready || !asked.ready);
-    let models = listed
-        .map(|model| json!({ "name": model.name(), "version": VERSION, "state": state, "reason": "" }))
-        .collect();
-    json_answer(StatusCode::OK, &models)
+    match control::index(shared, served, asked.ready) {
+        Ok(lines) => {
+            let lines = lines.into_iter().map(|line| {
+                let mut told = json!({ "name": line.name, "state": line.state, "reason": line.reason });
+                if let Some(version) = line.version {
+                    told["version"] = version.to_string().into();
+                }
+                told
+            });
+            json_answer(StatusCode::OK, &lines.collect())
+        }
+        Err(message) => json_answer(StatusCode::INTERNAL_SERVER_ERROR, &json!({ "error": message })),
+    }
 }
 
 /// Which models an index is to have.
@@ -238,23 +348,10 @@ struct Listed {
     ready: bool,
 }
 
-/// The model of a name and version, or what there is not, as a code and a sentence; no version is the newest.
-pub(super) fn find<'s>(
-    served: &'s Snapshot,
-    name: &str,
-    version: Option<&str>,
-) -> Result<&'s Arc<Model>, (&'static str, String)> {
-    let Some(model) = served.models.iter().find(|model| model.name() == name) else {
-        let known = served.models.iter().map(|model| model.name());
-        return Err(("unknown_model", suggest::unknown("model", name, known)));
-    };
-    match version {
-        None | Some(VERSION) => Ok(model),
-        Some(version) => {
-            let message = format!("model `{name}` has no version `{version}`; there is `{VERSION}`");
-            Err(("unknown_version", message))
-        }
-    }
+pub(super) fn missing(why: &Missing) -> Answer {
+    let mut answer = failed(why.status(), &json!({ "error": why.message() }));
+    answer.extensions_mut().insert(Refused(why.code()));
+    answer
 }
 
 pub(super) fn refused(status: StatusCode, code: &'static str, message: &str) -> Answer {
@@ -265,7 +362,7 @@ pub(super) fn refused(status: StatusCode, code: &'static str, message: &str) -> 
 
 /// Adds the protocol to the OpenAPI document.
 pub(crate) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
-    let models: Value = served.models.iter().map(|model| Value::from(model.name())).collect();
+    let models = find::names(served);
     let parameter =
         |name: &str, schema: Value| json!({ "name": name, "in": "path", "required": true, "schema": schema });
     let (model, version) = (
@@ -340,14 +437,25 @@ mod tests {
             ("/v2/models/m/versions", None),
             ("/v2/models/m/versions/1/infer/more", None),
             ("/v2/models/m/infer/more", None),
-            ("/v2/models/m/stats", None),
+            ("/v2/models/m/stats", model("m", None, What::Statistics)),
+            ("/v2/models/m/versions/2/stats", model("m", Some("2"), What::Statistics)),
+            ("/v2/models/stats", Some(Place::Statistics)),
+            ("/v2/models/m/trace/setting", Some(Place::Traces(Some("m".into())))),
+            ("/v2/models/m/trace", None),
+            ("/v2/models/m/trace/setting/more", None),
+            ("/v2/trace/setting", Some(Place::Traces(None))),
+            ("/v2/trace", None),
             ("/v2/models/%ff/infer", None),
             ("/v2/health", None),
             ("/v2/health/live/more", None),
             ("/v2/repository/index", Some(Place::Index)),
             ("/v2/repository", None),
-            ("/v2/repository/models/m/load", None),
-            ("/v2/logging", None),
+            ("/v2/repository/models/m/load", Some(Place::Load("m".into()))),
+            ("/v2/repository/main/models/m/unload", Some(Place::Unload("m".into()))),
+            ("/v2/repository/models/m", None),
+            ("/v2/repository/models/m/load/more", None),
+            ("/v2/logging", Some(Place::Log)),
+            ("/v2/logging/more", None),
             ("/v22", None),
             ("/v1/models/m", None),
         ] {

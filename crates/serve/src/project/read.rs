@@ -14,6 +14,7 @@ use millstream_graph::{
     spec::{Document, GraphSpec, Kinds, MAX_BYTES, SpecErrors},
     suggest,
 };
+use millstream_models::RepositorySpec;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -57,7 +58,10 @@ pub(super) struct ProjectKeys {
     /// ONNX models, by name.
     #[serde(default)]
     pub(super) models: IndexMap<String, Value>,
+    /// A folder of further models, which are served by themselves and come and go while the server runs.
+    pub(super) repository: Option<RepositorySpec>,
     /// Serving graphs, by name.
+    #[serde(default)]
     pub(super) graphs: IndexMap<String, Value>,
 }
 
@@ -94,8 +98,8 @@ impl Reading {
                 Err(problems) => errors.extend(problems),
             }
         }
-        if keys.graphs.is_empty() {
-            errors.push(document.place(&["graphs"]), "a project has at least one graph");
+        if keys.graphs.is_empty() && keys.models.is_empty() && keys.repository.is_none() {
+            errors.push(document.place(&["graphs"]), "a project has at least one graph, model or repository");
         }
         specs
     }

@@ -70,7 +70,7 @@ impl Client {
     /// Makes one call and reads its answer, of at most `most` bytes. Redirects are not followed.
     ///
     /// Dropped before it has answered, it takes its connection with it.
-    pub(super) async fn call(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Bytes, StepError> {
+    pub(crate) async fn call(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Bytes, StepError> {
         let answer = self.pool.request(request).await.map_err(|error| {
             let what = if error.is_connect() { "no connection" } else { "no answer" };
             unavailable(format!("{what}: {}", chain(&error)))

@@ -13,6 +13,7 @@ mod keep_alive;
 mod nats;
 mod oip;
 mod reload;
+mod security;
 mod slow;
 mod streams;
 mod through;
@@ -132,6 +133,17 @@ fn served(limits: ConnectionLimits, grace: Duration, body: impl FnOnce(&mut Serv
 
 /// Serves the project in `folder` while `body` runs, then stops the server and waits for its end.
 fn served_project(folder: &Path, limits: ConnectionLimits, grace: Duration, body: impl FnOnce(&mut Serving)) {
+    served_as(folder, limits, grace, |server| server, body);
+}
+
+/// The same of a server that `set` sets otherwise.
+fn served_as(
+    folder: &Path,
+    limits: ConnectionLimits,
+    grace: Duration,
+    set: impl FnOnce(Server) -> Server,
+    body: impl FnOnce(&mut Serving),
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let runtime = Arc::new(runtime);
     let project = Project::load(folder).unwrap_or_else(|error| panic!("{error}"));
@@ -143,7 +155,7 @@ fn served_project(folder: &Path, limits: ConnectionLimits, grace: Duration, body
     let (listener, admin) = (listen(), listen());
     let (address, admin_address) = (listener.local_addr().unwrap(), admin.local_addr().unwrap());
     let router = admin_router(reloader.clone(), AdminToken::new(&token()).unwrap());
-    let server = server.admin(admin, router);
+    let server = set(server.admin(admin, router));
     let (stop, stopped) = oneshot::channel();
     let mut serving = Serving {
         address,

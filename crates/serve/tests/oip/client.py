@@ -57,7 +57,7 @@ index = client.get_model_repository_index()
 assert {"name": "fraud", "version": "1", "state": "READY", "reason": ""} in index, index
 assert [model["name"] for model in index] == httpx.get(f"{URL}/v2/models").json()["models"], index
 assert httpx.post(f"{URL}/v2/repository/index", json={"ready": True}).json() == index
-refused(lambda: client.load_model("fraud"), 404, "no such route")
+refused(lambda: client.load_model("fraud"), 403, "--model-control explicit")
 
 # Every model of the models' tests answers what Python's ONNX Runtime does, whatever way its tensors go.
 for model, told in json.load(open(f"{MODELS}/expected.json")).items():

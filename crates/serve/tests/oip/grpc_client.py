@@ -53,7 +53,7 @@ assert list(config.input[0].dims) == [-1, 28] and config.input[0].data_type == 1
 assert config.version_policy.latest.num_versions == 1, config
 index = client.get_model_repository_index(as_json=True)["models"]
 assert {"name": "fraud", "version": "1", "state": "READY"} in index, index
-refused(lambda: client.load_model("fraud"), "UNIMPLEMENTED", "")
+refused(lambda: client.load_model("fraud"), "PERMISSION_DENIED", "--model-control explicit")
 refused(lambda: client.get_cuda_shared_memory_status(), "UNIMPLEMENTED", "")
 
 # Every model of the models' tests answers what Python's ONNX Runtime does.

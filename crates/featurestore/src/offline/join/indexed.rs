@@ -5,17 +5,15 @@ use smallvec::SmallVec;
 
 use super::{
     JoinError, NONE,
-    rows::{LogRows, number_keys},
+    keys::{Keys, Numbered},
+    rows::LogRows,
 };
-use crate::{
-    index::Index,
-    offline::{Times, as_of::Bounds},
-};
+use crate::offline::{Times, as_of::Bounds};
 
 /// A log by key, asked by any number of spines.
 #[derive(Debug)]
 pub(super) struct Indexed {
-    keys: Index,
+    keys: Keys,
     /// Where the rows of each key start; one more than there are keys.
     starts: Vec<u32>,
     /// Row numbers, by key and version.
@@ -28,8 +26,7 @@ pub(super) struct Indexed {
 
 impl Indexed {
     pub(super) fn new(log: &LogRows, bounds: Bounds) -> Result<Self, JoinError> {
-        let batches = log.keys.iter().map(|batch| batch.iter().collect());
-        let (keys, ids, count) = number_keys(&log.kinds, batches)?;
+        let Numbered { keys, ids, count } = log.number_keys()?;
         let (starts, mut rows) = by_key(&ids, count);
         let mut events: Vec<i64> = rows.iter().map(|&row| log.event[row as usize]).collect();
         // Rows keep their order when they are laid out by key, so that a log in the order of versions needs no sorting.
@@ -76,7 +73,7 @@ impl Indexed {
             return NONE;
         }
         let row = self.rows[known - 1];
-        if bounds.holds(at, self.events[known - 1], log.end(row)) { row } else { NONE }
+        if bounds.holds(at, || self.events[known - 1], log.end(row)) { row } else { NONE }
     }
 
     /// The row of greatest version for each key.

@@ -6,12 +6,10 @@ use arrow::array::ArrayRef;
 
 use super::{
     JoinError, NONE,
-    rows::{AT_A_TIME, LogRows, number_keys},
+    keys::{AT_A_TIME, Keys, Numbered},
+    rows::LogRows,
 };
-use crate::{
-    index::Index,
-    offline::{Times, as_of::Bounds},
-};
+use crate::offline::{Times, as_of::Bounds};
 
 /// The row for each row of a whole spine, from a log whose events come in the order of time.
 ///
@@ -21,24 +19,41 @@ pub(super) fn merge(
     spine: &[(&[&ArrayRef], &Times)],
     bounds: Bounds,
 ) -> Result<Vec<u32>, JoinError> {
-    let (keys, ids, count) = number_keys(&log.kinds, spine.iter().map(|(keys, _)| keys.to_vec()))?;
-    let mut latest = Latest { rows: vec![(i64::MIN, NONE); count as usize], log, waiting: BinaryHeap::new() };
+    let batches: Vec<_> = spine.iter().map(|(keys, _)| keys.to_vec()).collect();
+    let Numbered { keys, ids, count } = Keys::number(&log.kinds, &batches)?;
+    let order = in_time_order(spine, &ids);
+    let coming = Coming { keys: &keys, log, batch: 0, offset: 0, ids: Vec::new(), start: 0 };
+    let count = count as usize;
+    if log.later_wins() {
+        return pass(coming, order, &ids, bounds, Last(vec![NONE; count]));
+    }
+    let latest = Latest { rows: vec![(i64::MIN, NONE); count], log, waiting: BinaryHeap::new() };
+    pass(coming, order, &ids, bounds, latest)
+}
+
+fn pass(
+    mut coming: Coming<'_>,
+    order: Vec<(i64, u32)>,
+    ids: &[u32],
+    bounds: Bounds,
+    mut newest: impl Newest,
+) -> Result<Vec<u32>, JoinError> {
+    let log = coming.log;
     let mut found = vec![NONE; ids.len()];
-    let mut coming = Coming { keys: &keys, log, batch: 0, offset: 0, ids: Vec::new(), start: 0 };
     let mut next = 0;
-    for (at, place) in in_time_order(spine, &ids) {
-        let Some(newest) = bounds.newest(at) else { continue };
+    for (at, place) in order {
+        let Some(until) = bounds.newest(at) else { continue };
         let known = bounds.known(at);
-        while next < log.len() && log.event[next] <= newest {
+        while next < log.len() && log.event[next] <= until {
             let id = coming.id(next)?;
             if id != NONE {
-                latest.happen(id, next as u32, known);
+                newest.happen(id, next as u32, known);
             }
             next += 1;
         }
-        latest.become_known(known);
-        let (event, row) = latest.rows[ids[place as usize] as usize];
-        if row != NONE && bounds.holds(at, event, log.end(row)) {
+        newest.become_known(known);
+        let row = newest.row(ids[place as usize]);
+        if row != NONE && bounds.holds(at, || log.event[row as usize], log.end(row)) {
             found[place as usize] = row;
         }
     }
@@ -47,7 +62,7 @@ pub(super) fn merge(
 
 /// The numbers of the log's keys, some thousand rows ahead of where the pass is.
 struct Coming<'a> {
-    keys: &'a Index,
+    keys: &'a Keys,
     log: &'a LogRows,
     batch: usize,
     offset: usize,
@@ -80,7 +95,34 @@ impl Coming<'_> {
     }
 }
 
-/// The newest known row of each key, and those that have happened but are not known yet.
+/// The newest known row of each key, as the log goes by.
+trait Newest {
+    /// A row of the key of number `id` has happened.
+    fn happen(&mut self, id: u32, row: u32, known: i64);
+    /// All that was created until `known` is known.
+    fn become_known(&mut self, known: i64);
+    fn row(&self, id: u32) -> u32;
+}
+
+/// Of a log in which the later row wins: it is written over the one before, which is not looked at.
+struct Last(Vec<u32>);
+
+impl Newest for Last {
+    #[inline]
+    fn happen(&mut self, id: u32, row: u32, _: i64) {
+        self.0[id as usize] = row;
+    }
+
+    #[inline]
+    fn become_known(&mut self, _: i64) {}
+
+    #[inline]
+    fn row(&self, id: u32) -> u32 {
+        self.0[id as usize]
+    }
+}
+
+/// Of any log, with the rows that have happened but are not known yet.
 struct Latest<'a> {
     /// With their events, which decide between most rows without another look into the log.
     rows: Vec<(i64, u32)>,
@@ -89,7 +131,7 @@ struct Latest<'a> {
     waiting: BinaryHeap<Reverse<(i64, u32, u32)>>,
 }
 
-impl Latest<'_> {
+impl Newest for Latest<'_> {
     #[inline]
     fn happen(&mut self, id: u32, row: u32, known: i64) {
         let created = self.log.created.get(row as usize).copied().unwrap_or(i64::MIN);
@@ -110,6 +152,13 @@ impl Latest<'_> {
         }
     }
 
+    #[inline]
+    fn row(&self, id: u32) -> u32 {
+        self.rows[id as usize].1
+    }
+}
+
+impl Latest<'_> {
     #[inline]
     fn replace(&mut self, id: u32, row: u32) {
         let event = self.log.event[row as usize];

@@ -17,6 +17,7 @@
 //! ```
 
 mod indexed;
+mod keys;
 mod merged;
 mod rows;
 #[cfg(feature = "offline")]

@@ -5,12 +5,11 @@ use arrow::{
     datatypes::{DataType, UInt64Type},
 };
 
-use super::JoinError;
-use crate::{
-    index::{Index, Inserted},
-    key::KeyKind,
-    offline::Times,
+use super::{
+    JoinError,
+    keys::{Keys, Numbered},
 };
+use crate::{key::KeyKind, offline::Times};
 
 /// The rows of a log, without their features: batch after batch, in the order in which the store took them.
 ///
@@ -132,6 +131,22 @@ impl LogRows {
         self.in_time_order
     }
 
+    /// Numbers for the keys.
+    pub(super) fn number_keys(&self) -> Result<Numbered, JoinError> {
+        let batches: Vec<_> = self.keys.iter().map(|batch| batch.iter().collect()).collect();
+        Keys::number(&self.kinds, &batches)
+    }
+
+    /// Whether of two rows of the same keys the one that comes later always has the greater version.
+    pub(super) fn later_wins(&self) -> bool {
+        let in_order = |row: usize| {
+            self.event[row - 1] < self.event[row] || self.sequence[row - 1] <= self.sequence[row]
+        };
+        self.in_time_order
+            && self.created.is_empty()
+            && (self.sequence.is_empty() || (1..self.len()).all(in_order))
+    }
+
     /// What decides between two rows of the same keys.
     #[inline]
     pub(super) fn version(&self, row: u32) -> (i64, i64, u64, u32) {
@@ -163,34 +178,4 @@ fn extend(
         held.resize(before + rows, none);
     }
     Ok(())
-}
-
-/// Rows given to an index at a time. It makes room for as many new keys, and most keys repeat: a table with room for every row
-/// would be far larger than one with room for every key, and every look-up slower.
-pub(super) const AT_A_TIME: usize = 8192;
-
-/// A number for every key, the number of each row's key ([`NONE`] where no row can match), and how many keys there are.
-pub(super) fn number_keys<'a>(
-    kinds: &[KeyKind],
-    batches: impl Iterator<Item = Vec<&'a ArrayRef>>,
-) -> Result<(Index, Vec<u32>, u32), JoinError> {
-    let (mut keys, mut ids, mut count) = (Index::new(kinds.into()), Vec::new(), 0);
-    for batch in batches {
-        let rows = batch.first().map_or(0, |column| column.len());
-        for start in (0..rows).step_by(AT_A_TIME) {
-            let part: Vec<_> =
-                batch.iter().map(|column| column.slice(start, AT_A_TIME.min(rows - start))).collect();
-            keys.insert(&part.iter().collect::<Vec<_>>(), count, |_, inserted| {
-                ids.push(match inserted {
-                    Inserted::New(id) => {
-                        count = id + 1;
-                        id
-                    }
-                    Inserted::Known(id) => id,
-                    Inserted::Null => NONE,
-                });
-            })?;
-        }
-    }
-    Ok((keys, ids, count))
 }

@@ -6,12 +6,12 @@ use arrow::array::{ArrayRef, UInt32Array};
 use super::{
     JoinError, NONE, check,
     indexed::by_key,
+    keys::{Keys, Numbered},
     numbers,
-    rows::{LogRows, number_keys},
+    rows::LogRows,
 };
 use crate::{
     Aggregates, Cell, Ledger, Prepared, Version,
-    index::Index,
     offline::{AsOf, Times, as_of::Bounds},
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub(in crate::offline) struct Swept {
     log: LogRows,
     bounds: Bounds,
-    keys: Index,
+    keys: Keys,
     /// Where the events of each key start; one more than there are keys.
     starts: Vec<u32>,
     /// Row numbers, by key and by the time from which they count.
@@ -46,8 +46,7 @@ type Asked = (u32, i64, u32);
 impl Swept {
     pub(in crate::offline) fn new(log: LogRows, as_of: AsOf) -> Result<Self, JoinError> {
         let bounds = Bounds::from(as_of);
-        let batches = log.keys.iter().map(|batch| batch.iter().collect());
-        let (keys, mut ids, count) = number_keys(&log.kinds, batches)?;
+        let Numbered { keys, mut ids, count } = log.number_keys()?;
         let mut counts = vec![0; log.len()];
         for (row, (id, counts)) in ids.iter_mut().zip(&mut counts).enumerate() {
             let created = log.created.get(row).copied().filter(|&created| created != i64::MIN);
@@ -148,7 +147,7 @@ impl Swept {
             }
             let place = place as usize;
             found.known[place] = true;
-            if self.bounds.holds(at, self.log.event[newest as usize], self.log.end(newest)) {
+            if self.bounds.holds(at, || self.log.event[newest as usize], self.log.end(newest)) {
                 found.rows[place] = newest;
             }
             ledger.forget_before(of, at);

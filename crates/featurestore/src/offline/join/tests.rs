@@ -319,7 +319,18 @@ proptest! {
         as_of in any_as_of(),
         two in any::<bool>(),
         batches in (1_usize..40, 1_usize..40),
+        // Keys beside each other, below nothing, and too far apart to be counted from the first.
+        spread in prop_oneof![Just(1_i64), Just(-1), Just(i64::MAX / 4)],
+        // Rows whose place alone decides.
+        bare in any::<bool>(),
     ) {
+        let spine: Vec<Asked> = spine.into_iter().map(|(key, at)| (key.map(|key| key * spread), at)).collect();
+        for row in &mut log {
+            row.key = row.key.map(|key| key * spread);
+            if bare {
+                (row.created, row.sequence) = (None, 0);
+            }
+        }
         let parts = spine_batches(&spine, batches.1, two);
         prop_assert_eq!(
             indexed(log_rows(&log, batches.0, two), &parts, as_of), expected(&log, &spine, as_of), "indexed");

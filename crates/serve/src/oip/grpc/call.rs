@@ -12,12 +12,7 @@ use super::{
     request,
 };
 use crate::{
-    oip::{
-        inference::hasten,
-        models::{Model, VERSION},
-        request::Asked,
-        values::Form,
-    },
+    oip::{inference::hasten, models::Model, request::Asked, values::Form},
     refusals::Refused,
     service::{self, Asked as Headers, Brought, GraphService, Protocol},
     wire::DecodeError,
@@ -41,7 +36,7 @@ impl<'m> Call<'m> {
     fn reply(&self, reply: &Portion, asked: Asked) -> Result<ModelInferResponse, DecodeError> {
         let mut message = ModelInferResponse {
             model_name: self.model.name().to_owned(),
-            model_version: VERSION.to_owned(),
+            model_version: self.model.version().to_owned(),
             id: asked.id.unwrap_or_default(),
             ..ModelInferResponse::default()
         };
@@ -73,14 +68,15 @@ impl Protocol for Call<'_> {
         message: ModelInferRequest,
         request: &mut RunRequest,
     ) -> Result<(Brought, Asked), DecodeError> {
-        let (inputs, outputs) = (&self.model.inputs, &self.model.outputs);
-        let (values, asked) = request::read(inputs, outputs, service.decoder(), &message)?;
+        let Model { inputs, outputs, counts, .. } = self.model;
+        let read = || request::read(inputs, outputs, service.decoder(), &message);
+        let (values, asked) = counts.reading(read)?;
         hasten(request, &asked, self.since);
         Ok((Brought::Values(values), asked))
     }
 
     fn replied(&self, service: &GraphService, reply: &Portion, asked: Asked) -> Response<Outcome> {
-        match self.reply(reply, asked) {
+        match self.model.counts.writing(|| self.reply(reply, asked)) {
             Ok(message) => Response::new(Ok(message)),
             Err(error) => {
                 tracing::debug!(graph = service.name(), %error, "a reply cannot be written as asked");

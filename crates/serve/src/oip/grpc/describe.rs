@@ -1,18 +1,19 @@
 //! What models are, as messages.
 
 use super::proto::{
-    DataType, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelVersionPolicy,
-    model_metadata_response::TensorMetadata, model_version_policy,
+    DataType, InferStatistics, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelStatistics,
+    ModelVersionPolicy, StatisticDuration, model_metadata_response::TensorMetadata, model_version_policy,
 };
 use crate::oip::{
     datatype::Datatype,
-    models::{Model, VERSION},
+    models::Model,
     outputs::Output,
+    statistics::{Statistics, Total},
     tensor::{Tensor, shape},
 };
 
 /// Inputs and outputs, with their rows.
-pub(super) fn metadata(model: &Model) -> ModelMetadataResponse {
+pub(super) fn metadata(model: &Model, versions: Vec<String>) -> ModelMetadataResponse {
     let tensor = |name: &str, datatype: Datatype, dims: &[Option<usize>]| TensorMetadata {
         name: name.to_owned(),
         datatype: datatype.name().to_owned(),
@@ -22,7 +23,7 @@ pub(super) fn metadata(model: &Model) -> ModelMetadataResponse {
     let output = |output: &Output| tensor(output.name(), output.datatype(), output.dims());
     ModelMetadataResponse {
         name: model.name().to_owned(),
-        versions: vec![VERSION.to_owned()],
+        versions,
         platform: model.platform.0.to_owned(),
         inputs: model.inputs.iter().map(input).collect(),
         outputs: model.outputs.iter().map(output).collect(),
@@ -52,9 +53,31 @@ pub(super) fn config(model: &Model) -> ModelConfig {
         version_policy: Some(ModelVersionPolicy {
             policy_choice: Some(model_version_policy::PolicyChoice::Latest(latest)),
         }),
-        // Shapes have the rows themselves.
-        max_batch_size: 0,
+        max_batch_size: model.max_rows(),
         input: model.inputs.iter().map(input).collect(),
         output: model.outputs.iter().map(output).collect(),
+    }
+}
+
+/// What it has done so far.
+pub(super) fn statistics(model: &Model) -> ModelStatistics {
+    let told = Statistics::of(model);
+    let total = |Total { count, nanos }: Total| Some(StatisticDuration { count, ns: nanos });
+    ModelStatistics {
+        inference_stats: Some(InferStatistics {
+            success: total(told.success),
+            fail: total(told.fail),
+            queue: total(told.queue),
+            compute_input: total(told.compute_input),
+            compute_infer: total(told.compute_infer),
+            compute_output: total(told.compute_output),
+            cache_hit: total(Total::default()),
+            cache_miss: total(Total::default()),
+        }),
+        name: told.name,
+        version: told.version,
+        last_inference: told.last_inference,
+        inference_count: told.inference_count,
+        execution_count: told.execution_count,
     }
 }

@@ -14,6 +14,7 @@ use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use hyper::body::Incoming;
 use millstream_runtime::Budget;
 use tonic::{
+    Code, Status,
     body::Body,
     codec::CompressionEncoding,
     service::{Routes, RoutesBuilder},
@@ -22,7 +23,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::ServiceExt;
 
 use self::{arrival::Arrival, service::Inference};
-use crate::{body::BodyLimits, observe::Observer, snapshot::Shared};
+use crate::{body::BodyLimits, observe::Observer, security::Denied, snapshot::Shared};
 
 #[allow(
     missing_docs,
@@ -108,6 +109,16 @@ impl Grpc {
             self.health.clone().clear_service_status(name).await;
         }
     }
+}
+
+/// What a call hears that was not let in.
+pub(crate) fn denied(denied: &Denied) -> Response<Body> {
+    let code = match denied {
+        Denied::Unknown(_) => Code::Unauthenticated,
+        Denied::Forbidden { .. } => Code::PermissionDenied,
+        Denied::TooMany { .. } => Code::ResourceExhausted,
+    };
+    Status::new(code, denied.to_string()).into_http()
 }
 
 /// Whether a request over HTTP/2 is a call.

@@ -7,27 +7,42 @@ use std::{
 
 use futures_util::{Stream, StreamExt, future, stream};
 use http::{HeaderMap, Method, request::Parts};
+use millstream_models::Indexed;
 use prost::Message;
+use serde_json::{Map, Value};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     call::{Call, told},
     describe,
     proto::{
-        InferParameter, ModelConfigRequest, ModelConfigResponse, ModelInferRequest, ModelInferResponse,
-        ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
-        ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse, ServerLiveRequest,
-        ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
-        ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
-        infer_parameter::ParameterChoice, repository_index_response::ModelIndex,
+        InferParameter, LogSettingsRequest, LogSettingsResponse, ModelConfigRequest, ModelConfigResponse,
+        ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse,
+        ModelReadyRequest, ModelReadyResponse, ModelRepositoryParameter, ModelStatisticsRequest,
+        ModelStatisticsResponse, ModelStreamInferResponse, RepositoryIndexRequest, RepositoryIndexResponse,
+        RepositoryModelLoadRequest, RepositoryModelLoadResponse, RepositoryModelUnloadRequest,
+        RepositoryModelUnloadResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest,
+        ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse, TraceSettingRequest,
+        TraceSettingResponse,
+        grpc_inference_service_server::GrpcInferenceService,
+        infer_parameter::ParameterChoice,
+        log_settings_request,
+        log_settings_response::{SettingValue as LogValue, setting_value::ParameterChoice as LogChoice},
+        model_repository_parameter::ParameterChoice as Choice,
+        repository_index_response::ModelIndex,
+        trace_setting_response::SettingValue as TraceValue,
     },
 };
 use crate::{
     connections::Busy,
-    observe::Observer,
+    observe::{Observer, log},
     oip::{
-        models::{Model, VERSION},
-        routes::{EXTENSIONS, find},
+        control::{self, Refusal},
+        find::{self, Missing},
+        models::Model,
+        repository::{self, Parameter},
+        routes::EXTENSIONS,
+        settings,
     },
     refusals::Refused,
     snapshot::{self, Shared, Snapshot},
@@ -57,22 +72,29 @@ impl Inference {
         !self.shared.is_stopping()
     }
 
-    /// What `tell` says of a model.
-    fn of_model<T>(
-        &self,
-        name: &str,
-        version: &str,
-        tell: impl FnOnce(&Model) -> T,
-    ) -> Result<Response<T>, Status> {
-        let served = self.shared.live.load();
-        self.find(&served, name, version).map(|model| Response::new(tell(model)))
+    async fn want(&self, served: &Snapshot, name: &str, version: &str) -> Result<Arc<Model>, Status> {
+        find::want(served, name, given(version)).await.map_err(|why| self.missing(&why))
     }
 
-    fn find<'s>(&self, served: &'s Snapshot, name: &str, version: &str) -> Result<&'s Arc<Model>, Status> {
-        find(served, name, Some(version).filter(|version| !version.is_empty())).map_err(|(code, message)| {
-            self.shared.refusals.count(code);
-            Status::not_found(message)
-        })
+    fn missing(&self, why: &Missing) -> Status {
+        self.shared.refusals.count(why.code());
+        match why {
+            Missing::Failed(text) => Status::unavailable(text),
+            _ => Status::not_found(why.message()),
+        }
+    }
+
+    /// A change of what is served, or why there was none.
+    fn refused(&self, refusal: &Refusal) -> Status {
+        match refusal {
+            Refusal::Off => {
+                self.shared.refusals.count("model_control");
+                Status::permission_denied(refusal.message())
+            }
+            Refusal::Unknown(text) => Status::not_found(text),
+            Refusal::Wrong(text) => Status::invalid_argument(text),
+            Refusal::Failed(text) => Status::internal(text),
+        }
     }
 
     async fn infer(
@@ -81,11 +103,11 @@ impl Inference {
         message: ModelInferRequest,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let served = self.shared.live.load_full();
-        let model = self.find(&served, &message.model_name, &message.model_version)?;
+        let model = self.want(&served, &message.model_name, &message.model_version).await?;
         let service = model.service().map_err(Status::unavailable)?;
         let (mut head, ()) = http::Request::new(()).into_parts();
         (head.method, head.headers) = (Method::POST, headers);
-        let (call, bytes) = (Call::new(model), message.encoded_len());
+        let (call, bytes) = (Call::new(&model), message.encoded_len());
         let run = async |head: &Parts| service.answer_message(&call, head, message, bytes).await;
         let answer = pin!(self.observer.tell(model.name(), &mut head, run));
         let mut answer = served.kept(answer).await.ok_or_else(|| Status::unavailable(snapshot::CUT_OFF))?;
@@ -145,8 +167,9 @@ impl GrpcInferenceService for Inference {
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answered<ModelReadyResponse> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        let ready = self.is_ready();
-        self.of_model(&name, &version, |_| ModelReadyResponse { ready })
+        let served = self.shared.live.load_full();
+        let ready = find::is_ready(&served, &name, given(&version)).map_err(|why| self.missing(&why))?;
+        Ok(Response::new(ModelReadyResponse { ready: ready && self.is_ready() }))
     }
 
     async fn model_metadata(
@@ -154,13 +177,32 @@ impl GrpcInferenceService for Inference {
         request: Request<ModelMetadataRequest>,
     ) -> Answered<ModelMetadataResponse> {
         let ModelMetadataRequest { name, version } = request.into_inner();
-        self.of_model(&name, &version, describe::metadata)
+        let served = self.shared.live.load_full();
+        let model = self.want(&served, &name, &version).await?;
+        Ok(Response::new(describe::metadata(&model, find::versions(&served, &name))))
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answered<ModelConfigResponse> {
         let ModelConfigRequest { name, version } = request.into_inner();
-        let config = |model: &Model| ModelConfigResponse { config: Some(describe::config(model)) };
-        self.of_model(&name, &version, config)
+        let model = self.want(&self.shared.live.load_full(), &name, &version).await?;
+        Ok(Response::new(ModelConfigResponse { config: Some(describe::config(&model)) }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Answered<ModelStatisticsResponse> {
+        let ModelStatisticsRequest { name, version } = request.into_inner();
+        let served = self.shared.live.load_full();
+        if !name.is_empty() {
+            self.want(&served, &name, &version).await?;
+        }
+        let asked = |model: &&Arc<Model>| {
+            (name.is_empty() || model.name() == name) && (version.is_empty() || model.version() == version)
+        };
+        let all = find::all(&served);
+        let model_stats = all.iter().filter(asked).map(|model| describe::statistics(model)).collect();
+        Ok(Response::new(ModelStatisticsResponse { model_stats }))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answered<ModelInferResponse> {
@@ -202,17 +244,110 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Answered<RepositoryIndexResponse> {
-        let (served, ready) = (self.shared.live.load(), self.is_ready());
-        let state = if ready { "READY" } else { "UNAVAILABLE" };
-        let listed = served.models.iter().filter(|_| ready || !request.get_ref().ready);
-        let index = |model: &Arc<Model>| ModelIndex {
-            name: model.name().to_owned(),
-            version: VERSION.to_owned(),
-            state: state.to_owned(),
-            reason: String::new(),
+        let served = self.shared.live.load_full();
+        let lines = control::index(&self.shared, &served, request.get_ref().ready);
+        let index = |line: Indexed| ModelIndex {
+            name: line.name,
+            version: line.version.map(|version| version.to_string()).unwrap_or_default(),
+            state: line.state.to_owned(),
+            reason: line.reason,
         };
-        Ok(Response::new(RepositoryIndexResponse { models: listed.map(index).collect() }))
+        let models = lines.map_err(Status::internal)?.into_iter().map(index).collect();
+        Ok(Response::new(RepositoryIndexResponse { models }))
     }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<RepositoryModelLoadRequest>,
+    ) -> Answered<RepositoryModelLoadResponse> {
+        let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request.into_inner();
+        let name = named(repository_name, model_name);
+        let parameter = |parameter: &ModelRepositoryParameter| match &parameter.parameter_choice {
+            Some(Choice::StringParam(text)) => Parameter::Text(text.clone()),
+            Some(Choice::BytesParam(bytes)) => Parameter::Bytes(bytes.to_vec()),
+            _ => Parameter::Other,
+        };
+        let given = repository::given(parameters.iter().map(|(key, value)| (key.as_str(), parameter(value))));
+        let served = self.shared.live.load_full();
+        let done = control::load_model(&self.shared, &served, &name, given).await;
+        done.map_err(|refusal| self.refused(&refusal))?;
+        Ok(Response::new(RepositoryModelLoadResponse { model_name: name, is_loaded: true }))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<RepositoryModelUnloadRequest>,
+    ) -> Answered<RepositoryModelUnloadResponse> {
+        let RepositoryModelUnloadRequest { repository_name, model_name, .. } = request.into_inner();
+        let name = named(repository_name, model_name);
+        let served = self.shared.live.load_full();
+        let done = control::unload_model(&self.shared, &served, &name).await;
+        done.map_err(|refusal| self.refused(&refusal))?;
+        Ok(Response::new(RepositoryModelUnloadResponse { model_name: name, is_unloaded: true }))
+    }
+
+    async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Answered<TraceSettingResponse> {
+        let TraceSettingRequest { settings: asked, model_name } = request.into_inner();
+        if !model_name.is_empty() {
+            let served = self.shared.live.load_full();
+            find::is_ready(&served, &model_name, None).map_err(|why| self.missing(&why))?;
+        }
+        let changes = asked.into_iter().map(|(key, setting)| {
+            (key, if setting.value.is_empty() { Value::Null } else { setting.value.into() })
+        });
+        let changes: Map<String, Value> = changes.collect();
+        if !changes.is_empty() {
+            let done = control::change_trace_settings(&self.shared, &changes);
+            done.map_err(|refusal| self.refused(&refusal))?;
+        }
+        let texts = |value: &Value| match value {
+            Value::Array(values) => values.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+            other => other.as_str().map(str::to_owned).into_iter().collect(),
+        };
+        let now = settings::traces(self.shared.observer());
+        let now = now.as_object().into_iter().flatten();
+        let settings = now.map(|(key, value)| (key.clone(), TraceValue { value: texts(value) })).collect();
+        Ok(Response::new(TraceSettingResponse { settings }))
+    }
+
+    async fn log_settings(&self, request: Request<LogSettingsRequest>) -> Answered<LogSettingsResponse> {
+        let asked = request.into_inner().settings.into_iter();
+        let changes = asked.filter_map(|(key, setting)| {
+            let value = match setting.parameter_choice? {
+                log_settings_request::setting_value::ParameterChoice::BoolParam(flag) => flag.into(),
+                log_settings_request::setting_value::ParameterChoice::Uint32Param(number) => number.into(),
+                log_settings_request::setting_value::ParameterChoice::StringParam(text) => text.into(),
+            };
+            Some((key, value))
+        });
+        let changes: Map<String, Value> = changes.collect();
+        if !changes.is_empty() {
+            let done = control::change_log_settings(&self.shared, &changes);
+            done.map_err(|refusal| self.refused(&refusal))?;
+        }
+        let now = settings::log(log::settings());
+        let told = |value: &Value| match value {
+            Value::Bool(flag) => LogChoice::BoolParam(*flag),
+            Value::Number(number) => {
+                LogChoice::Uint32Param(number.as_u64().and_then(|n| n.try_into().ok()).unwrap_or(0))
+            }
+            other => LogChoice::StringParam(other.as_str().unwrap_or_default().to_owned()),
+        };
+        let value = |value: &Value| LogValue { parameter_choice: Some(told(value)) };
+        let now = now.as_object().into_iter().flatten();
+        let settings = now.map(|(key, setting)| (key.clone(), value(setting))).collect();
+        Ok(Response::new(LogSettingsResponse { settings }))
+    }
+}
+
+/// A version, where one is named.
+fn given(version: &str) -> Option<&str> {
+    Some(version).filter(|version| !version.is_empty())
+}
+
+/// The model that is meant: clients of KServe put its name where those of Triton put the repository's.
+fn named(repository: String, model: String) -> String {
+    if model.is_empty() { repository } else { model }
 }
 
 /// What the headers of a stream say of each of its requests. Its time is that of the whole stream, which its client keeps.

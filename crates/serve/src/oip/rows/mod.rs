@@ -13,7 +13,7 @@ use millstream_graph::Request as RunRequest;
 use millstream_runtime::{Portion, RunError};
 use serde_json::{Value, json};
 
-use super::models::{Model, VERSION};
+use super::models::Model;
 use crate::{
     service::{self, Answer, Asked as Headers, Brought, GraphService, JSON, Protocol, json_answer, written},
     wire::{DecodeError, Form, json::ValueWriter},
@@ -56,7 +56,7 @@ impl Rows<'_> {
                 let id = id.cloned().unwrap_or_else(|| reply.run().to_string().into());
                 let at = chrono::Utc::now().format("%Y-%m-%d %H:%M:%S%.6f%:z").to_string();
                 let head = json!({
-                    "id": id, "model_name": self.model.name(), "timestamp": at, "model_version": VERSION,
+                    "id": id, "model_name": self.model.name(), "timestamp": at, "model_version": self.model.version(),
                 });
                 body.extend_from_slice(head.to_string().trim_end_matches('}').as_bytes());
                 body.extend_from_slice(b",\"outputs\":");
@@ -105,11 +105,11 @@ impl Protocol for Rows<'_> {
         body: Bytes,
         _: &mut RunRequest,
     ) -> Result<(Brought, Option<Value>), DecodeError> {
-        self.read_rows(service, &body)
+        self.model.counts.reading(|| self.read_rows(service, &body))
     }
 
     fn replied(&self, service: &GraphService, reply: &Portion, id: Option<Value>) -> Answer {
-        match self.reply(service, reply, id.as_ref()) {
+        match self.model.counts.writing(|| self.reply(service, reply, id.as_ref())) {
             Ok(body) => {
                 let mut answer = Response::new(Full::new(body));
                 answer.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -18,8 +18,9 @@ use crate::{
     observe::Observer,
     oip::{
         Asks,
+        find::{self, Missing},
         models::{Model, VERSION},
-        routes::{find, infer, ready, refused},
+        routes::{infer, missing, ready, refused},
     },
     service::json_answer,
     snapshot::{Shared, Snapshot},
@@ -86,31 +87,21 @@ impl<'p> Place<'p> {
 }
 
 /// What a path asks to predict, if there is such a model.
-pub(in crate::oip) fn inferred<'s>(served: &'s Snapshot, path: &str) -> Option<(&'s Arc<Model>, Asks)> {
-    let (model, dialect) = predicts(served, &Place::of(path)?).ok()?;
-    Some((model, Asks::Rows(dialect)))
-}
-
-/// The model that is to predict, or what there is not, as a code and a sentence.
-fn predicts<'s>(
-    served: &'s Snapshot,
-    place: &Place<'_>,
-) -> Result<(&'s Arc<Model>, Dialect), (&'static str, String)> {
-    match place {
-        Place::Predict { name, version } => Ok((find(served, name, *version)?, Dialect::V1)),
-        Place::Invoke => only(served).map(|model| (model, Dialect::Scoring)).ok_or_else(|| {
-            let message = "there is more than one graph or model; name one, in /v1/models/{model}:predict";
-            ("unknown_model", message.to_owned())
-        }),
-        _ => Err(("unknown_route", "nothing is predicted there".to_owned())),
+pub(in crate::oip) fn inferred(served: &Snapshot, path: &str) -> Option<(Arc<Model>, Asks)> {
+    match Place::of(path)? {
+        Place::Predict { name, version } => {
+            Some((find::find(served, &name, version).ok()?, Asks::Rows(Dialect::V1)))
+        }
+        Place::Invoke => Some((only(served)?, Asks::Rows(Dialect::Scoring))),
+        _ => None,
     }
 }
 
 /// The only graph; without any, the only model.
-pub(in crate::oip) fn only(served: &Snapshot) -> Option<&Arc<Model>> {
-    match (&served.graphs[..], &served.models[..]) {
-        ([(graph, _)], models) => models.iter().find(|model| model.name() == graph),
-        ([], [model]) => Some(model),
+pub(in crate::oip) fn only(served: &Snapshot) -> Option<Arc<Model>> {
+    match &served.graphs[..] {
+        [(graph, _)] => served.models.iter().find(|model| model.name() == graph).map(Arc::clone),
+        [] => <[_; 1]>::try_from(find::all(served)).ok().map(|[only]| only),
         _ => None,
     }
 }
@@ -132,30 +123,40 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     }
     let answer = match &place {
         Place::Alive => json_answer(StatusCode::OK, &json!({ "status": "alive" })),
-        Place::Ping => ready(&shared, json!({})),
-        Place::Models => {
-            let names: Value = served.models.iter().map(|model| Value::from(model.name())).collect();
-            json_answer(StatusCode::OK, &json!({ "models": names }))
-        }
-        Place::Ready { name, version } => match find(&served, name, *version) {
-            Ok(model) => ready(&shared, json!({ "name": model.name() })),
-            Err((code, message)) => refused(StatusCode::NOT_FOUND, code, &message),
+        Place::Ping => ready(&shared, true, json!({})),
+        Place::Models => json_answer(StatusCode::OK, &json!({ "models": find::names(&served) })),
+        Place::Ready { name, version } => match find::is_ready(&served, name, *version) {
+            Ok(is_ready) => ready(&shared, is_ready, json!({ "name": name })),
+            Err(why) => missing(&why),
         },
-        Place::Predict { .. } | Place::Invoke => match predicts(&served, &place) {
+        Place::Predict { .. } | Place::Invoke => match predicts(&served, &place).await {
             Ok((model, dialect)) => {
-                let (model, observer) = (Arc::clone(model), Observer::default());
+                let observer = Observer::default();
                 let answer = std::pin::pin!(infer(&model, Asks::Rows(dialect), &observer, &mut head, body));
                 served.answer(answer).await
             }
-            Err((code, message)) => refused(StatusCode::NOT_FOUND, code, &message),
+            Err(why) => missing(&why),
         },
     };
     answer.into_response()
 }
 
+/// The model that is to predict, loaded if it comes when it is asked for.
+async fn predicts(served: &Snapshot, place: &Place<'_>) -> Result<(Arc<Model>, Dialect), Missing> {
+    if let Place::Predict { name, version } = place {
+        return Ok((find::want(served, name, *version).await?, Dialect::V1));
+    }
+    let only = only(served).map(|model| (model, Dialect::Scoring));
+    only.ok_or_else(|| {
+        Missing::Model(
+            "there is more than one graph or model; name one, in /v1/models/{model}:predict".to_owned(),
+        )
+    })
+}
+
 /// Adds the routes to the OpenAPI document.
 pub(in crate::oip) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
-    let models: Value = served.models.iter().map(|model| Value::from(model.name())).collect();
+    let models = find::names(served);
     let parameter =
         |name: &str, schema: Value| json!({ "name": name, "in": "path", "required": true, "schema": schema });
     let model = parameter("model", json!({ "type": "string", "enum": models }));

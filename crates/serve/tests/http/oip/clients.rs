@@ -14,7 +14,7 @@ use super::{
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/oip");
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oip");
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/fraud");
-const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tests/data");
+pub(super) const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tests/data");
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -50,23 +50,36 @@ fn write_all(folder: &Path) {
     replace(&folder.join("millstream.yaml"), &format!("{text}{graphs}"));
 }
 
+/// Whether the real clients are there to be run.
+pub(super) fn has_clients() -> bool {
+    let there = ["tritonclient", "kserve"].iter().all(|package| Path::new(PACKAGES).join(package).exists());
+    if !there {
+        eprintln!("skipped: scripts/oracles.sh did not bring the packages tritonclient and kserve");
+    }
+    there
+}
+
+/// Runs a script of the real clients, which ends by saying that all was the same.
+pub(super) fn run(script: &str, arguments: &[&str]) {
+    let ran = Command::new("python3")
+        .arg(Path::new(SCRIPTS).join(script))
+        .args(arguments)
+        .env("PYTHONPATH", PACKAGES)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&ran.stdout);
+    assert!(told.ends_with("the same\n"), "{told}{}", String::from_utf8_lossy(&ran.stderr));
+}
+
 /// Runs a script of the real clients against everything that is written here.
 fn check(script: &str) {
-    if !Path::new(PACKAGES).join("tritonclient").exists() || !Path::new(PACKAGES).join("kserve").exists() {
-        eprintln!("skipped: scripts/oracles.sh did not bring the packages tritonclient and kserve");
+    if !has_clients() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     write_all(folder.path());
     let serving = |serving: &mut Serving| {
-        let ran = Command::new("python3")
-            .arg(Path::new(SCRIPTS).join(script))
-            .args([&serving.address.to_string(), EXAMPLE, MODELS])
-            .env("PYTHONPATH", PACKAGES)
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&ran.stdout);
-        assert!(told.ends_with("the same\n"), "{told}{}", String::from_utf8_lossy(&ran.stderr));
+        run(script, &[&serving.address.to_string(), EXAMPLE, MODELS]);
         let metrics = serving.client().get("/metrics").text();
         assert!(
             metrics.contains(r#"millstream_runs_total{graph="fraud",outcome="ok"}"#),

@@ -2,6 +2,7 @@
 
 mod clients;
 mod refused;
+mod repository;
 mod rows;
 
 use std::{fs, path::Path};
@@ -111,7 +112,16 @@ fn servers_and_models_tell_of_themselves() {
             (&server["name"], &server["extensions"]),
             (
                 &json!("millstream"),
-                &json!(["binary_tensor_data", "classification", "schedule_policy", "model_configuration"])
+                &json!([
+                    "binary_tensor_data",
+                    "classification",
+                    "logging",
+                    "model_configuration",
+                    "model_repository",
+                    "schedule_policy",
+                    "statistics",
+                    "trace"
+                ])
             )
         );
         for path in ["/v2/health/live", "/v2/health/ready"] {

@@ -1,0 +1,456 @@
+//! A folder of models that are loaded and unloaded while requests come.
+
+mod config;
+mod proto;
+mod read;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use millstream_graph::{spec::Size, suggest};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::LoadOptions;
+pub use config::{CONFIG_FILE, ConfigError, ModelConfig, VersionPolicy};
+use read::Checked;
+pub use read::{Given, LoadedVersion};
+
+/// A lazy model that could not be loaded is not tried again before.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A folder of models, as Triton lays them out: `NAME/1/model.onnx`, with `NAME/config.pbtxt` where a model needs one.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepositorySpec {
+    /// The folder, relative to the project's and inside it.
+    pub path: PathBuf,
+    /// Which models are loaded, and when.
+    #[serde(default)]
+    pub load: Load,
+    /// The most bytes of models at once, such as `512MiB`: the sizes of their files times their instances. When more are asked for
+    /// under `load: lazy`, those that were used the longest time ago go. Default: any number.
+    #[serde(default)]
+    pub memory: Option<Size>,
+    /// Other names for versions, by model: `{fraud: {champion: 3, canary: 4}}`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// When the models of a repository are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Load {
+    /// All of them before anything is served.
+    #[default]
+    All,
+    /// Each when it is first asked for.
+    Lazy,
+    /// Each when a client says so.
+    Asked,
+}
+
+/// Why a model of a repository cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepositoryError {
+    /// The folder cannot be read.
+    #[error("{0}")]
+    Folder(String),
+    /// There is no such model in it.
+    #[error("{0}")]
+    Unknown(String),
+    /// The model is wrong, or the runtime does not take it.
+    #[error("model `{name}` cannot be loaded: {reason}")]
+    Failed {
+        /// The model.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The models of a folder, each version as a `T` that is made of it.
+///
+/// Whoever asks for a model gets one that stays as it is for as long as it is held, whatever is loaded in its place.
+pub struct Repository<T> {
+    root: PathBuf,
+    spec: RepositorySpec,
+    options: LoadOptions,
+    /// Names that are others' already.
+    taken: BTreeSet<String>,
+    make: Box<Make<T>>,
+    ready: ArcSwap<BTreeMap<String, Arc<Served<T>>>>,
+    book: Mutex<Book>,
+    start: Instant,
+    evicted: AtomicU64,
+}
+
+/// What makes a model that can be served of one that was loaded.
+type Make<T> = dyn Fn(LoadedVersion) -> Result<T, String> + Send + Sync;
+
+/// What is known of models beside those that are served.
+#[derive(Default)]
+struct Book {
+    /// Why a model is not there.
+    states: BTreeMap<String, State>,
+    /// Bytes of models, by name: of those that are ready, and of those that are being loaded.
+    bytes: BTreeMap<String, u64>,
+    /// Loads of one model take turns.
+    turns: BTreeMap<String, Arc<Mutex<()>>>,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Loading,
+    Unloaded,
+    Failed { reason: String, at: Instant },
+}
+
+/// The versions of a model that are served.
+pub struct Served<T> {
+    versions: BTreeMap<u64, Arc<T>>,
+    labels: BTreeMap<String, u64>,
+    /// When it was last asked for, in milliseconds since the repository was opened.
+    used: AtomicU64,
+}
+
+/// A line of the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Indexed {
+    /// The model.
+    pub name: String,
+    /// The version; none of a model that is not loaded.
+    pub version: Option<u64>,
+    /// Whether it takes requests: `READY`, `LOADING` or `UNAVAILABLE`.
+    pub state: &'static str,
+    /// Why it does not.
+    pub reason: String,
+}
+
+impl<T> Served<T> {
+    /// A version by its number or label; without one, that of the highest number.
+    pub fn version(&self, version: Option<&str>) -> Option<&Arc<T>> {
+        let Some(text) = version else { return self.versions.last_key_value().map(|(_, model)| model) };
+        let number = read::number(text).or_else(|| self.labels.get(text).copied());
+        self.versions.get(&number?)
+    }
+
+    /// The numbers of versions, the lowest first.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.versions.keys().copied()
+    }
+
+    /// Every version by its number.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &Arc<T>)> {
+        self.versions.iter().map(|(version, model)| (*version, model))
+    }
+}
+
+impl<T: Send + Sync> Repository<T> {
+    /// Opens the folder that `spec` names below `root`, and loads what is to be loaded before anything is served. Models may not
+    /// have the names that are `taken`.
+    ///
+    /// # Errors
+    /// All that is wrong with the folder and its models.
+    pub fn open(
+        root: &Path,
+        spec: RepositorySpec,
+        taken: BTreeSet<String>,
+        make: impl Fn(LoadedVersion) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, Vec<RepositoryError>> {
+        let folder = crate::precheck::inside(root, &spec.path)
+            .map_err(|error| vec![RepositoryError::Folder(error.to_string())])?;
+        let this = Self {
+            root: folder,
+            options: LoadOptions { instances: available_parallelism().ok(), ..LoadOptions::default() },
+            taken,
+            make: Box::new(make),
+            ready: ArcSwap::default(),
+            book: Mutex::default(),
+            start: Instant::now(),
+            evicted: AtomicU64::new(0),
+            spec,
+        };
+        let names = this.names().map_err(|error| vec![error])?;
+        let mut errors: Vec<_> = this
+            .spec
+            .labels
+            .keys()
+            .filter(|name| !names.contains(name))
+            .map(|name| this.unknown(name))
+            .collect();
+        for name in &names {
+            let checked = match this.spec.load {
+                Load::All => this.load(name, &Given::default()),
+                Load::Lazy | Load::Asked => this.may_have(name),
+            };
+            errors.extend(checked.err());
+        }
+        if errors.is_empty() { Ok(this) } else { Err(errors) }
+    }
+
+    /// A model that is loaded.
+    pub fn get(&self, name: &str) -> Option<Arc<Served<T>>> {
+        let served = Arc::clone(self.ready.load().get(name)?);
+        served.used.store(self.now(), Relaxed);
+        Some(served)
+    }
+
+    /// A model that is loaded, or is now because it is asked for. Blocks while it is.
+    ///
+    /// # Errors
+    /// When there is no such model, it is not to be loaded in this way, or cannot be.
+    pub fn want(&self, name: &str) -> Result<Arc<Served<T>>, RepositoryError> {
+        if let Some(served) = self.get(name) {
+            return Ok(served);
+        }
+        let turn = self.turn(name)?;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(served) = self.get(name) {
+            return Ok(served);
+        }
+        let failed =
+            |reason: &str| RepositoryError::Failed { name: name.to_owned(), reason: reason.to_owned() };
+        let state = self.book().states.get(name).cloned();
+        match state {
+            Some(State::Failed { reason, at }) if at.elapsed() < RETRY => return Err(failed(&reason)),
+            Some(State::Unloaded) => return Err(failed("it was unloaded")),
+            _ if self.spec.load != Load::Lazy => return Err(failed("it is not loaded")),
+            _ => {}
+        }
+        self.load_in_turn(name, &Given::default())
+    }
+
+    /// Whether there is a model of this name, loaded or not.
+    pub fn is_there(&self, name: &str) -> bool {
+        self.ready.load().contains_key(name) || (read::is_name(name) && self.root.join(name).is_dir())
+    }
+
+    /// Whether a model that is not loaded would be when it is asked for.
+    pub fn comes_when_asked(&self, name: &str) -> bool {
+        let unloaded = || matches!(self.book().states.get(name), Some(State::Unloaded));
+        self.spec.load == Load::Lazy && self.is_there(name) && !unloaded()
+    }
+
+    /// Loads a model, in the place of what is served of it. Blocks; when it fails, what was there is served on.
+    ///
+    /// # Errors
+    /// When there is no such model, or it cannot be loaded.
+    pub fn load(&self, name: &str, given: &Given) -> Result<(), RepositoryError> {
+        let turn = self.turn(name)?;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.load_in_turn(name, given).map(drop)
+    }
+
+    /// Takes a model out of service. Requests that have it finish with it. Nothing happens to one that is not loaded.
+    pub fn unload(&self, name: &str) {
+        let Ok(turn) = self.turn(name) else { return };
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ready.rcu(|ready| without(ready, name));
+        let mut book = self.book();
+        book.bytes.remove(name);
+        book.states.insert(name.to_owned(), State::Unloaded);
+    }
+
+    /// Every model in the folder and every version that is served.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn index(&self) -> Result<Vec<Indexed>, RepositoryError> {
+        let ready = self.ready.load();
+        let names: BTreeSet<String> = self.names()?.into_iter().chain(ready.keys().cloned()).collect();
+        let states = self.book().states.clone();
+        let mut lines = Vec::new();
+        for name in names {
+            if let Some(served) = ready.get(&name) {
+                lines.extend(served.numbers().map(|version| Indexed {
+                    name: name.clone(),
+                    version: Some(version),
+                    state: "READY",
+                    reason: String::new(),
+                }));
+                continue;
+            }
+            let (state, reason) = match states.get(&name) {
+                Some(State::Loading) => ("LOADING", String::new()),
+                Some(State::Unloaded) => ("UNAVAILABLE", "unloaded".to_owned()),
+                Some(State::Failed { reason, .. }) => ("UNAVAILABLE", reason.clone()),
+                None => ("UNAVAILABLE", "not loaded".to_owned()),
+            };
+            lines.push(Indexed { name, version: None, state, reason });
+        }
+        Ok(lines)
+    }
+
+    /// The versions of a model that would be served, from what its folder has.
+    ///
+    /// # Errors
+    /// When there is no such model, or its configuration is wrong.
+    pub fn offered(&self, name: &str) -> Result<Vec<u64>, RepositoryError> {
+        if !self.is_there(name) {
+            return Err(self.unknown(name));
+        }
+        let offered = read::config(&self.root, name)
+            .and_then(|config| config.versions.served(&read::versions(&self.root, name)?));
+        offered.map_err(|reason| RepositoryError::Failed { name: name.to_owned(), reason })
+    }
+
+    /// The models that are loaded, by name.
+    pub fn loaded(&self) -> Arc<BTreeMap<String, Arc<Served<T>>>> {
+        self.ready.load_full()
+    }
+
+    /// Bytes of models that are loaded or are being loaded: the sizes of their files times their instances.
+    pub fn bytes(&self) -> u64 {
+        self.book().bytes.values().sum()
+    }
+
+    /// How many models have made room for others.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+
+    /// What it was opened by.
+    pub fn spec(&self) -> &RepositorySpec {
+        &self.spec
+    }
+
+    /// The names that its models may not have.
+    pub fn taken(&self) -> &BTreeSet<String> {
+        &self.taken
+    }
+
+    fn load_in_turn(&self, name: &str, given: &Given) -> Result<Arc<Served<T>>, RepositoryError> {
+        self.may_have(name)?;
+        self.book().states.insert(name.to_owned(), State::Loading);
+        let loaded = self.read(name, given);
+        let mut book = self.book();
+        match loaded {
+            Ok(served) => {
+                book.states.remove(name);
+                drop(book);
+                let served = Arc::new(served);
+                self.ready.rcu(|ready| {
+                    let mut ready = BTreeMap::clone(ready);
+                    ready.insert(name.to_owned(), Arc::clone(&served));
+                    ready
+                });
+                Ok(served)
+            }
+            Err(reason) => {
+                book.states
+                    .insert(name.to_owned(), State::Failed { reason: reason.clone(), at: Instant::now() });
+                Err(RepositoryError::Failed { name: name.to_owned(), reason })
+            }
+        }
+    }
+
+    fn read(&self, name: &str, given: &Given) -> Result<Served<T>, String> {
+        let checked = Checked::read(&self.root, name, given, &self.options)?;
+        let bytes = checked.bytes;
+        let before = self.make_room(name, bytes)?;
+        let made = checked.load(&self.options).and_then(|versions| {
+            let made =
+                versions.into_iter().map(|version| Ok((version.version, Arc::new((self.make)(version)?))));
+            made.collect::<Result<BTreeMap<_, _>, String>>()
+        });
+        let labels = self.spec.labels.get(name).cloned().unwrap_or_default();
+        match made {
+            Ok(versions) => Ok(Served { versions, labels, used: AtomicU64::new(self.now()) }),
+            Err(reason) => {
+                // What was there before, if anything, still is.
+                let mut book = self.book();
+                match before {
+                    Some(before) => book.bytes.insert(name.to_owned(), before),
+                    None => book.bytes.remove(name),
+                };
+                Err(reason)
+            }
+        }
+    }
+
+    /// Notes the bytes of a model that is to be loaded, after others have made room for it. Answers what was noted before.
+    fn make_room(&self, name: &str, bytes: u64) -> Result<Option<u64>, String> {
+        let mut book = self.book();
+        let most = self.spec.memory.map_or(u64::MAX, |most| most.0 as u64);
+        loop {
+            let others: u64 =
+                book.bytes.iter().filter(|(other, _)| *other != name).map(|(_, bytes)| bytes).sum();
+            if others.saturating_add(bytes) <= most {
+                return Ok(book.bytes.insert(name.to_owned(), bytes));
+            }
+            let oldest = match self.spec.load {
+                Load::Lazy => self.oldest_but(name),
+                Load::All | Load::Asked => None,
+            };
+            let Some(oldest) = oldest else {
+                return Err(format!(
+                    "it needs {bytes} bytes, and of {most} there are {} left",
+                    most - others.min(most)
+                ));
+            };
+            self.ready.rcu(|ready| without(ready, &oldest));
+            book.bytes.remove(&oldest);
+            self.evicted.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Of the models that are ready, the one that was asked for the longest time ago.
+    fn oldest_but(&self, name: &str) -> Option<String> {
+        let ready = self.ready.load();
+        let others = ready.iter().filter(|(other, _)| *other != name);
+        others.min_by_key(|(_, served)| served.used.load(Relaxed)).map(|(name, _)| name.clone())
+    }
+
+    fn names(&self) -> Result<Vec<String>, RepositoryError> {
+        read::names(&self.root).map_err(RepositoryError::Folder)
+    }
+
+    /// Whether a model of this name can be had at all.
+    fn may_have(&self, name: &str) -> Result<(), RepositoryError> {
+        if self.taken.contains(name) {
+            let reason = "a graph or a model of the project has that name".to_owned();
+            return Err(RepositoryError::Failed { name: name.to_owned(), reason });
+        }
+        Ok(())
+    }
+
+    /// The turn of a model that the folder has.
+    fn turn(&self, name: &str) -> Result<Arc<Mutex<()>>, RepositoryError> {
+        if !read::is_name(name) || !self.root.join(name).is_dir() {
+            return Err(self.unknown(name));
+        }
+        Ok(Arc::clone(self.book().turns.entry(name.to_owned()).or_default()))
+    }
+
+    fn unknown(&self, name: &str) -> RepositoryError {
+        let names = read::names(&self.root).unwrap_or_default();
+        RepositoryError::Unknown(suggest::unknown("model", name, names.iter().map(String::as_str)))
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn without<T>(ready: &BTreeMap<String, Arc<Served<T>>>, name: &str) -> BTreeMap<String, Arc<Served<T>>> {
+    ready
+        .iter()
+        .filter(|(other, _)| *other != name)
+        .map(|(name, served)| (name.clone(), Arc::clone(served)))
+        .collect()
+}

@@ -1,0 +1,200 @@
+//! The models of a project's repository, which come and go while requests do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Deref,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use millstream_models::{self as models, Given, Load, RepositoryError, Served};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tokio::sync::Semaphore;
+
+use super::models::{AloneTerms, Model};
+use crate::{project::Project, reload::blocking, snapshot::Terms};
+
+/// Models that are loaded at the same time.
+const LOADS: usize = 4;
+
+/// The repository of a project, as long as its settings stay as they are: reloads of the project change nothing in it.
+pub(crate) struct Repository {
+    models: Arc<models::Repository<Model>>,
+    root: PathBuf,
+    /// Who waits for a model that is being loaded waits here, and holds no thread.
+    waiting: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    loads: Semaphore,
+    metrics: RepositoryMetrics,
+}
+
+/// What repositories count, whatever the version of the project.
+#[derive(Clone)]
+pub(crate) struct RepositoryMetrics {
+    loads: IntCounterVec,
+    evictions: IntCounter,
+    loaded: IntGauge,
+    bytes: IntGauge,
+}
+
+impl RepositoryMetrics {
+    pub(crate) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let loads = IntCounterVec::new(
+            Opts::new("millstream_model_loads_total", "Loads of models of the repository by outcome"),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(loads.clone()))?;
+        let evictions =
+            IntCounter::new("millstream_model_evictions_total", "Models that made room for others")?;
+        registry.register(Box::new(evictions.clone()))?;
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let loaded = gauge("millstream_models_loaded", "Models of the repository that are loaded")?;
+        let bytes = gauge("millstream_models_bytes", "Sizes of their files times their instances")?;
+        Ok(Self { loads, evictions, loaded, bytes })
+    }
+}
+
+impl Deref for Repository {
+    type Target = models::Repository<Model>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.models
+    }
+}
+
+impl Repository {
+    /// The repository that a project names, if it names one: the one that is `open` already if it is the same.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(crate) fn of(
+        project: &Project,
+        taken: BTreeSet<String>,
+        terms: &Terms,
+        open: Option<&Arc<Self>>,
+    ) -> Result<Option<Arc<Self>>, Vec<RepositoryError>> {
+        let Some(spec) = project.repository() else { return Ok(None) };
+        let root = project.root().to_path_buf();
+        if let Some(open) = open
+            && open.root == root
+            && open.spec() == spec
+            && *open.taken() == taken
+        {
+            return Ok(Some(Arc::clone(open)));
+        }
+        let alone = AloneTerms::from(terms);
+        let make = move |version| Model::of_version(version, &alone);
+        let this = Self {
+            models: Arc::new(models::Repository::open(&root, spec.clone(), taken, make)?),
+            root,
+            waiting: Mutex::default(),
+            loads: Semaphore::new(LOADS),
+            metrics: terms.repository.clone(),
+        };
+        this.measure();
+        Ok(Some(Arc::new(this)))
+    }
+
+    /// Whether the repository has a model of this name, loaded or not.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.models.is_there(name)
+    }
+
+    /// A model that comes because it is asked for. All who ask at the same time wait for one load.
+    pub(super) async fn want(&self, name: &str) -> Result<Arc<Served<Model>>, RepositoryError> {
+        let turn = self.turn(name);
+        let _turn = turn.lock().await;
+        if let Some(served) = self.models.get(name) {
+            return Ok(served);
+        }
+        let wanted = name.to_owned();
+        self.work(name, move |models| models.want(&wanted)).await
+    }
+
+    pub(super) async fn load(&self, name: &str, given: Given) -> Result<(), RepositoryError> {
+        let turn = self.turn(name);
+        let _turn = turn.lock().await;
+        let wanted = name.to_owned();
+        self.work(name, move |models| models.load(&wanted, &given)).await
+    }
+
+    pub(super) async fn unload(&self, name: &str) {
+        let turn = self.turn(name);
+        let _turn = turn.lock().await;
+        self.models.unload(name);
+        self.measure();
+    }
+
+    /// The names of models that are loaded, or are when they are asked for.
+    pub(super) fn names(&self) -> Vec<String> {
+        if self.spec().load == Load::Lazy {
+            let lines = self.index().unwrap_or_default();
+            return lines.into_iter().map(|line| line.name).collect::<BTreeSet<_>>().into_iter().collect();
+        }
+        self.loaded().keys().cloned().collect()
+    }
+
+    async fn work<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&models::Repository<Model>) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Result<T, RepositoryError> {
+        let failed =
+            |reason: &str| RepositoryError::Failed { name: name.to_owned(), reason: reason.to_owned() };
+        let _place = self.loads.acquire().await.map_err(|_| failed("the server is stopping"))?;
+        let models = Arc::clone(&self.models);
+        let done = blocking(move || work(&models)).await;
+        let done = done.unwrap_or_else(|panic| {
+            tracing::error!(%panic, "loading a model panicked");
+            Err(failed("loading it panicked; the log says where"))
+        });
+        let outcome = if done.is_ok() { "loaded" } else { "failed" };
+        self.metrics.loads.with_label_values(&[outcome]).inc();
+        self.measure();
+        done
+    }
+
+    /// The lock of those who wait for a model.
+    fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = waiting.get(name).and_then(Weak::upgrade) {
+            return turn;
+        }
+        waiting.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        waiting.insert(name.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+
+    fn measure(&self) {
+        let RepositoryMetrics { evictions, loaded, bytes, .. } = &self.metrics;
+        evictions.inc_by(self.models.evicted().saturating_sub(evictions.get()));
+        loaded.set(i64::try_from(self.models.loaded().len()).unwrap_or(i64::MAX));
+        bytes.set(i64::try_from(self.models.bytes()).unwrap_or(i64::MAX));
+    }
+}
+
+/// What a client says of a model that is to be loaded: `config` as JSON, and `file:VERSION/model.onnx` with the bytes of a model.
+pub(super) fn given<'p>(parameters: impl Iterator<Item = (&'p str, Parameter)>) -> Result<Given, String> {
+    let mut given = Given { config: None, files: BTreeMap::new() };
+    for (key, value) in parameters {
+        match (key, key.strip_prefix("file:"), value) {
+            ("config", _, Parameter::Text(text)) => given.config = Some(text),
+            (_, Some(file), Parameter::Bytes(bytes)) => drop(given.files.insert(PathBuf::from(file), bytes)),
+            (key, ..) => {
+                return Err(format!("parameter `{key}` is none of `config` and `file:VERSION/model.onnx`"));
+            }
+        }
+    }
+    Ok(given)
+}
+
+/// The value of a parameter.
+pub(super) enum Parameter {
+    Text(String),
+    Bytes(Vec<u8>),
+    Other,
+}

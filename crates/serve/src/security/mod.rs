@@ -1,0 +1,247 @@
+//! Who may do what: keys and tokens of callers, their roles, how much they may ask for, and what is written down of it.
+
+mod audit;
+mod keys;
+mod places;
+mod provider;
+mod role;
+mod rules;
+pub(crate) mod tls;
+mod tokens;
+
+use std::{
+    fmt,
+    fs::{self, Metadata},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde_json::json;
+
+use crate::{
+    refusals::Refused,
+    service::{Answer, json_answer},
+};
+use audit::Audit;
+pub(crate) use keys::new_key;
+pub use role::Role;
+use rules::{Caller, Rules};
+
+/// How often it is looked whether the files of keys and certificates have changed.
+const LOOK: Duration = Duration::from_secs(2);
+/// The other header that a key may come in.
+const API_KEY: &str = "x-api-key";
+
+/// Who may ask a server for what, and where that is written down.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The file with keys and rules for tokens. It is read again when it changes.
+    pub file: PathBuf,
+    /// Where changes, and what was refused, are written down; nowhere if there is none.
+    pub audit: Option<PathBuf>,
+}
+
+/// Why it cannot be said who may do what.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The file of keys cannot be read.
+    #[error("{}: cannot be read", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file of keys is wrong.
+    #[error("{}", problems.join("\n"))]
+    Invalid {
+        /// Every mistake, with its place.
+        problems: Vec<String>,
+    },
+    /// The audit log cannot be written.
+    #[error("the audit log {}: cannot be written", file.display())]
+    Audit {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Asks callers who they are.
+pub(crate) struct Guard {
+    rules: ArcSwap<Rules>,
+    file: PathBuf,
+    project: String,
+    audit: Option<Audit>,
+}
+
+/// What a request asks for, as far as it matters who asks.
+pub(crate) struct Asked<'r> {
+    pub(crate) method: &'r Method,
+    pub(crate) path: &'r str,
+    pub(crate) headers: &'r HeaderMap,
+    pub(crate) from: Option<IpAddr>,
+}
+
+/// Why a request goes no further.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// It is not known who asks.
+    Unknown(&'static str),
+    /// Whoever asks may not.
+    Forbidden { needs: Role },
+    /// Whoever asks has asked for too much.
+    TooMany { retry: Duration },
+}
+
+impl Denied {
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "unauthenticated",
+            Self::Forbidden { .. } => "forbidden",
+            Self::TooMany { .. } => "rate_limited",
+        }
+    }
+
+    pub(crate) fn answer(&self) -> Answer {
+        let status = match self {
+            Self::Unknown(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+        };
+        let mut answer = json_answer(status, &json!({ "error": self.to_string(), "code": self.code() }));
+        match self {
+            Self::Unknown(_) => {
+                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::TooMany { retry } => drop(answer.headers_mut().insert(RETRY_AFTER, seconds(*retry).into())),
+            Self::Forbidden { .. } => {}
+        }
+        answer.extensions_mut().insert(Refused(self.code()));
+        answer
+    }
+}
+
+/// Whole seconds, of which a client waits at least one.
+fn seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(why) => f.write_str(why),
+            Self::Forbidden { needs } => write!(f, "this takes the role `{needs}`"),
+            Self::TooMany { retry } => {
+                write!(f, "more requests than this key may send; ask again in {} s", seconds(*retry))
+            }
+        }
+    }
+}
+
+impl Guard {
+    /// A guard of the server of project `project`.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or is wrong.
+    pub(crate) fn new(access: &Access, project: &str) -> Result<Self, AccessError> {
+        let rules = Rules::read(&access.file, project)?;
+        let audit = access.audit.as_deref().map(|file| {
+            Audit::open(file).map_err(|source| AccessError::Audit { file: file.to_path_buf(), source })
+        });
+        Ok(Self {
+            rules: ArcSwap::from_pointee(rules),
+            file: access.file.clone(),
+            project: project.to_owned(),
+            audit: audit.transpose()?,
+        })
+    }
+
+    /// Lets a request in, or says why not. What changes something is written down, and so is what was refused.
+    pub(crate) fn let_in(&self, asked: &Asked<'_>) -> Result<(), Denied> {
+        let Some(needs) = places::needs(asked.method, asked.path) else { return Ok(()) };
+        let rules = self.rules.load();
+        let caller = caller(&rules, asked.headers);
+        let decided = match &caller {
+            Err(why) => Err(Denied::Unknown(why)),
+            Ok(caller) if caller.role < needs => Err(Denied::Forbidden { needs }),
+            Ok(caller) => caller.take().map_err(|retry| Denied::TooMany { retry }),
+        };
+        let changes = needs >= Role::Operator;
+        if let Some(audit) = &self.audit
+            && (changes || matches!(decided, Err(Denied::Unknown(_) | Denied::Forbidden { .. })))
+        {
+            let name = caller.as_ref().ok().map(|caller| &*caller.name);
+            audit.note(asked, name, decided.as_ref().err());
+        }
+        decided
+    }
+
+    /// Reads the file of keys again whenever it changes, and fetches keys of tokens, until it is dropped.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        let mut seen = stamp(&self.file);
+        loop {
+            let rules = self.rules.load_full();
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = rules.keep() => {}
+            }
+            let now = stamp(&self.file);
+            if now == seen {
+                continue;
+            }
+            seen = now;
+            match Rules::read(&self.file, &self.project) {
+                Ok(rules) => {
+                    self.rules.store(Arc::new(rules));
+                    tracing::info!(file = %self.file.display(), "the keys were read again");
+                }
+                Err(error) => tracing::error!(%error, "the keys were not read again; those before are good"),
+            }
+        }
+    }
+}
+
+/// Who asks, by the key or the token in the headers.
+fn caller(rules: &Rules, headers: &HeaderMap) -> Result<Arc<Caller>, &'static str> {
+    let bearer = headers.get(AUTHORIZATION).map(|header| {
+        let (scheme, rest) = header.as_bytes().split_at_checked("Bearer ".len()).unwrap_or_default();
+        scheme
+            .eq_ignore_ascii_case(b"Bearer ")
+            .then_some(rest)
+            .ok_or("authorization is `Bearer` and a key or a token")
+    });
+    let credential = match (bearer, headers.get(API_KEY)) {
+        (Some(bearer), _) => bearer?,
+        (None, Some(key)) => key.as_bytes(),
+        (None, None) => return Err("send a key or a token: authorization: Bearer ..., or x-api-key: ..."),
+    };
+    rules.caller(credential.trim_ascii())
+}
+
+/// What changes with a file: its name may stand for another one.
+pub(crate) fn stamp(file: &Path) -> Option<(SystemTime, u64, u64)> {
+    let metadata = fs::metadata(file).ok()?;
+    Some((metadata.modified().ok()?, metadata.len(), inode(&metadata)))
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> u64 {
+    0
+}
