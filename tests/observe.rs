@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    path::Path,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -379,5 +380,49 @@ fn figures_come_live_to_so_many_and_end_with_the_server() {
         let mut rest = String::new();
         listener.stream.read_to_string(&mut rest).unwrap();
         assert!(rest.ends_with("0\r\n\r\n"), "the stream ends as it should: {rest:?}");
+    }
+}
+
+/// All strings of a JSON value under `key`.
+fn under<'v>(value: &'v serde_json::Value, key: &str, found: &mut Vec<&'v str>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            found.extend(members.get(key).and_then(serde_json::Value::as_str));
+            members.values().for_each(|member| under(member, key, found));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| under(value, key, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_dashboard_charts_metrics_that_are_told_and_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&read("docs/grafana.json")).unwrap();
+    let mut charted = Vec::new();
+    under(&dashboard, "expr", &mut charted);
+    let names: BTreeSet<&str> = charted
+        .iter()
+        .flat_map(|expression| expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))
+        .filter(|word| word.starts_with("millstream_"))
+        .map(|name| {
+            ["_bucket", "_sum", "_count"]
+                .iter()
+                .fold(name, |name, end| name.strip_suffix(end).unwrap_or(name))
+        })
+        .collect();
+    let sources = [
+        "crates/runtime/src/metrics.rs",
+        "crates/serve/src/refusals.rs",
+        "crates/serve/src/reload.rs",
+        "crates/serve/src/oip/repository.rs",
+    ];
+    let code: String = sources.map(read).concat();
+    let docs: String = ["docs/observability.md", "docs/repository.md"].map(read).concat();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(code.contains(&format!("\"{name}\"")), "{name} is charted, and no metric");
+        assert!(docs.contains(&format!("`{name}")), "{name} is charted, and not documented");
     }
 }

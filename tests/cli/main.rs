@@ -6,6 +6,7 @@ mod client;
 #[cfg(all(unix, feature = "ballista"))]
 mod cluster;
 mod features;
+mod models;
 mod past;
 mod serving;
 

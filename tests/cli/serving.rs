@@ -25,7 +25,7 @@ impl Serving {
         Self::start_with(folder, &["--drain-delay-s", "0"])
     }
 
-    fn start_with(folder: &TempDir, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(folder: &TempDir, arguments: &[&str]) -> Self {
         let mut server = Command::new(env!("CARGO_BIN_EXE_millstream"))
             .args(["serve", folder.path().to_str().unwrap(), "--bind", "127.0.0.1:0"])
             .args(arguments)

@@ -169,6 +169,16 @@ impl Output {
         self
     }
 
+    /// The rows that leave on out-port `port`.
+    pub fn rows(&self, port: usize) -> Option<&Rows> {
+        self.ports.iter().find_map(|(at, rows)| (*at == port).then_some(rows))
+    }
+
+    /// The rows that failed.
+    pub fn failed(&self) -> Option<&FailedRows> {
+        self.failed.as_deref()
+    }
+
     /// Takes the answer apart: rows by out-port, failed rows, the reason for degradation.
     #[inline]
     pub fn into_parts(self) -> (RowsByPort, Option<Box<FailedRows>>, Option<Box<str>>) {

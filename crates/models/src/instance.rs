@@ -433,7 +433,7 @@ mod tests {
             (session::inputs(&session).unwrap(), session::outputs(&session, &model).unwrap());
         let info = ModelInfo { name: name.to_owned(), inputs, outputs };
         let mut instance = Instance::new(session);
-        instance.warm_up(&info).unwrap();
+        instance.run_on_zeros(&info, 1).unwrap();
         instance.keep_tensors(&info);
         (info, instance)
     }

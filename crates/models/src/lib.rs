@@ -41,8 +41,8 @@ pub use model::{InputInfo, Keys, Maps, Model, ModelError, ModelInfo, OutputInfo,
 pub use pick::{Pick, PickError, Place};
 pub use precheck::{CheckedModel, Limits, PrecheckError, Structure, StructureValue};
 pub use repository::{
-    CONFIG_FILE, ConfigError, Given, Indexed, Load, LoadedVersion, ModelConfig, Repository, RepositoryError,
-    RepositorySpec, Served, VersionPolicy,
+    CONFIG_FILE, ConfigError, Given, Indexed, Load, LoadedVersion, ModelConfig, Outcomes, Repository,
+    RepositoryError, RepositorySpec, Served, VersionPolicy,
 };
 pub use session::{LoadError, LoadOptions, OnnxModel};
 pub use set::{ModelSet, ModelSetError, ModelSettings, ModelSpec, kinds};

@@ -212,7 +212,8 @@ impl Distribution {
         }
     }
 
-    fn up_to(&self, seconds: f64) -> u64 {
+    /// How many times were not longer, rounded up to the end of a bucket; 1, 2.5 and 5 in every decade are such ends.
+    pub fn up_to(&self, seconds: f64) -> u64 {
         self.counts[..=bucket((seconds * 1e9).round() as u64)].iter().sum()
     }
 }

@@ -89,6 +89,13 @@ impl Engine {
 }
 
 impl Totals {
+    /// Runs, of one request or of several.
+    pub fn executions(&self) -> u64 {
+        // Requests that came through the door share its runs; each of the others has one of its own.
+        let alone = self.seconds.count().saturating_sub(self.door_wait.count());
+        self.door_runs.saturating_add(alone)
+    }
+
     /// What was counted since `earlier`. Steps that were not there then count from their beginning.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

@@ -27,7 +27,7 @@ use millstream_featurestore::stream::Streams;
 use millstream_graph::suggest;
 use millstream_models::RepositoryError;
 use millstream_runtime::{Budget, ComputePool, EngineError, Limits, Metrics};
-use prometheus::{Encoder, TextEncoder};
+use prometheus::TextEncoder;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tower::ServiceExt;
@@ -37,7 +37,7 @@ use crate::{
     describe,
     features::{self, FeatureRows},
     observe::{Observe, ObserveError, Observer},
-    oip::{self, Grpc, RepositoryMetrics},
+    oip::{self, CompatMetrics, Grpc, RepositoryMetrics},
     project::{Project, ProjectError},
     refusals::{Refusals, Refused},
     security::{
@@ -197,7 +197,6 @@ impl Server {
     /// When the file of keys cannot be read or is wrong, or the audit log cannot be written.
     pub fn access(mut self, access: &Access) -> Result<Self, AccessError> {
         let guard = Guard::new(access, &self.shared.live.load().project)?;
-        self.shared.allow_model_control(true);
         self.guard = Some(Arc::new(guard));
         Ok(self)
     }
@@ -216,6 +215,14 @@ impl Server {
     #[must_use]
     pub fn model_control(self, allowed: bool) -> Self {
         self.shared.allow_model_control(allowed);
+        self
+    }
+
+    /// Writes metrics under the names of another server too, which dashboards may chart already. Said once.
+    #[must_use]
+    pub fn compat_metrics(self, names: CompatMetrics) -> Self {
+        // Who says it twice meant the first.
+        let _ = self.shared.compat_metrics.set(names);
         self
     }
 
@@ -375,18 +382,22 @@ struct Routes {
 impl Routes {
     async fn answer(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         from: IpAddr,
     ) -> http::Response<Either<Full<Bytes>, Body>> {
         if let Some(guard) = &self.guard {
             let (method, headers) = (request.method(), request.headers());
             let asked = Asked { method, path: request.uri().path(), headers, from: Some(from) };
-            if let Err(denied) = guard.let_in(&asked) {
-                self.shared.refusals.count(denied.code());
-                if request.version() == Version::HTTP_2 && oip::is_call(headers) {
-                    return oip::denied(&denied).map(|body| Either::Right(Body::new(body)));
+            match guard.let_in(&asked) {
+                Ok(Some(session)) => drop(request.extensions_mut().insert(session)),
+                Ok(None) => {}
+                Err(denied) => {
+                    self.shared.refusals.count(denied.code());
+                    if request.version() == Version::HTTP_2 && oip::is_call(headers) {
+                        return oip::denied(&denied).map(|body| Either::Right(Body::new(body)));
+                    }
+                    return denied.answer().map(Either::Left);
                 }
-                return denied.answer().map(Either::Left);
             }
         }
         if request.version() == Version::HTTP_2 && oip::is_call(request.headers()) {
@@ -437,9 +448,14 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let mut text = Vec::new();
-    match TextEncoder::new().encode(&shared.terms.metrics.registry().gather(), &mut text) {
-        Ok(()) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+    let mut text = String::new();
+    match TextEncoder::new().encode_utf8(&shared.terms.metrics.registry().gather(), &mut text) {
+        Ok(()) => {
+            if let Some(names) = shared.compat_metrics.get() {
+                names.write(&shared.live.load(), &mut text);
+            }
+            ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
+        }
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -41,6 +41,7 @@ pub use admin::{AdminToken, TokenError, admin_router};
 pub use body::BodyLimits;
 pub use connections::ConnectionLimits;
 pub use observe::{Observe, ObserveError, Traces};
+pub use oip::CompatMetrics;
 pub use outside::Outside;
 pub use project::{PROJECT_FILE, Project, ProjectError, ProjectGraph, kinds, project_schema};
 pub use reload::{Outcome, Reload, Reloader};

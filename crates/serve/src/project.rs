@@ -364,14 +364,17 @@ pub fn kinds(models: &Arc<ModelSet>, store: &Arc<FeatureSets>, outside: &Arc<Out
 
 /// The same, over feature sets of any kind.
 fn kinds_over(models: &Arc<ModelSet>, store: &Arc<dyn OnlineStore>, outside: &Arc<Outside>) -> Kinds {
-    Kinds::default()
+    let kinds = Kinds::default()
         .with(spec::kinds())
         .with(millstream_transform::kinds())
         .with(millstream_models::kinds(Arc::clone(models)))
         .with(millstream_featurestore::kinds(Arc::clone(store)))
         .with(crate::remote::kinds(outside))
         .with(crate::sink::kinds(outside))
-        .with_layers(millstream_runtime::layers::kinds())
+        .with_layers(millstream_runtime::layers::kinds());
+    // Around all others: a step and its canary each have their own.
+    let canary = millstream_transform::canary_layer(kinds.clone());
+    kinds.with_layers([canary])
 }
 
 /// The JSON Schema of a project file.

@@ -1,5 +1,6 @@
 //! One graph over HTTP: a body in, a run, a body out.
 
+mod events;
 mod headers;
 mod own;
 mod protocol;
@@ -17,7 +18,7 @@ use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
 use millstream_runtime::{Door, Engine, Gather, Portion, Reply, Reserved, RunError};
 use serde_json::json;
 
-use self::own::OwnBodies;
+use self::{events::Events, own::OwnBodies};
 use crate::{
     body::{self, BodyLimits, Unread},
     describe,
@@ -137,27 +138,40 @@ impl GraphService {
     }
 
     /// Runs the graph on the body of a request, and answers it as the protocol writes.
-    pub(crate) async fn answer_in<P, B>(&self, protocol: &P, head: &Parts, body: B) -> Response<P::Body>
+    pub(crate) async fn answer_in<P, B>(&self, protocol: &P, head: &Parts, body: B) -> Answer
     where
-        P: Protocol<Message = Bytes>,
+        P: Protocol<Message = Bytes, Body = Full<Bytes>>,
         B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
     {
         let asked = Asked::of(&head.headers);
+        if let Some(mode) = asked.event {
+            let events = Events { inner: protocol, mode, headers: &head.headers };
+            // Boxed, so that other requests carry no room for it.
+            return Box::pin(self.answer_body(&events, head, &asked, body)).await;
+        }
+        self.answer_body(protocol, head, &asked, body).await
+    }
+
+    async fn answer_body<P, B>(&self, protocol: &P, head: &Parts, asked: &Asked<'_>, body: B) -> Answer
+    where
+        P: Protocol<Message = Bytes, Body = Full<Bytes>>,
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    {
         let most = self.shared.limits.body_bytes;
-        let ran = match self.let_in(&asked) {
+        let ran = match self.let_in(asked) {
             Err(halted) => halted.into(),
             Ok((request, mut room)) => {
                 match body::read(&head.headers, body, most, self.body_limits, &mut room).await {
                     Ok(body) => {
                         let bytes = body.len();
-                        self.ran(protocol, head, &asked, request, (body, bytes)).await
+                        self.ran(protocol, head, asked, request, (body, bytes)).await
                     }
                     Err(Unread::Refused(error)) => Err(error),
                     Err(Unread::NoRoom) => Ok(Ran::without_rows(self.engine().no_room())),
                 }
             }
         };
-        self.answered(protocol, head, &asked, ran)
+        self.answered(protocol, head, asked, ran)
     }
 
     /// The same for what has arrived already, in so many bytes.

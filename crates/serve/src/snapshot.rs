@@ -32,7 +32,7 @@ use crate::{
     features::{self, FeatureRows, FeatureService},
     http::ServeError,
     observe::Observer,
-    oip::{self, Repository, RepositoryMetrics},
+    oip::{self, CompatMetrics, Repository, RepositoryMetrics},
     project::{Files, Project, Stamps},
     refusals::Refusals,
     reload::blocking,
@@ -199,6 +199,8 @@ pub(crate) struct Shared {
     /// Whether clients may load and unload models, and change what is traced and logged.
     model_control: AtomicBool,
     observer: OnceLock<Arc<Observer>>,
+    /// Whose names metrics have beside their own.
+    pub(crate) compat_metrics: OnceLock<CompatMetrics>,
     /// Versions that have been replaced and still answer.
     retiring: Mutex<JoinSet<()>>,
 }
@@ -222,6 +224,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             model_control: AtomicBool::new(false),
             observer: OnceLock::new(),
+            compat_metrics: OnceLock::new(),
             retiring: Mutex::default(),
         }
     }

@@ -16,12 +16,13 @@ use crate::{
     ordinal::{Ordinal, OrdinalSettings},
     pack::{Pack, PackSettings},
     select::{Filter, FilterSettings, Select, SelectSettings, With, WithSettings},
+    split::{Split, SplitSettings},
     validate::{Validate, ValidateSettings},
     when::{When, WhenSettings},
 };
 
 /// The kinds of steps that spec files may name: `bucketize`, `cast`, `date_parts`, `drop`, `filter`, `impute`, `map`,
-/// `one_hot`, `ordinal`, `pack`, `rename`, `select`, `validate`, `when` and `with`.
+/// `one_hot`, `ordinal`, `pack`, `rename`, `select`, `split`, `validate`, `when` and `with`.
 pub fn kinds() -> Vec<StepKind> {
     vec![
         kind::<BucketizeSettings, Bucketize>("bucketize"),
@@ -36,6 +37,7 @@ pub fn kinds() -> Vec<StepKind> {
         kind::<PackSettings, Pack>("pack"),
         kind::<RenameSettings, Rename>("rename"),
         kind::<SelectSettings, Select>("select"),
+        kind::<SplitSettings, Split>("split"),
         kind::<ValidateSettings, Validate>("validate"),
         kind::<WhenSettings, When>("when"),
         kind::<WithSettings, With>("with"),

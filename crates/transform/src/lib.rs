@@ -11,6 +11,8 @@
 //! | [`With`] | `with` | adds or replaces columns by expression |
 //! | [`Filter`] | `filter` | lets rows through for which a condition holds |
 //! | [`When`] | `when` | sends each row out on the port of the first condition that holds |
+//! | [`Split`] | `split` | sends each row out on a port by weights and a sticky hash of its key |
+//! | [`Canary`] | layer `canary` | lets a new step take a part of the rows of another, until it is worse |
 //! | [`OneHot`], [`Ordinal`] | `one_hot`, `ordinal` | categories as numbers |
 //! | [`Impute`] | `impute` | fills in what is missing |
 //! | [`Map`], [`Bucketize`] | `map`, `bucketize` | values, ranges and buckets become other values |
@@ -20,10 +22,12 @@
 //! | [`Validate`] | `validate` | rows that break a rule leave on the error port |
 
 mod buckets;
+mod canary;
 mod check;
 mod codes;
 mod columns;
 mod dates;
+mod deal;
 mod deep;
 mod encode;
 mod expr;
@@ -40,6 +44,7 @@ mod pack;
 mod prepared;
 mod select;
 mod shared;
+mod split;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -49,6 +54,7 @@ mod validate;
 mod when;
 
 pub use buckets::{Bucketize, Buckets};
+pub use canary::{Canary, Rollback, canary_layer};
 pub use columns::{Cast, ColumnType, Drop, Invalid, Rename};
 pub use dates::{DatePart, DateParts, Epoch};
 pub use encode::{NumberType, OneHot, UnknownCategory};
@@ -60,6 +66,7 @@ pub use map::{Map, MapColumn, MapRange, Unmapped};
 pub use ordinal::{Ordinal, UnknownPlace};
 pub use pack::{Pack, TensorNull, TensorType};
 pub use select::{Filter, Select, With, condition};
+pub use split::Split;
 pub use validate::{Rule, Validate};
 pub use when::When;
 

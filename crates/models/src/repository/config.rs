@@ -173,6 +173,11 @@ impl ModelConfig {
         self.digests.get(file).map(String::as_str)
     }
 
+    /// The files below the model's folder whose SHA-256 is said.
+    pub(super) fn pinned(&self) -> impl Iterator<Item = &Path> {
+        self.digests.keys().map(PathBuf::as_path)
+    }
+
     /// Whether the model is what the configuration says it is.
     pub(super) fn check(&self, info: &ModelInfo) -> Result<(), ConfigError> {
         let inputs: Vec<_> =
@@ -424,7 +429,15 @@ fn digests(agent: proto::Agent) -> Result<BTreeMap<PathBuf, String>, String> {
         ));
     }
     let pinned = agent.parameters.into_iter().map(|(key, digest)| match key.split_once(':') {
-        Some((kind, file)) if kind.eq_ignore_ascii_case("sha256") => Ok((PathBuf::from(file), digest)),
+        Some((kind, file)) if kind.eq_ignore_ascii_case("sha256") => {
+            let parts = Path::new(file).components();
+            // Written in one way only, so that a file has one name.
+            let below = parts.clone().all(|part| matches!(part, Component::Normal(_)));
+            if !below || parts.collect::<PathBuf>().as_os_str() != file || file.is_empty() {
+                return Err(format!("model_repository_agents: `{file}` is no file below the model's folder"));
+            }
+            Ok((PathBuf::from(file), digest))
+        }
         _ => {
             Err(format!("model_repository_agents: `{key}` must be `SHA256:` and a file; MD5 proves nothing"))
         }

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread::available_parallelism,
@@ -87,12 +87,27 @@ pub struct Repository<T> {
     spec: RepositorySpec,
     options: LoadOptions,
     /// Names that are others' already.
-    taken: BTreeSet<String>,
+    taken: ArcSwap<BTreeSet<String>>,
     make: Box<Make<T>>,
     ready: ArcSwap<BTreeMap<String, Arc<Served<T>>>>,
     book: Mutex<Book>,
+    /// Told when a load that has taken room ends.
+    ended: Condvar,
     start: Instant,
+    loaded: AtomicU64,
+    failed: AtomicU64,
     evicted: AtomicU64,
+}
+
+/// What has become of models since a repository was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Loads that went well, those of the opening among them.
+    pub loaded: u64,
+    /// Loads that failed.
+    pub failed: u64,
+    /// Models that have made room for others.
+    pub evicted: u64,
 }
 
 /// What makes a model that can be served of one that was loaded.
@@ -105,6 +120,8 @@ struct Book {
     states: BTreeMap<String, State>,
     /// Bytes of models, by name: of those that are ready, and of those that are being loaded.
     bytes: BTreeMap<String, u64>,
+    /// Models whose loads have taken their room, and are under way.
+    under_way: BTreeSet<String>,
     /// Loads of one model take turns.
     turns: BTreeMap<String, Arc<Mutex<()>>>,
 }
@@ -173,11 +190,14 @@ impl<T: Send + Sync> Repository<T> {
         let this = Self {
             root: folder,
             options: LoadOptions { instances: available_parallelism().ok(), ..LoadOptions::default() },
-            taken,
+            taken: ArcSwap::from_pointee(taken),
             make: Box::new(make),
             ready: ArcSwap::default(),
             book: Mutex::default(),
+            ended: Condvar::new(),
             start: Instant::now(),
+            loaded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             spec,
         };
@@ -256,8 +276,8 @@ impl<T: Send + Sync> Repository<T> {
     pub fn unload(&self, name: &str) {
         let Ok(turn) = self.turn(name) else { return };
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.ready.rcu(|ready| without(ready, name));
         let mut book = self.book();
+        self.ready.rcu(|ready| without(ready, name));
         book.bytes.remove(name);
         book.states.insert(name.to_owned(), State::Unloaded);
     }
@@ -315,9 +335,11 @@ impl<T: Send + Sync> Repository<T> {
         self.book().bytes.values().sum()
     }
 
-    /// How many models have made room for others.
-    pub fn evicted(&self) -> u64 {
-        self.evicted.load(Relaxed)
+    /// What has become of models so far.
+    pub fn outcomes(&self) -> Outcomes {
+        let [loaded, failed, evicted] =
+            [&self.loaded, &self.failed, &self.evicted].map(|count| count.load(Relaxed));
+        Outcomes { loaded, failed, evicted }
     }
 
     /// What it was opened by.
@@ -325,79 +347,92 @@ impl<T: Send + Sync> Repository<T> {
         &self.spec
     }
 
-    /// The names that its models may not have.
-    pub fn taken(&self) -> &BTreeSet<String> {
-        &self.taken
+    /// Gives other names to others, which models may not have from now on.
+    ///
+    /// # Errors
+    /// When a model has one of them: each of those that are served, and of those in the folder that need not be asked for.
+    pub fn take(&self, taken: BTreeSet<String>) -> Result<(), Vec<RepositoryError>> {
+        let ready = self.ready.load();
+        let mut names: BTreeSet<String> = ready.keys().cloned().collect();
+        if self.spec.load != Load::Asked {
+            names.extend(self.names().map_err(|error| vec![error])?);
+        }
+        let both: Vec<_> = names.intersection(&taken).map(|name| has_that_name(name)).collect();
+        if !both.is_empty() {
+            return Err(both);
+        }
+        self.taken.store(Arc::new(taken));
+        Ok(())
     }
 
     fn load_in_turn(&self, name: &str, given: &Given) -> Result<Arc<Served<T>>, RepositoryError> {
         self.may_have(name)?;
+        let mut attempt = Attempt { of: self, name, room: None, failed: Some("loading it panicked".into()) };
         self.book().states.insert(name.to_owned(), State::Loading);
-        let loaded = self.read(name, given);
-        let mut book = self.book();
-        match loaded {
+        match self.read(name, given, &mut attempt) {
             Ok(served) => {
-                book.states.remove(name);
-                drop(book);
+                attempt.failed = None;
                 let served = Arc::new(served);
+                // Under the lock, so that nobody sees it served and its room as somebody else's.
+                let book = self.book();
                 self.ready.rcu(|ready| {
                     let mut ready = BTreeMap::clone(ready);
                     ready.insert(name.to_owned(), Arc::clone(&served));
                     ready
                 });
+                drop(book);
+                self.loaded.fetch_add(1, Relaxed);
                 Ok(served)
             }
             Err(reason) => {
-                book.states
-                    .insert(name.to_owned(), State::Failed { reason: reason.clone(), at: Instant::now() });
+                attempt.failed = Some(reason.clone());
                 Err(RepositoryError::Failed { name: name.to_owned(), reason })
             }
         }
     }
 
-    fn read(&self, name: &str, given: &Given) -> Result<Served<T>, String> {
+    fn read(&self, name: &str, given: &Given, attempt: &mut Attempt<'_, T>) -> Result<Served<T>, String> {
         let checked = Checked::read(&self.root, name, given, &self.options)?;
-        let bytes = checked.bytes;
-        let before = self.make_room(name, bytes)?;
-        let made = checked.load(&self.options).and_then(|versions| {
-            let made =
-                versions.into_iter().map(|version| Ok((version.version, Arc::new((self.make)(version)?))));
-            made.collect::<Result<BTreeMap<_, _>, String>>()
-        });
+        attempt.room = Some(self.make_room(name, checked.bytes)?);
+        let versions = checked.load(&self.options)?.into_iter();
+        let versions = versions.map(|version| Ok((version.version, Arc::new((self.make)(version)?))));
+        let versions = versions.collect::<Result<BTreeMap<_, _>, String>>()?;
         let labels = self.spec.labels.get(name).cloned().unwrap_or_default();
-        match made {
-            Ok(versions) => Ok(Served { versions, labels, used: AtomicU64::new(self.now()) }),
-            Err(reason) => {
-                // What was there before, if anything, still is.
-                let mut book = self.book();
-                match before {
-                    Some(before) => book.bytes.insert(name.to_owned(), before),
-                    None => book.bytes.remove(name),
-                };
-                Err(reason)
-            }
-        }
+        Ok(Served { versions, labels, used: AtomicU64::new(self.now()) })
     }
 
-    /// Notes the bytes of a model that is to be loaded, after others have made room for it. Answers what was noted before.
+    /// Notes the bytes of a model that is to be loaded, after others have made room for it. Answers what was noted before. Nobody
+    /// goes for one that would not fit even then.
     fn make_room(&self, name: &str, bytes: u64) -> Result<Option<u64>, String> {
         let mut book = self.book();
         let most = self.spec.memory.map_or(u64::MAX, |most| most.0 as u64);
         loop {
-            let others: u64 =
-                book.bytes.iter().filter(|(other, _)| *other != name).map(|(_, bytes)| bytes).sum();
+            let of = |counts: &dyn Fn(&str) -> bool| -> u64 {
+                let others = book.bytes.iter().filter(|(other, _)| *other != name && counts(other));
+                others.map(|(_, bytes)| bytes).sum()
+            };
+            let others = of(&|_| true);
             if others.saturating_add(bytes) <= most {
+                book.under_way.insert(name.to_owned());
                 return Ok(book.bytes.insert(name.to_owned(), bytes));
             }
-            let oldest = match self.spec.load {
-                Load::Lazy => self.oldest_but(name),
-                Load::All | Load::Asked => None,
+            let stay = match self.spec.load {
+                Load::Lazy => of(&|other| book.under_way.contains(other)),
+                Load::All | Load::Asked => others,
             };
-            let Some(oldest) = oldest else {
+            if stay.saturating_add(bytes) > most {
+                // What is being loaded may go when it is there.
+                if bytes <= most && self.spec.load == Load::Lazy {
+                    book = self.ended.wait(book).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
                 return Err(format!(
                     "it needs {bytes} bytes, and of {most} there are {} left",
-                    most - others.min(most)
+                    most - stay.min(most)
                 ));
+            }
+            let Some(oldest) = self.oldest_but(name, &book.under_way) else {
+                return Err(format!("it needs {bytes} bytes, and nothing makes room for it"));
             };
             self.ready.rcu(|ready| without(ready, &oldest));
             book.bytes.remove(&oldest);
@@ -405,10 +440,10 @@ impl<T: Send + Sync> Repository<T> {
         }
     }
 
-    /// Of the models that are ready, the one that was asked for the longest time ago.
-    fn oldest_but(&self, name: &str) -> Option<String> {
+    /// Of the models that are ready and not being loaded anew, the one that was asked for the longest time ago.
+    fn oldest_but(&self, name: &str, under_way: &BTreeSet<String>) -> Option<String> {
         let ready = self.ready.load();
-        let others = ready.iter().filter(|(other, _)| *other != name);
+        let others = ready.iter().filter(|(other, _)| *other != name && !under_way.contains(*other));
         others.min_by_key(|(_, served)| served.used.load(Relaxed)).map(|(name, _)| name.clone())
     }
 
@@ -418,16 +453,13 @@ impl<T: Send + Sync> Repository<T> {
 
     /// Whether a model of this name can be had at all.
     fn may_have(&self, name: &str) -> Result<(), RepositoryError> {
-        if self.taken.contains(name) {
-            let reason = "a graph or a model of the project has that name".to_owned();
-            return Err(RepositoryError::Failed { name: name.to_owned(), reason });
-        }
-        Ok(())
+        if self.taken.load().contains(name) { Err(has_that_name(name)) } else { Ok(()) }
     }
 
-    /// The turn of a model that the folder has.
+    /// The turn of a model that is there.
     fn turn(&self, name: &str) -> Result<Arc<Mutex<()>>, RepositoryError> {
-        if !read::is_name(name) || !self.root.join(name).is_dir() {
+        // One that is served has a turn, whatever has become of its folder.
+        if !self.is_there(name) {
             return Err(self.unknown(name));
         }
         Ok(Arc::clone(self.book().turns.entry(name.to_owned()).or_default()))
@@ -444,6 +476,44 @@ impl<T: Send + Sync> Repository<T> {
 
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn has_that_name(name: &str) -> RepositoryError {
+    let reason = "a graph or a model of the project has that name".to_owned();
+    RepositoryError::Failed { name: name.to_owned(), reason }
+}
+
+/// A load that is under way. However it ends, the book is right behind it.
+struct Attempt<'r, T> {
+    of: &'r Repository<T>,
+    name: &'r str,
+    /// What was noted of the model before it took its room, if it has.
+    room: Option<Option<u64>>,
+    /// Why it has failed, unless it has not.
+    failed: Option<String>,
+}
+
+impl<T> Drop for Attempt<'_, T> {
+    fn drop(&mut self) {
+        let Self { of, name, .. } = self;
+        let mut book = of.book.lock().unwrap_or_else(PoisonError::into_inner);
+        book.under_way.remove(*name);
+        match self.failed.take() {
+            None => drop(book.states.remove(*name)),
+            Some(reason) => {
+                of.failed.fetch_add(1, Relaxed);
+                if let Some(before) = self.room {
+                    // What was there before, if it still is.
+                    match before.filter(|_| of.ready.load().contains_key(*name)) {
+                        Some(before) => book.bytes.insert((*name).to_owned(), before),
+                        None => book.bytes.remove(*name),
+                    };
+                }
+                book.states.insert((*name).to_owned(), State::Failed { reason, at: Instant::now() });
+            }
+        }
+        of.ended.notify_all();
     }
 }
 

@@ -142,18 +142,25 @@ impl Checked {
         let instances = config.instances.or(options.instances).map_or(1, |count| count.get() as u64);
         let (mut versions, mut bytes) = (Vec::new(), 0_u64);
         for version in config.versions.served(&there)? {
-            let file = PathBuf::from(version.to_string()).join(&config.file);
+            let file = model_file(version, &config);
             let checked = match given.get(&version) {
                 Some(bytes) => {
-                    let folder = root.join(name).join(version.to_string());
+                    let folder = inside(root, Path::new(name)).map_err(|error| error.to_string())?;
+                    let folder = folder.join(version.to_string());
                     CheckedModel::of_bytes(bytes.clone(), folder, &options.limits)
                 }
                 None => CheckedModel::read(root, &Path::new(name).join(&file), &options.limits),
             };
             let checked = checked.map_err(|error| format!("version {version}: {error}"))?;
-            pinned(&config, &file, &checked).map_err(|problem| format!("version {version}: {problem}"))?;
+            let got = hex(&Sha256::digest(checked.bytes()));
+            pinned(&config, &file, &got).map_err(|problem| format!("version {version}: {problem}"))?;
             bytes = bytes.saturating_add(checked.size().saturating_mul(instances));
             versions.push((version, checked));
+        }
+        // What the model itself does not hold: weights beside it, names of classes, versions that are not served.
+        let read = |file: &Path| versions.iter().any(|(version, _)| file == model_file(*version, &config));
+        for file in config.pinned().filter(|file| !read(file)) {
+            pinned(&config, file, &digest(root, name, file)?)?;
         }
         let labels = labels(root, name, &config)?;
         Ok(Self { name: name.to_owned(), config: Arc::new(config), labels, versions, bytes })
@@ -193,14 +200,32 @@ fn given_versions(config: &ModelConfig, given: &Given) -> Result<BTreeMap<u64, B
     Ok(versions)
 }
 
+fn model_file(version: u64, config: &ModelConfig) -> PathBuf {
+    PathBuf::from(version.to_string()).join(&config.file)
+}
+
 /// Refuses a file that is not the one that the configuration pins.
-fn pinned(config: &ModelConfig, file: &Path, checked: &CheckedModel) -> Result<(), String> {
-    let Some(wanted) = config.digest(file) else { return Ok(()) };
-    let got = hex(&Sha256::digest(checked.bytes()));
-    if got.eq_ignore_ascii_case(wanted.trim()) {
-        return Ok(());
+fn pinned(config: &ModelConfig, file: &Path, got: &str) -> Result<(), String> {
+    match config.digest(file) {
+        Some(wanted) if !got.eq_ignore_ascii_case(wanted.trim()) => {
+            Err(format!("the sha256 of `{}` is {got}, not {wanted}", file.display()))
+        }
+        _ => Ok(()),
     }
-    Err(format!("the sha256 of `{}` is {got}, not {wanted}", file.display()))
+}
+
+/// The SHA-256 of a file below a model's folder.
+fn digest(root: &Path, name: &str, file: &Path) -> Result<String, String> {
+    let path = inside(root, &Path::new(name).join(file)).map_err(|error| error.to_string())?;
+    let mut hash = Sha256::new();
+    let mut reader = File::open(path).map_err(|error| unreadable(file, &error))?;
+    let mut part = vec![0; 1 << 16];
+    loop {
+        match reader.read(&mut part).map_err(|error| unreadable(file, &error))? {
+            0 => return Ok(hex(&hash.finalize())),
+            read => hash.update(&part[..read]),
+        }
+    }
 }
 
 /// The names of classes that the configuration names files for, one on each line.

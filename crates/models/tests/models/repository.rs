@@ -17,6 +17,7 @@ use millstream_models::{
     VersionPolicy,
 };
 use serde_json::json;
+use sha2::Digest;
 use tempfile::TempDir;
 
 use crate::harness::DATA;
@@ -122,6 +123,94 @@ fn models_come_when_they_should() {
     asked.load("c", &Given::default()).unwrap();
     fs::remove_dir_all(folder.path().join("models/c")).unwrap();
     assert_eq!(index(&asked), ["a UNAVAILABLE unloaded", "b UNAVAILABLE not loaded", "c/7 READY"]);
+    asked.unload("c");
+    assert!(asked.get("c").is_none() && asked.bytes() == 0);
+}
+
+#[test]
+fn names_are_given_to_others_unless_a_model_has_them() {
+    let folder = folder(&[("a/1/model.onnx", "rank3.onnx"), ("b/1/model.onnx", "labels.onnx")]);
+    let names =
+        |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+    let asked = open(folder.path(), json!({ "load": "asked" })).unwrap();
+    asked.load("a", &Given::default()).unwrap();
+    asked.take(names(&["b", "c"])).unwrap();
+    assert!(
+        asked.load("b", &Given::default()).is_err_and(|error| error.to_string().contains("has that name"))
+    );
+    assert_eq!(asked.take(names(&["a"])).unwrap_err().len(), 1);
+    assert!(asked.load("a", &Given::default()).is_ok(), "what was refused has changed nothing");
+    asked.take(names(&[])).unwrap();
+    assert!(asked.load("b", &Given::default()).is_ok());
+    let lazy = open(folder.path(), json!({ "load": "lazy" })).unwrap();
+    assert_eq!(lazy.take(names(&["a", "b", "c"])).unwrap_err().len(), 2);
+}
+
+#[test]
+fn a_model_that_needs_more_than_there_can_be_moves_nobody() {
+    let one = fs::metadata(Path::new(DATA).join("rank3.onnx")).unwrap().len();
+    let folder = folder(&[("a/1/model.onnx", "rank3.onnx"), ("large/1/model.onnx", "rank3.onnx")]);
+    put(folder.path(), "a/config.pbtxt", "instance_group { count: 1 }");
+    put(folder.path(), "large/config.pbtxt", "instance_group { count: 3 }");
+    let repository =
+        open(folder.path(), json!({ "load": "lazy", "memory": format!("{}B", 2 * one) })).unwrap();
+    repository.want("a").unwrap();
+    let error = repository.want("large").err().unwrap().to_string();
+    assert!(error.contains(&format!("it needs {} bytes", 3 * one)), "{error}");
+    assert_eq!(index(&repository)[0], "a/1 READY");
+    assert_eq!((repository.bytes(), repository.outcomes().evicted), (one, 0));
+}
+
+#[test]
+fn models_that_are_asked_for_at_the_same_time_wait_for_each_other_s_room() {
+    let one = fs::metadata(Path::new(DATA).join("rank3.onnx")).unwrap().len();
+    let names = ["a", "b", "c", "d"];
+    let places: Vec<_> = names.iter().map(|name| format!("{name}/1/model.onnx")).collect();
+    let folder = folder(&places.iter().map(|place| (place.as_str(), "rank3.onnx")).collect::<Vec<_>>());
+    for name in names {
+        put(folder.path(), &format!("{name}/config.pbtxt"), "instance_group { count: 1 }");
+    }
+    let repository = open(folder.path(), json!({ "load": "lazy", "memory": format!("{one}B") })).unwrap();
+    for _ in 0..5 {
+        thread::scope(|scope| {
+            let asks = names.map(|name| {
+                scope.spawn(|| repository.want(name).map(|_| ()).map_err(|error| error.to_string()))
+            });
+            for ask in asks {
+                assert_eq!(ask.join().unwrap(), Ok(()));
+            }
+        });
+        assert_eq!((repository.loaded().len(), repository.bytes()), (1, one));
+    }
+}
+
+#[test]
+fn every_file_that_is_pinned_is_looked_at() {
+    let folder = folder(&[("a/1/model.onnx", "rank3.onnx")]);
+    let digest = |place: &str| {
+        let bytes = fs::read(folder.path().join("models/a").join(place)).unwrap();
+        sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    put(folder.path(), "a/1/more.txt", "more");
+    let pinned = |file: &str, digest: &str| {
+        let agents = format!(
+            "model_repository_agents {{ agents {{ name: \"checksum\" parameters {{ key: \"SHA256:{file}\" value: \"{digest}\" }} }} }}"
+        );
+        put(folder.path(), "a/config.pbtxt", &agents);
+        open(folder.path(), json!({})).err().map(|errors| errors[0].to_string())
+    };
+    let (model, more) = (digest("1/model.onnx"), digest("1/more.txt"));
+    assert_eq!((pinned("1/model.onnx", &model), pinned("1/more.txt", &more)), (None, None));
+    for (file, digest, problem) in [
+        ("1/model.onnx", &more, "the sha256 of `1/model.onnx` is"),
+        ("1/more.txt", &model, "the sha256 of `1/more.txt` is"),
+        ("1/modle.onnx", &model, "cannot read"),
+        ("./1/model.onnx", &model, "is no file below the model's folder"),
+        ("../a/1/model.onnx", &model, "is no file below the model's folder"),
+    ] {
+        let told = pinned(file, digest).unwrap_or_default();
+        assert!(told.contains(problem), "{file}: {told}");
+    }
 }
 
 #[test]
@@ -180,7 +269,7 @@ fn the_models_that_were_used_the_longest_time_ago_make_room() {
         served.push(repository.want(name).unwrap());
         assert_eq!(loaded(&repository), then, "after {name}");
     }
-    assert_eq!((repository.evicted(), repository.bytes()), (2, 4 * one));
+    assert_eq!((repository.outcomes().evicted, repository.bytes()), (2, 4 * one));
     // What made room is still there for those who have it.
     assert_eq!(served[1].version(None).unwrap().0, "b");
     let asked = open(folder.path(), json!({ "load": "asked", "memory": memory })).unwrap();

@@ -138,6 +138,9 @@ struct ServeArgs {
     /// Whether clients may load and unload models of the repository, and change what is traced and logged.
     #[arg(long, env = "MILLSTREAM_MODEL_CONTROL", default_value = "none", value_name = "WHO")]
     model_control: serve::ModelControl,
+    /// Write metrics under the names of another server too, which dashboards may chart already.
+    #[arg(long, env = "MILLSTREAM_COMPAT_METRICS", value_name = "SERVER")]
+    compat_metrics: Option<serve::Compat>,
     #[command(flatten)]
     access: serve::AccessArgs,
     #[command(flatten)]
@@ -236,6 +239,10 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let server = Server::with_connections(&project, &limits, DecodeLimits::default(), connections)?;
     let server = server.observe(args.observe.observe(project.name())?)?;
     let server = server.model_control(args.model_control == serve::ModelControl::Explicit);
+    let server = match args.compat_metrics {
+        Some(names) => server.compat_metrics(names.into()),
+        None => server,
+    };
     let server = args.access.secure(server, args.bind)?;
     let graphs = project.graph_names().collect::<Vec<_>>().join(", ");
     let (name, version) = (project.name().to_owned(), project.version().to_owned());

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 
 use super::{Failure, ServeArgs};
-use crate::{Access, AdminToken, ConnectionLimits, Reloader, Server, TlsFiles, admin_router};
+use crate::{Access, AdminToken, CompatMetrics, ConnectionLimits, Reloader, Server, TlsFiles, admin_router};
 
 /// The token, where it is not in a file. No flag has it: arguments can be seen by others.
 const TOKEN: &str = "MILLSTREAM_ADMIN_TOKEN";
@@ -32,6 +32,24 @@ pub(super) enum ModelControl {
     None,
     /// Whoever reaches the server may, by the calls of the protocol.
     Explicit,
+}
+
+/// Whose metrics are written beside our own.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Compat {
+    /// `nv_inference_...`
+    Triton,
+    /// `request_..._seconds`
+    Kserve,
+}
+
+impl From<Compat> for CompatMetrics {
+    fn from(compat: Compat) -> Self {
+        match compat {
+            Compat::Triton => Self::Triton,
+            Compat::Kserve => Self::KServe,
+        }
+    }
 }
 
 /// Who may ask, and over what.

@@ -71,8 +71,8 @@ pub(crate) fn settings() -> LogSettings {
 /// # Errors
 /// When the settings contradict each other, or the log is not this program's.
 pub(crate) fn set(settings: LogSettings) -> Result<(), String> {
-    let level = settings.level()?;
     let control = CONTROL.get().ok_or("the log is the application's, which this server is part of")?;
+    let level = settings.level()?;
     let mut held = control.settings.lock().unwrap_or_else(PoisonError::into_inner);
     (control.apply)(level);
     *held = settings;

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     observe::log,
+    security::Session,
     service::{Answer, failed, json_answer},
     snapshot::{Shared, Snapshot},
 };
@@ -40,7 +41,7 @@ impl Refusal {
         }
     }
 
-    fn answer(&self) -> Answer {
+    pub(super) fn answer(&self) -> Answer {
         match self {
             Self::Off => refused(StatusCode::FORBIDDEN, "model_control", OFF),
             Self::Unknown(text) => refused(StatusCode::NOT_FOUND, "unknown_model", text),
@@ -80,10 +81,16 @@ pub(super) fn index(shared: &Shared, served: &Snapshot, ready: bool) -> Result<V
     Ok(lines)
 }
 
-fn repository<'s>(shared: &Shared, served: &'s Snapshot, name: &str) -> Result<&'s Repository, Refusal> {
-    if !shared.model_control() {
-        return Err(Refusal::Off);
+/// Whether whoever asks may change anything: all may, or those who are known to.
+pub(super) fn may_change(shared: &Shared, session: Option<&Session>) -> Result<(), Refusal> {
+    if shared.model_control() || session.is_some_and(Session::may_change) {
+        Ok(())
+    } else {
+        Err(Refusal::Off)
     }
+}
+
+fn repository<'s>(served: &'s Snapshot, name: &str) -> Result<&'s Repository, Refusal> {
     if served.models.iter().any(|model| model.name() == name) {
         let text = format!("model `{name}` is the project's own, and comes and goes with the project");
         return Err(Refusal::Wrong(text));
@@ -95,28 +102,26 @@ fn repository<'s>(shared: &Shared, served: &'s Snapshot, name: &str) -> Result<&
 
 /// Loads a model, in the place of what is served of it.
 pub(super) async fn load_model(
-    shared: &Shared,
     served: &Snapshot,
     name: &str,
     given: Result<Given, String>,
 ) -> Result<(), Refusal> {
-    let repository = repository(shared, served, name)?;
+    let repository = repository(served, name)?;
     Ok(repository.load(name, given.map_err(Refusal::Wrong)?).await?)
 }
 
 /// Takes a model out of service; one that is not there is not either.
-pub(super) async fn unload_model(shared: &Shared, served: &Snapshot, name: &str) -> Result<(), Refusal> {
-    repository(shared, served, name)?.unload(name).await;
-    Ok(())
+pub(super) async fn unload_model(served: &Snapshot, name: &str) -> Result<(), Refusal> {
+    Ok(repository(served, name)?.unload(name).await?)
 }
 
-pub(super) async fn load(shared: &Shared, served: &Snapshot, name: &str, body: &Bytes) -> Answer {
+pub(super) async fn load(served: &Snapshot, name: &str, body: &Bytes) -> Answer {
     let given = object(body).and_then(|body| parameters(&body));
-    done(load_model(shared, served, name, given).await)
+    done(load_model(served, name, given).await)
 }
 
-pub(super) async fn unload(shared: &Shared, served: &Snapshot, name: &str) -> Answer {
-    done(unload_model(shared, served, name).await)
+pub(super) async fn unload(served: &Snapshot, name: &str) -> Answer {
+    done(unload_model(served, name).await)
 }
 
 fn done(done: Result<(), Refusal>) -> Answer {
@@ -154,19 +159,13 @@ fn parameters(body: &Map<String, Value>) -> Result<Given, String> {
     repository::given(each.into_iter())
 }
 
-/// Changes what is traced, if clients may.
+/// Changes what is traced.
 pub(super) fn change_trace_settings(shared: &Shared, changes: &Map<String, Value>) -> Result<(), Refusal> {
-    if !shared.model_control() {
-        return Err(Refusal::Off);
-    }
     settings::change_traces(shared.observer(), changes).map_err(Refusal::Wrong)
 }
 
-/// Changes what is logged, if clients may.
-pub(super) fn change_log_settings(shared: &Shared, changes: &Map<String, Value>) -> Result<(), Refusal> {
-    if !shared.model_control() {
-        return Err(Refusal::Off);
-    }
+/// Changes what is logged.
+pub(super) fn change_log_settings(changes: &Map<String, Value>) -> Result<(), Refusal> {
     settings::changed_log(log::settings(), changes).and_then(log::set).map_err(Refusal::Wrong)
 }
 
@@ -178,9 +177,9 @@ pub(super) fn change_traces(shared: &Shared, body: &Bytes) -> Answer {
     }
 }
 
-pub(super) fn change_log(shared: &Shared, body: &Bytes) -> Answer {
+pub(super) fn change_log(body: &Bytes) -> Answer {
     let changes = object(body).map_err(Refusal::Wrong);
-    match changes.and_then(|changes| change_log_settings(shared, &changes)) {
+    match changes.and_then(|changes| change_log_settings(&changes)) {
         Ok(()) => json_answer(StatusCode::OK, &settings::log(log::settings())),
         Err(refusal) => refusal.answer(),
     }

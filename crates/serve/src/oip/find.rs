@@ -124,6 +124,11 @@ pub(super) fn all(served: &Snapshot) -> Vec<Arc<Model>> {
     all
 }
 
+/// Every version of one of them.
+pub(super) fn named(served: &Snapshot, name: &str) -> Vec<Arc<Model>> {
+    all(served).into_iter().filter(|model| model.name() == name).collect()
+}
+
 /// The names of models that take requests now, or when they are asked for.
 pub(super) fn names(served: &Snapshot) -> Vec<String> {
     let mut names: Vec<String> = served.models.iter().map(|model| model.name().to_owned()).collect();

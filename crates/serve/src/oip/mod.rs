@@ -4,6 +4,7 @@
 //! the project that has not the name of a graph is one too, in a graph of one step. So whatever comes here is let in, run and told
 //! of as what comes to `/v1/graphs`: this is another [`Protocol`](crate::service::Protocol), and nothing else.
 
+mod compat;
 mod control;
 mod datatype;
 mod find;
@@ -24,6 +25,7 @@ mod tensor;
 mod typed;
 mod values;
 
+pub use compat::CompatMetrics;
 pub(crate) use grpc::{Grpc, denied, is_call};
 pub(crate) use models::{Model, models};
 pub(crate) use repository::{Repository, RepositoryMetrics};

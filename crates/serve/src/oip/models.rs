@@ -9,7 +9,8 @@ use std::{
 use arrow::datatypes::{DataType, Field, Schema};
 use millstream_graph::{Graph, Plan, SchemaError};
 use millstream_models::{
-    self as models, InputInfo, Keep, Keys, LoadedVersion, ModelStep, OutputInfo, OutputKind,
+    self as models, InputInfo, Keep, Keys, LoadedVersion, ModelConfig, ModelStep, OutputInfo, OutputKind,
+    VersionPolicy,
 };
 use millstream_runtime::{Engine, Limits, Metrics, Totals};
 use serde_json::{Value, json};
@@ -36,6 +37,8 @@ pub(crate) struct Model {
     metadata: Value,
     /// What it runs on, as clients of Triton know it: platform and backend.
     pub(super) platform: (&'static str, &'static str),
+    /// Which versions beside it are served.
+    pub(super) policy: VersionPolicy,
     name: String,
     version: String,
     runs: Runs,
@@ -144,8 +147,31 @@ impl Model {
                 None => output,
             })
             .collect();
-        served.config["max_batch_size"] = config.max_rows.map_or(0, NonZeroUsize::get).into();
+        served.configured(&config);
         Ok(served)
+    }
+
+    /// Tells of itself as its configuration does.
+    fn configured(&mut self, config: &ModelConfig) {
+        let rows = config.max_rows.map_or(0, NonZeroUsize::get);
+        self.config["max_batch_size"] = rows.into();
+        self.policy = config.versions.clone();
+        self.config["version_policy"] = match &self.policy {
+            VersionPolicy::Latest(count) => json!({ "latest": { "num_versions": count } }),
+            VersionPolicy::All => json!({ "all": {} }),
+            VersionPolicy::Specific(versions) => json!({ "specific": { "versions": versions } }),
+        };
+        if rows == 0 {
+            return;
+        }
+        // The rows are the batch then, and no dimension.
+        for tensors in ["input", "output"] {
+            for tensor in self.config[tensors].as_array_mut().into_iter().flatten() {
+                if let Some(dims) = tensor["dims"].as_array_mut() {
+                    dims.remove(0);
+                }
+            }
+        }
     }
 
     /// A model by itself, counted under the name of `graph`: its tensors are those that it declares.
@@ -209,6 +235,7 @@ impl Model {
             counts: Counts::default(),
             metadata,
             platform: (platform, backend),
+            policy: VersionPolicy::Latest(1),
             name: name.to_owned(),
             version: version.to_owned(),
             runs,

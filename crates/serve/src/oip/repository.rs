@@ -7,9 +7,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use millstream_models::{self as models, Given, Load, RepositoryError, Served};
+use millstream_models::{self as models, Given, Load, Outcomes, RepositoryError, Served};
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use super::models::{AloneTerms, Model};
 use crate::{project::Project, reload::blocking, snapshot::Terms};
@@ -23,8 +23,29 @@ pub(crate) struct Repository {
     root: PathBuf,
     /// Who waits for a model that is being loaded waits here, and holds no thread.
     waiting: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
-    loads: Semaphore,
+    loads: Arc<Semaphore>,
+    told: Arc<Told>,
+}
+
+/// What was told of a repository.
+struct Told {
     metrics: RepositoryMetrics,
+    /// What is counted already.
+    outcomes: Mutex<Outcomes>,
+}
+
+impl Told {
+    fn measure(&self, models: &models::Repository<Model>) {
+        let RepositoryMetrics { loads, evictions, loaded, bytes } = &self.metrics;
+        let mut told = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = models.outcomes();
+        loads.with_label_values(&["loaded"]).inc_by(now.loaded - told.loaded);
+        loads.with_label_values(&["failed"]).inc_by(now.failed - told.failed);
+        evictions.inc_by(now.evicted - told.evicted);
+        *told = now;
+        loaded.set(i64::try_from(models.loaded().len()).unwrap_or(i64::MAX));
+        bytes.set(i64::try_from(models.bytes()).unwrap_or(i64::MAX));
+    }
 }
 
 /// What repositories count, whatever the version of the project.
@@ -76,25 +97,32 @@ impl Repository {
         terms: &Terms,
         open: Option<&Arc<Self>>,
     ) -> Result<Option<Arc<Self>>, Vec<RepositoryError>> {
-        let Some(spec) = project.repository() else { return Ok(None) };
+        let Some(spec) = project.repository() else {
+            terms.repository.loaded.set(0);
+            terms.repository.bytes.set(0);
+            return Ok(None);
+        };
         let root = project.root().to_path_buf();
         if let Some(open) = open
             && open.root == root
             && open.spec() == spec
-            && *open.taken() == taken
         {
+            open.take(taken)?;
             return Ok(Some(Arc::clone(open)));
         }
         let alone = AloneTerms::from(terms);
         let make = move |version| Model::of_version(version, &alone);
+        let models = models::Repository::open(&root, spec.clone(), taken, make)?;
+        // What is loaded before anything is served was asked for by nobody.
+        let outcomes = models.outcomes();
         let this = Self {
-            models: Arc::new(models::Repository::open(&root, spec.clone(), taken, make)?),
+            models: Arc::new(models),
             root,
             waiting: Mutex::default(),
-            loads: Semaphore::new(LOADS),
-            metrics: terms.repository.clone(),
+            loads: Arc::new(Semaphore::new(LOADS)),
+            told: Arc::new(Told { metrics: terms.repository.clone(), outcomes: Mutex::new(outcomes) }),
         };
-        this.measure();
+        this.told.measure(&this.models);
         Ok(Some(Arc::new(this)))
     }
 
@@ -105,27 +133,28 @@ impl Repository {
 
     /// A model that comes because it is asked for. All who ask at the same time wait for one load.
     pub(super) async fn want(&self, name: &str) -> Result<Arc<Served<Model>>, RepositoryError> {
-        let turn = self.turn(name);
-        let _turn = turn.lock().await;
+        let turn = self.turn(name).lock_owned().await;
         if let Some(served) = self.models.get(name) {
             return Ok(served);
         }
         let wanted = name.to_owned();
-        self.work(name, move |models| models.want(&wanted)).await
+        self.work(name, turn, move |models| models.want(&wanted)).await
     }
 
     pub(super) async fn load(&self, name: &str, given: Given) -> Result<(), RepositoryError> {
-        let turn = self.turn(name);
-        let _turn = turn.lock().await;
+        let turn = self.turn(name).lock_owned().await;
         let wanted = name.to_owned();
-        self.work(name, move |models| models.load(&wanted, &given)).await
+        self.work(name, turn, move |models| models.load(&wanted, &given)).await
     }
 
-    pub(super) async fn unload(&self, name: &str) {
-        let turn = self.turn(name);
-        let _turn = turn.lock().await;
-        self.models.unload(name);
-        self.measure();
+    pub(super) async fn unload(&self, name: &str) -> Result<(), RepositoryError> {
+        let turn = self.turn(name).lock_owned().await;
+        let wanted = name.to_owned();
+        self.work(name, turn, move |models| {
+            models.unload(&wanted);
+            Ok(())
+        })
+        .await
     }
 
     /// The names of models that are loaded, or are when they are asked for.
@@ -137,24 +166,28 @@ impl Repository {
         self.loaded().keys().cloned().collect()
     }
 
+    /// Does what takes its time. A caller that goes away leaves it to end by itself, in its turn.
     async fn work<T: Send + 'static>(
         &self,
         name: &str,
+        turn: OwnedMutexGuard<()>,
         work: impl FnOnce(&models::Repository<Model>) -> Result<T, RepositoryError> + Send + 'static,
     ) -> Result<T, RepositoryError> {
         let failed =
             |reason: &str| RepositoryError::Failed { name: name.to_owned(), reason: reason.to_owned() };
-        let _place = self.loads.acquire().await.map_err(|_| failed("the server is stopping"))?;
-        let models = Arc::clone(&self.models);
-        let done = blocking(move || work(&models)).await;
-        let done = done.unwrap_or_else(|panic| {
+        let place = Arc::clone(&self.loads).acquire_owned().await;
+        let place = place.map_err(|_| failed("the server is stopping"))?;
+        let (models, told) = (Arc::clone(&self.models), Arc::clone(&self.told));
+        let done = blocking(move || {
+            let _held = (turn, place);
+            let done = work(&models);
+            told.measure(&models);
+            done
+        });
+        done.await.unwrap_or_else(|panic| {
             tracing::error!(%panic, "loading a model panicked");
             Err(failed("loading it panicked; the log says where"))
-        });
-        let outcome = if done.is_ok() { "loaded" } else { "failed" };
-        self.metrics.loads.with_label_values(&[outcome]).inc();
-        self.measure();
-        done
+        })
     }
 
     /// The lock of those who wait for a model.
@@ -167,13 +200,6 @@ impl Repository {
         let turn = Arc::new(tokio::sync::Mutex::new(()));
         waiting.insert(name.to_owned(), Arc::downgrade(&turn));
         turn
-    }
-
-    fn measure(&self) {
-        let RepositoryMetrics { evictions, loaded, bytes, .. } = &self.metrics;
-        evictions.inc_by(self.models.evicted().saturating_sub(evictions.get()));
-        loaded.set(i64::try_from(self.models.loaded().len()).unwrap_or(i64::MAX));
-        bytes.set(i64::try_from(self.models.bytes()).unwrap_or(i64::MAX));
     }
 }
 

@@ -216,6 +216,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static(takes));
         return answer.into_response();
     }
+    let changes = match place {
+        Place::Load(_) | Place::Unload(_) => true,
+        Place::Log | Place::Traces(_) => head.method == Method::POST,
+        _ => false,
+    };
+    // Before anything is read of a body that would change nothing.
+    if changes && let Err(refusal) = control::may_change(&shared, head.extensions.get()) {
+        return refusal.answer().into_response();
+    }
     let answer = match place {
         Place::Server => json_answer(StatusCode::OK, &server()),
         Place::Live => json_answer(StatusCode::OK, &json!({ "live": true, "ready": !shared.is_stopping() })),
@@ -223,13 +232,13 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
         Place::Models => json_answer(StatusCode::OK, &json!({ "models": find::names(&served) })),
         Place::Index => index(&shared, &served, &head, body).await,
         Place::Load(name) => match read(&shared, &head, body, shared.terms.decode.body_bytes).await {
-            Ok(body) => control::load(&shared, &served, &name, &body).await,
+            Ok(body) => control::load(&served, &name, &body).await,
             Err(answer) => answer,
         },
-        Place::Unload(name) => control::unload(&shared, &served, &name).await,
+        Place::Unload(name) => control::unload(&served, &name).await,
         Place::Statistics => statistics(&find::all(&served)),
         Place::Log if head.method == Method::POST => match read(&shared, &head, body, SMALL_BYTES).await {
-            Ok(body) => control::change_log(&shared, &body),
+            Ok(body) => control::change_log(&body),
             Err(answer) => answer,
         },
         Place::Log => json_answer(StatusCode::OK, &settings::log(log::settings())),
@@ -249,24 +258,22 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             Ok(is_ready) => ready(&shared, is_ready, json!({ "name": name })),
             Err(why) => missing(&why),
         },
+        // Whoever looks on loads nothing.
+        Place::Model { name, version, what: What::Statistics } => match find::find(&served, &name, version) {
+            Ok(model) if version.is_some() => statistics(&[model]),
+            Ok(_) => statistics(&find::named(&served, &name)),
+            Err(why) => missing(&why),
+        },
         Place::Model { name, version, what } => match find::want(&served, &name, version).await {
             Err(why) => missing(&why),
             Ok(model) => match what {
-                What::Statistics => match version {
-                    Some(_) => statistics(&[model]),
-                    None => {
-                        let all = find::all(&served).into_iter();
-                        statistics(&all.filter(|other| other.name() == name).collect::<Vec<_>>())
-                    }
-                },
                 What::Config => json_answer(StatusCode::OK, &model.config),
-                What::Metadata | What::Ready => {
+                What::Metadata | What::Ready | What::Statistics => {
                     json_answer(StatusCode::OK, &model.metadata(&find::versions(&served, &name)))
                 }
                 What::Infer | What::Predict => {
-                    let observer = Observer::default();
                     let asks = if what == What::Infer { Asks::Tensors } else { Asks::Rows(Dialect::MlRun) };
-                    let answer = std::pin::pin!(infer(&model, asks, &observer, &mut head, body));
+                    let answer = std::pin::pin!(infer(&model, asks, shared.observer(), &mut head, body));
                     served.answer(answer).await
                 }
             },

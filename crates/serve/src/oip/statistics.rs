@@ -13,16 +13,32 @@ use super::models::Model;
 /// What the protocol adds to what engines count: the two ends of a request, and when the last one came.
 #[derive(Default)]
 pub(super) struct Counts {
-    input: Took,
-    output: Took,
+    pub(super) input: Took,
+    pub(super) output: Took,
     /// Milliseconds since 1970; 0 for never.
     last: AtomicU64,
 }
 
-/// How often something was done, and how long it took in all.
+/// Nanoseconds at which buckets end.
+pub(super) const EDGES: [u64; 12] = [
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    1_000_000,
+    10_000_000,
+    100_000_000,
+    1_000_000_000,
+];
+
+/// How often something was done, and how long it took: each time by its bucket, and in all.
 #[derive(Default)]
-struct Took {
-    count: AtomicU64,
+pub(super) struct Took {
+    counts: [AtomicU64; EDGES.len() + 1],
     nanos: AtomicU64,
 }
 
@@ -30,13 +46,24 @@ impl Took {
     fn time<T>(&self, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let done = work();
-        self.count.fetch_add(1, Relaxed);
-        self.nanos.fetch_add(nanos(start.elapsed()), Relaxed);
+        let nanos = nanos(start.elapsed());
+        self.counts[EDGES.partition_point(|edge| *edge < nanos)].fetch_add(1, Relaxed);
+        self.nanos.fetch_add(nanos, Relaxed);
         done
     }
 
-    fn total(&self) -> Total {
-        Total { count: self.count.load(Relaxed), nanos: self.nanos.load(Relaxed) }
+    pub(super) fn total(&self) -> Total {
+        let count = self.counts.iter().map(|count| count.load(Relaxed)).sum();
+        Total { count, nanos: self.nanos.load(Relaxed) }
+    }
+
+    /// How often it took no longer, for each edge.
+    pub(super) fn up_to_edges(&self) -> impl Iterator<Item = u64> {
+        let counts = self.counts[..EDGES.len()].iter();
+        counts.scan(0, |sum, count| {
+            *sum += count.load(Relaxed);
+            Some(*sum)
+        })
     }
 }
 
@@ -115,11 +142,9 @@ impl Statistics {
         let waited = nanos(totals.door_wait.sum()).saturating_add(nanos(totals.pool_wait.sum()));
         let (ran, failed) = (nanos(totals.seconds.sum()), nanos(totals.failed_time));
         let ends = self.compute_input.nanos.saturating_add(self.compute_output.nanos);
-        // Requests that came through the door share its runs; each of the others has one of its own.
-        let alone = totals.seconds.count().saturating_sub(totals.door_wait.count());
         Self {
             inference_count: totals.rows,
-            execution_count: totals.door_runs.saturating_add(alone),
+            execution_count: totals.executions(),
             success: Total { count: totals.ok, nanos: ran.saturating_sub(failed).saturating_add(ends) },
             fail: Total { count: totals.failed + totals.refused + totals.cancelled, nanos: failed },
             queue: Total { count: totals.seconds.count(), nanos: waited },

@@ -32,7 +32,7 @@ use crate::{
 use audit::Audit;
 pub(crate) use keys::new_key;
 pub use role::Role;
-use rules::{Caller, Rules};
+use rules::Rules;
 
 /// How often it is looked whether the files of keys and certificates have changed.
 const LOOK: Duration = Duration::from_secs(2);
@@ -82,8 +82,34 @@ pub enum AccessError {
 pub(crate) struct Guard {
     rules: ArcSwap<Rules>,
     file: PathBuf,
+    /// What the file was when it was read first.
+    seen: Option<Stamp>,
     project: String,
     audit: Option<Audit>,
+}
+
+/// Somebody who was let in: to ask again within a stream, and to change what not everybody may.
+#[derive(Clone)]
+pub(crate) struct Session {
+    guard: Arc<Guard>,
+    credential: Arc<[u8]>,
+    role: Role,
+}
+
+impl Session {
+    /// Lets the next request of a stream in, as if it had come by itself.
+    pub(crate) fn again(&self) -> Result<(), Denied> {
+        let caller = self.guard.rules.load().caller(&self.credential).map_err(Denied::Unknown)?;
+        if caller.role < Role::Invoker {
+            return Err(Denied::Forbidden { needs: Role::Invoker });
+        }
+        caller.take().map_err(|retry| Denied::TooMany { retry })
+    }
+
+    /// Whether the caller may load and unload models, and change what is traced and logged.
+    pub(crate) fn may_change(&self) -> bool {
+        self.role >= Role::Operator
+    }
 }
 
 /// What a request asks for, as far as it matters who asks.
@@ -156,6 +182,8 @@ impl Guard {
     /// # Errors
     /// When a file cannot be read or written, or is wrong.
     pub(crate) fn new(access: &Access, project: &str) -> Result<Self, AccessError> {
+        // Looked at before it is read: a change in between is seen as one.
+        let seen = stamp(&access.file);
         let rules = Rules::read(&access.file, project)?;
         let audit = access.audit.as_deref().map(|file| {
             Audit::open(file).map_err(|source| AccessError::Audit { file: file.to_path_buf(), source })
@@ -163,16 +191,19 @@ impl Guard {
         Ok(Self {
             rules: ArcSwap::from_pointee(rules),
             file: access.file.clone(),
+            seen,
             project: project.to_owned(),
             audit: audit.transpose()?,
         })
     }
 
-    /// Lets a request in, or says why not. What changes something is written down, and so is what was refused.
-    pub(crate) fn let_in(&self, asked: &Asked<'_>) -> Result<(), Denied> {
-        let Some(needs) = places::needs(asked.method, asked.path) else { return Ok(()) };
+    /// Lets a request in, or says why not. What changes something is written down, and so is what was refused. Nobody is asked for
+    /// what is open to all.
+    pub(crate) fn let_in(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Option<Session>, Denied> {
+        let Some(needs) = places::needs(asked.method, asked.path) else { return Ok(None) };
         let rules = self.rules.load();
-        let caller = caller(&rules, asked.headers);
+        let credential = credential(asked.headers);
+        let caller = credential.and_then(|credential| rules.caller(credential));
         let decided = match &caller {
             Err(why) => Err(Denied::Unknown(why)),
             Ok(caller) if caller.role < needs => Err(Denied::Forbidden { needs }),
@@ -185,26 +216,38 @@ impl Guard {
             let name = caller.as_ref().ok().map(|caller| &*caller.name);
             audit.note(asked, name, decided.as_ref().err());
         }
-        decided
+        decided?;
+        let known = credential.ok().zip(caller.ok());
+        Ok(known.map(|(credential, caller)| Session {
+            guard: Arc::clone(self),
+            credential: credential.into(),
+            role: caller.role,
+        }))
     }
 
     /// Reads the file of keys again whenever it changes, and fetches keys of tokens, until it is dropped.
     pub(crate) async fn keep(self: Arc<Self>) {
-        let mut seen = stamp(&self.file);
+        let mut seen = self.seen;
         loop {
             let rules = self.rules.load_full();
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = rules.keep() => {}
-            }
-            let now = stamp(&self.file);
-            if now == seen {
-                continue;
-            }
-            seen = now;
+            let changed = async {
+                loop {
+                    tokio::time::sleep(LOOK).await;
+                    let now = stamp(&self.file);
+                    if now != seen {
+                        break now;
+                    }
+                }
+            };
+            // Keys are fetched in a time of their own, which looking at the file does not cut short.
+            seen = tokio::select! {
+                now = changed => now,
+                () = rules.keep() => continue,
+            };
             match Rules::read(&self.file, &self.project) {
-                Ok(rules) => {
-                    self.rules.store(Arc::new(rules));
+                Ok(mut next) => {
+                    next.go_on_from(&rules);
+                    self.rules.store(Arc::new(next));
                     tracing::info!(file = %self.file.display(), "the keys were read again");
                 }
                 Err(error) => tracing::error!(%error, "the keys were not read again; those before are good"),
@@ -213,8 +256,8 @@ impl Guard {
     }
 }
 
-/// Who asks, by the key or the token in the headers.
-fn caller(rules: &Rules, headers: &HeaderMap) -> Result<Arc<Caller>, &'static str> {
+/// The key or the token in the headers.
+fn credential(headers: &HeaderMap) -> Result<&[u8], &'static str> {
     let bearer = headers.get(AUTHORIZATION).map(|header| {
         let (scheme, rest) = header.as_bytes().split_at_checked("Bearer ".len()).unwrap_or_default();
         scheme
@@ -227,11 +270,13 @@ fn caller(rules: &Rules, headers: &HeaderMap) -> Result<Arc<Caller>, &'static st
         (None, Some(key)) => key.as_bytes(),
         (None, None) => return Err("send a key or a token: authorization: Bearer ..., or x-api-key: ..."),
     };
-    rules.caller(credential.trim_ascii())
+    Ok(credential.trim_ascii())
 }
 
 /// What changes with a file: its name may stand for another one.
-pub(crate) fn stamp(file: &Path) -> Option<(SystemTime, u64, u64)> {
+pub(crate) type Stamp = (SystemTime, u64, u64);
+
+pub(crate) fn stamp(file: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), inode(&metadata)))
 }

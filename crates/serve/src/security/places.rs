@@ -36,12 +36,18 @@ pub(super) fn needs(method: &Method, path: &str) -> Option<Role> {
         "/invocations" | "/get-online-features" => Role::Invoker,
         _ if below("/v1/graphs/") || below("/v1/vectors/") => Role::Invoker,
         _ if below("/v1/models/") && last.ends_with(":predict") => Role::Invoker,
-        _ if below("/v1/features/") && last == "read" => Role::Invoker,
+        _ if reads_features(path) => Role::Invoker,
         _ if below("/v2/models/") && matches!(last, "infer" | "predict" | "infer_dict" | "predict_dict") => {
             Role::Invoker
         }
         _ => Role::Operator,
     })
+}
+
+/// Whether a path is that of reading a set, and not that of writing one which is named `read`.
+fn reads_features(path: &str) -> bool {
+    let set = path.strip_prefix("/v1/features/").and_then(|rest| rest.strip_suffix("/read"));
+    set.is_some_and(|set| !set.is_empty())
 }
 
 fn of_call(call: &str) -> Option<Role> {

@@ -152,6 +152,18 @@ impl Rules {
         Ok(Self { keys: known, tokens })
     }
 
+    /// Goes on where the rules before were: what callers have used up of their rates, and the keys that tokens are signed with.
+    pub(super) fn go_on_from(&mut self, before: &Self) {
+        for (key, caller) in &mut self.keys {
+            if let Some(known) = before.keys.get(key).filter(|known| known.is_same(caller)) {
+                *caller = Arc::clone(known);
+            }
+        }
+        if let (Some(tokens), Some(known)) = (&self.tokens, &before.tokens) {
+            tokens.go_on_from(known);
+        }
+    }
+
     /// Who sends a key or a token.
     pub(super) fn caller(&self, credential: &[u8]) -> Result<Arc<Caller>, &'static str> {
         if let Some(caller) = self.keys.get(&keys::digest(credential)) {
@@ -180,6 +192,12 @@ impl Rules {
 impl Caller {
     pub(super) fn by_token(name: String, role: Role, until: Option<DateTime<Utc>>) -> Self {
         Self { name, role, until, rate: None }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let every = |caller: &Self| caller.rate.as_ref().map(|rate| rate.every);
+        (&self.name, self.role, self.until, every(self))
+            == (&other.name, other.role, other.until, every(other))
     }
 
     pub(super) fn until(&self) -> Option<DateTime<Utc>> {

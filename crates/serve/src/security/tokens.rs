@@ -15,7 +15,7 @@ use http::{Method, Request, Uri};
 use http_body_util::Full;
 use jsonwebtoken::{
     DecodingKey, Validation, decode, decode_header,
-    jwk::{JwkSet, KeyAlgorithm},
+    jwk::{Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -43,7 +43,7 @@ const TOKEN_BYTES: usize = 16 << 10;
 const REMEMBERED: usize = 10_000;
 
 /// Which tokens are taken, and what they make of their bearers.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenSpec {
     /// Who issues them; tokens name it as `iss`.
@@ -113,6 +113,13 @@ impl Tokens {
         })
     }
 
+    /// Knows the keys of the issuer that were fetched already, until they are fetched anew.
+    pub(super) fn go_on_from(&self, before: &Self) {
+        if self.spec == before.spec && !matches!(self.source, Source::File) {
+            self.keys.store(before.keys.load_full());
+        }
+    }
+
     /// Who bears a token.
     pub(super) fn caller(&self, token: &[u8]) -> Result<Arc<Caller>, &'static str> {
         let name = digest(token);
@@ -120,26 +127,32 @@ impl Tokens {
             let good = known.until().is_none_or(|until| Utc::now() < until);
             return if good { Ok(Arc::clone(known)) } else { Err("the token has expired") };
         }
-        let caller = Arc::new(self.check(token)?);
+        let keys = self.keys.load_full();
+        let caller = Arc::new(self.check(token, &keys)?);
         let mut remembered = self.lock();
-        if remembered.len() >= REMEMBERED {
-            remembered.clear();
+        // By keys that have been taken back meanwhile, nobody is known.
+        if caller.until().is_some() && Arc::ptr_eq(&keys, &self.keys.load()) {
+            if remembered.len() >= REMEMBERED {
+                remembered.clear();
+            }
+            remembered.insert(name, Arc::clone(&caller));
         }
-        remembered.insert(name, Arc::clone(&caller));
         Ok(caller)
     }
 
-    fn check(&self, token: &[u8]) -> Result<Caller, &'static str> {
+    fn check(&self, token: &[u8], keys: &JwkSet) -> Result<Caller, &'static str> {
         if token.len() > TOKEN_BYTES {
             return Err("the token is too long");
         }
         let header = decode_header(token).map_err(|_| "the token is none")?;
-        let keys = self.keys.load();
-        let fits = |key: &&jsonwebtoken::jwk::Jwk| match &header.kid {
+        // What is for encrypting signs nothing.
+        let signs = |key: &&Jwk| !matches!(key.common.public_key_use, Some(PublicKeyUse::Encryption));
+        let signing: Vec<&Jwk> = keys.keys.iter().filter(signs).collect();
+        let fits = |key: &&&Jwk| match &header.kid {
             Some(kid) => key.common.key_id.as_ref() == Some(kid),
-            None => keys.keys.len() == 1,
+            None => signing.len() == 1,
         };
-        let Some(key) = keys.keys.iter().find(fits) else {
+        let Some(key) = signing.iter().find(fits) else {
             self.missed.notify_one();
             return Err("no key of the issuer has signed the token");
         };
@@ -172,9 +185,13 @@ impl Tokens {
     }
 
     fn bearer(&self, claims: &Map<String, Value>) -> Result<Caller, &'static str> {
-        let mut place = self.spec.roles_claim.split('.');
-        let first = place.next().and_then(|name| claims.get(name));
-        let said = place.fold(first, |value, name| value.and_then(|value| value.get(name)));
+        // A member may have dots in its name, as those with an address do.
+        let whole = claims.get(&self.spec.roles_claim);
+        let said = whole.or_else(|| {
+            let mut place = self.spec.roles_claim.split('.');
+            let first = place.next().and_then(|name| claims.get(name));
+            place.fold(first, |value, name| value.and_then(|value| value.get(name)))
+        });
         let said: Vec<&str> = match said {
             Some(Value::String(text)) => text.split(' ').collect(),
             Some(Value::Array(texts)) => texts.iter().filter_map(Value::as_str).collect(),
@@ -182,8 +199,10 @@ impl Tokens {
         };
         let role = said.iter().filter_map(|said| self.spec.roles.get(*said)).max();
         let role = *role.ok_or("the token gives its bearer no role here")?;
-        let name = claims.get("sub").and_then(Value::as_str).unwrap_or("unnamed").to_owned();
-        let until = claims.get("exp").and_then(Value::as_i64).and_then(|at| DateTime::from_timestamp(at, 0));
+        // Nobody gets the name of a key by a token.
+        let name = format!("token:{}", claims.get("sub").and_then(Value::as_str).unwrap_or_default());
+        let until = claims.get("exp").and_then(|at| at.as_i64().or_else(|| at.as_f64().map(|at| at as i64)));
+        let until = until.and_then(|at| DateTime::from_timestamp(at, 0));
         let leeway = chrono::TimeDelta::seconds(LEEWAY_SECONDS as i64);
         Ok(Caller::by_token(name, role, until.and_then(|until| until.checked_add_signed(leeway))))
     }
@@ -196,9 +215,9 @@ impl Tokens {
         loop {
             match self.fetch().await {
                 Ok(keys) => {
+                    self.keys.store(Arc::new(keys));
                     // Keys that were taken back make nobody known any more.
                     self.lock().clear();
-                    self.keys.store(Arc::new(keys));
                 }
                 Err(error) => {
                     tracing::error!(issuer = self.spec.issuer, error, "the issuer's keys were not fetched");

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderValue};
 use millstream_graph::{Priority, Request as RunRequest};
 
-use super::ARROW_STREAM;
+use super::{ARROW_STREAM, events::Mode};
 use crate::{
     deadline,
     wire::{DecodeCode, DecodeError},
@@ -21,6 +21,8 @@ pub(crate) struct Asked<'h> {
     trace: Option<&'h HeaderValue>,
     priority: Option<&'h HeaderValue>,
     pub(super) accept: Option<&'h HeaderValue>,
+    /// How the request carries a CloudEvent, if it does.
+    pub(super) event: Option<Mode>,
     /// The shortest that any header gives, or what a header must be that is not.
     deadline: Option<Result<Duration, String>>,
 }
@@ -35,6 +37,10 @@ impl<'h> Asked<'h> {
                 "traceparent" => &mut asked.trace,
                 PRIORITY => &mut asked.priority,
                 "accept" => &mut asked.accept,
+                name @ ("content-type" | "ce-specversion") => {
+                    asked.event = asked.event.max(Mode::told_by(name, value));
+                    continue;
+                }
                 name => {
                     if let Some(given) = deadline::given(name, value) {
                         asked.deadline = Some(deadline::shorter(asked.deadline.take(), given));

@@ -89,6 +89,46 @@ fn those_who_watch_health_hear_of_the_end_and_do_not_hold_it_up() {
     });
 }
 
+#[test]
+fn answers_to_calls_are_packed_where_their_messages_are() {
+    served(ConnectionLimits::default(), PATIENCE, |serving| {
+        serving.runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(serving.address).await.unwrap();
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                    .await
+                    .unwrap();
+            let asked = async {
+                for (headers, is_packed) in [
+                    (&[("grpc-accept-encoding", "identity, deflate, gzip")][..], false),
+                    (&[("grpc-encoding", "identity"), ("grpc-accept-encoding", "gzip")], false),
+                    (&[("grpc-encoding", "gzip"), ("grpc-accept-encoding", "identity, deflate, gzip")], true),
+                    (&[("grpc-encoding", "deflate"), ("grpc-accept-encoding", "deflate, gzip")], true),
+                    (&[("grpc-encoding", "gzip"), ("grpc-accept-encoding", "identity")], false),
+                ] {
+                    let call = Request::post("http://test/inference.GRPCInferenceService/ServerMetadata")
+                        .header("content-type", "application/grpc");
+                    let call = headers.iter().fold(call, |call, (name, value)| call.header(*name, *value));
+                    let call = call.body(Full::new(Bytes::from_static(&[0; 5]))).unwrap();
+                    let answer = sender.clone().send_request(call).await.unwrap();
+                    let encoding = answer.headers().get("grpc-encoding").cloned();
+                    let body = answer.into_body().collect().await.unwrap().to_bytes();
+                    let said = encoding.as_ref().map(|encoding| encoding.to_str().unwrap());
+                    assert_eq!(
+                        (said, body[0]),
+                        (is_packed.then_some("gzip"), u8::from(is_packed)),
+                        "{headers:?}"
+                    );
+                }
+            };
+            tokio::select! {
+                ended = connection => panic!("{ended:?}"),
+                asked = tokio::time::timeout(PATIENCE, asked) => asked.unwrap(),
+            }
+        });
+    });
+}
+
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;

@@ -1,5 +1,6 @@
 //! What the steps do, by the settings of a spec file, and properties that hold for all of them.
 
+mod canary;
 mod columns;
 mod cost;
 mod encode;

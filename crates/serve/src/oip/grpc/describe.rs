@@ -2,8 +2,12 @@
 
 use super::proto::{
     DataType, InferStatistics, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelStatistics,
-    ModelVersionPolicy, StatisticDuration, model_metadata_response::TensorMetadata, model_version_policy,
+    ModelVersionPolicy, StatisticDuration,
+    model_metadata_response::TensorMetadata,
+    model_version_policy::{self, PolicyChoice},
 };
+use millstream_models::VersionPolicy;
+
 use crate::oip::{
     datatype::Datatype,
     models::Model,
@@ -34,25 +38,36 @@ pub(super) fn metadata(model: &Model, versions: Vec<String>) -> ModelMetadataRes
 pub(super) fn config(model: &Model) -> ModelConfig {
     let data_type =
         |datatype: Datatype| DataType::from_str_name(datatype.config_name()).unwrap_or_default().into();
+    // Where there is a most number of rows, they are the batch, and no dimension.
+    let dims = |dims: &[Option<usize>]| shape(dims).split_off(usize::from(model.max_rows() > 0));
     let input = |input: &Tensor| ModelInput {
         name: input.name.clone(),
         data_type: data_type(input.datatype),
-        dims: shape(&input.dims),
+        dims: dims(&input.dims),
         optional: input.optional,
     };
     let output = |output: &Output| ModelOutput {
         name: output.name().to_owned(),
         data_type: data_type(output.datatype()),
-        dims: shape(output.dims()),
+        dims: dims(output.dims()),
     };
-    let latest = model_version_policy::Latest { num_versions: 1 };
+    let policy = match &model.policy {
+        VersionPolicy::Latest(count) => {
+            let num_versions = u32::try_from(*count).unwrap_or(u32::MAX);
+            PolicyChoice::Latest(model_version_policy::Latest { num_versions })
+        }
+        VersionPolicy::All => PolicyChoice::All(model_version_policy::All {}),
+        VersionPolicy::Specific(versions) => {
+            let versions =
+                versions.iter().map(|version| i64::try_from(*version).unwrap_or(i64::MAX)).collect();
+            PolicyChoice::Specific(model_version_policy::Specific { versions })
+        }
+    };
     ModelConfig {
         name: model.name().to_owned(),
         platform: model.platform.0.to_owned(),
         backend: model.platform.1.to_owned(),
-        version_policy: Some(ModelVersionPolicy {
-            policy_choice: Some(model_version_policy::PolicyChoice::Latest(latest)),
-        }),
+        version_policy: Some(ModelVersionPolicy { policy_choice: Some(policy) }),
         max_batch_size: model.max_rows(),
         input: model.inputs.iter().map(input).collect(),
         output: model.outputs.iter().map(output).collect(),

@@ -43,6 +43,10 @@ pub(super) use proto::InferTensorContents;
 /// The protocol's messages, for clients that ask for them.
 const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("inference");
 
+/// How messages of a call are packed, and how those of its answer may be.
+const ENCODING: &str = "grpc-encoding";
+const ACCEPTED: &str = "grpc-accept-encoding";
+
 /// Of which health is told: all of the server, and the protocol.
 const SERVICES: [&str; 2] = ["", proto::grpc_inference_service_server::SERVICE_NAME];
 
@@ -62,7 +66,8 @@ impl Grpc {
         let server = proto::grpc_inference_service_server::GrpcInferenceServiceServer::new(inference)
             .max_decoding_message_size(most)
             .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Deflate);
+            .accept_compressed(CompressionEncoding::Deflate)
+            .send_compressed(CompressionEncoding::Gzip);
         let (health, health_server) = tonic_health::server::health_reporter();
         for name in SERVICES {
             health.set_service_status(name, ServingStatus::Serving).await;
@@ -89,7 +94,12 @@ impl Grpc {
 
     /// Answers one call.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let request = request.map(|body| Body::new(Arrival::new(body, &self.arriving, self.limits)));
+        let mut request = request.map(|body| Body::new(Arrival::new(body, &self.arriving, self.limits)));
+        // Every client can unpack, and says so. Those that find packing worth its while pack what they send.
+        let packs = request.headers().get(ENCODING).is_some_and(|encoding| encoding != "identity");
+        if !packs {
+            request.headers_mut().remove(ACCEPTED);
+        }
         match self.routes.clone().oneshot(request).await {
             Ok(answer) => answer.map(Body::new),
             Err(never) => match never {},
@@ -113,12 +123,16 @@ impl Grpc {
 
 /// What a call hears that was not let in.
 pub(crate) fn denied(denied: &Denied) -> Response<Body> {
+    refusal(denied).into_http()
+}
+
+fn refusal(denied: &Denied) -> Status {
     let code = match denied {
         Denied::Unknown(_) => Code::Unauthenticated,
         Denied::Forbidden { .. } => Code::PermissionDenied,
         Denied::TooMany { .. } => Code::ResourceExhausted,
     };
-    Status::new(code, denied.to_string()).into_http()
+    Status::new(code, denied.to_string())
 }
 
 /// Whether a request over HTTP/2 is a call.

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, request::Parts};
 use millstream_models::Indexed;
 use prost::Message;
 use serde_json::{Map, Value};
-use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+use tonic::{Extensions, Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     call::{Call, told},
@@ -45,6 +45,7 @@ use crate::{
         settings,
     },
     refusals::Refused,
+    security::Session,
     snapshot::{self, Shared, Snapshot},
 };
 
@@ -97,6 +98,10 @@ impl Inference {
         }
     }
 
+    fn may_change(&self, extensions: &Extensions) -> Result<(), Status> {
+        control::may_change(&self.shared, extensions.get()).map_err(|refusal| self.refused(&refusal))
+    }
+
     async fn infer(
         &self,
         headers: HeaderMap,
@@ -124,12 +129,22 @@ impl Inference {
     async fn stream_reply(
         self,
         headers: HeaderMap,
+        session: Option<Session>,
         message: Result<ModelInferRequest, Status>,
     ) -> Result<ModelStreamInferResponse, Status> {
         let message = message?;
         let ends = headers.get(STREAM_ENDS).is_some_and(|value| value == "true");
         let id = message.id.clone();
-        match self.infer(headers, message).await {
+        // A stream is no way around what a key may ask, nor around its end.
+        let let_in = session.map_or(Ok(()), |session| session.again()).map_err(|denied| {
+            self.shared.refusals.count(denied.code());
+            super::refusal(&denied)
+        });
+        let answer = match let_in {
+            Ok(()) => self.infer(headers, message).await,
+            Err(status) => Err(status),
+        };
+        match answer {
             Ok(answer) => {
                 let mut reply = answer.into_inner();
                 let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
@@ -194,14 +209,14 @@ impl GrpcInferenceService for Inference {
     ) -> Answered<ModelStatisticsResponse> {
         let ModelStatisticsRequest { name, version } = request.into_inner();
         let served = self.shared.live.load_full();
-        if !name.is_empty() {
-            self.want(&served, &name, &version).await?;
-        }
-        let asked = |model: &&Arc<Model>| {
-            (name.is_empty() || model.name() == name) && (version.is_empty() || model.version() == version)
+        // Whoever looks on loads nothing.
+        let models = if name.is_empty() {
+            find::all(&served)
+        } else {
+            let found = find::find(&served, &name, given(&version)).map_err(|why| self.missing(&why))?;
+            if version.is_empty() { find::named(&served, &name) } else { vec![found] }
         };
-        let all = find::all(&served);
-        let model_stats = all.iter().filter(asked).map(|model| describe::statistics(model)).collect();
+        let model_stats = models.iter().map(|model| describe::statistics(model)).collect();
         Ok(Response::new(ModelStatisticsResponse { model_stats }))
     }
 
@@ -221,13 +236,14 @@ impl GrpcInferenceService for Inference {
         let (headers, inference) = (shared_headers(metadata), self.clone());
         // A stream may rest for as long as it likes: its connection is not idle.
         let busy = extensions.get::<Busy>().map(Busy::open);
+        let session = extensions.get::<Session>().cloned();
         let mut stop = self.shared.watched.stopping();
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await.map(drop);
         };
         let replies = messages
             .take_until(Box::pin(stopped))
-            .map(move |message| inference.clone().stream_reply(headers.clone(), message))
+            .map(move |message| inference.clone().stream_reply(headers.clone(), session.clone(), message))
             .buffered(STREAM_REQUESTS);
         let shared = Arc::clone(&self.shared);
         // One that the server ends says so; one that its client ends needs no word.
@@ -260,6 +276,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Answered<RepositoryModelLoadResponse> {
+        self.may_change(request.extensions())?;
         let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request.into_inner();
         let name = named(repository_name, model_name);
         let parameter = |parameter: &ModelRepositoryParameter| match &parameter.parameter_choice {
@@ -269,7 +286,7 @@ impl GrpcInferenceService for Inference {
         };
         let given = repository::given(parameters.iter().map(|(key, value)| (key.as_str(), parameter(value))));
         let served = self.shared.live.load_full();
-        let done = control::load_model(&self.shared, &served, &name, given).await;
+        let done = control::load_model(&served, &name, given).await;
         done.map_err(|refusal| self.refused(&refusal))?;
         Ok(Response::new(RepositoryModelLoadResponse { model_name: name, is_loaded: true }))
     }
@@ -278,15 +295,17 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Answered<RepositoryModelUnloadResponse> {
+        self.may_change(request.extensions())?;
         let RepositoryModelUnloadRequest { repository_name, model_name, .. } = request.into_inner();
         let name = named(repository_name, model_name);
         let served = self.shared.live.load_full();
-        let done = control::unload_model(&self.shared, &served, &name).await;
+        let done = control::unload_model(&served, &name).await;
         done.map_err(|refusal| self.refused(&refusal))?;
         Ok(Response::new(RepositoryModelUnloadResponse { model_name: name, is_unloaded: true }))
     }
 
     async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Answered<TraceSettingResponse> {
+        let may = self.may_change(request.extensions());
         let TraceSettingRequest { settings: asked, model_name } = request.into_inner();
         if !model_name.is_empty() {
             let served = self.shared.live.load_full();
@@ -297,6 +316,7 @@ impl GrpcInferenceService for Inference {
         });
         let changes: Map<String, Value> = changes.collect();
         if !changes.is_empty() {
+            may?;
             let done = control::change_trace_settings(&self.shared, &changes);
             done.map_err(|refusal| self.refused(&refusal))?;
         }
@@ -311,6 +331,7 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn log_settings(&self, request: Request<LogSettingsRequest>) -> Answered<LogSettingsResponse> {
+        let may = self.may_change(request.extensions());
         let asked = request.into_inner().settings.into_iter();
         let changes = asked.filter_map(|(key, setting)| {
             let value = match setting.parameter_choice? {
@@ -322,7 +343,8 @@ impl GrpcInferenceService for Inference {
         });
         let changes: Map<String, Value> = changes.collect();
         if !changes.is_empty() {
-            let done = control::change_log_settings(&self.shared, &changes);
+            may?;
+            let done = control::change_log_settings(&changes);
             done.map_err(|refusal| self.refused(&refusal))?;
         }
         let now = settings::log(log::settings());

@@ -15,7 +15,6 @@ use serde_json::{Map, Value, json};
 
 use super::Dialect;
 use crate::{
-    observe::Observer,
     oip::{
         Asks,
         find::{self, Missing},
@@ -131,8 +130,8 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
         },
         Place::Predict { .. } | Place::Invoke => match predicts(&served, &place).await {
             Ok((model, dialect)) => {
-                let observer = Observer::default();
-                let answer = std::pin::pin!(infer(&model, Asks::Rows(dialect), &observer, &mut head, body));
+                let answer =
+                    std::pin::pin!(infer(&model, Asks::Rows(dialect), shared.observer(), &mut head, body));
                 served.answer(answer).await
             }
             Err(why) => missing(&why),

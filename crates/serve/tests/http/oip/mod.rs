@@ -1,6 +1,8 @@
 //! The Open Inference Protocol: raw requests and their answers.
 
 mod clients;
+mod compat;
+mod events;
 mod refused;
 mod repository;
 mod rows;

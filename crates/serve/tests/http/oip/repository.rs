@@ -107,7 +107,7 @@ fn versions_and_labels_are_asked_for_by_path() {
         let rows = json!({ "instances": [[[0, 1, 2], [3, 4, 5]]] });
         assert_eq!(post(serving, "/v1/models/several:predict", &rows).status, 200);
         assert_eq!(
-            post(serving, "/v2/models/several/predict", &json!({ "inputs": [[[[0, 1, 2], [3, 4, 5]]]] }))
+            post(serving, "/v2/models/several/predict", &json!({ "inputs": [[[0, 1, 2], [3, 4, 5]]] }))
                 .status,
             200
         );
@@ -209,6 +209,7 @@ fn lazy_models_come_when_they_are_asked_for_and_go_when_others_need_the_room() {
             error(&post(serving, "/v2/models/large/infer", &x(1)), 503)
                 .contains("cannot be loaded at present")
         );
+        assert_eq!(index(serving)[3..], ["several/1 READY", "several/3 READY", "zip UNAVAILABLE not loaded"]);
         put(&serving.folder, "other/1/model.onnx", "rank3.onnx");
         put(&serving.folder, "other/config.pbtxt", "instance_group { count: 1 }");
         assert_eq!(post(serving, "/v2/models/other/infer", &x(1)).status, 200);
@@ -262,6 +263,12 @@ fn a_reload_of_the_project_leaves_its_repository_alone_until_its_settings_change
         replace(&file, &project(", load: asked").replace("name: many", "name: more"));
         serving.reload();
         assert_eq!(index(serving)[2], "several/1 READY");
+        let graphs =
+            "graphs:\n  more: { input: { a: int64 }, steps: { same: { select: [a] } }, respond: same }\n";
+        replace(&file, &project(", load: asked").replace("graphs:\n", graphs));
+        serving.reload();
+        assert_eq!(post(serving, "/v1/graphs/more", &json!({ "a": 1 })).status, 200);
+        assert!(index(serving).contains(&"several/1 READY".to_owned()), "{:?}", index(serving));
         replace(&file, &project(", load: lazy"));
         serving.reload();
         assert_eq!(index(serving)[2], "several UNAVAILABLE not loaded");

@@ -1,0 +1,141 @@
+//! Models as the command line shows them, and servers that others can reach.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{client::Client, complaint, millstream, path, printed, project, serving::Serving};
+
+const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/models/tests/data");
+
+/// A project with one model of its own and a repository.
+fn with_repository() -> TempDir {
+    let folder = project(
+        "name: many\nmodels: { own: { path: own.onnx } }\nrepository: { path: repository, load: asked }\n",
+    );
+    let put = |place: &str, model: &str| {
+        let file = folder.path().join(place);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::copy(format!("{MODELS}/{model}"), file).unwrap();
+    };
+    put("own.onnx", "labels.onnx");
+    put("repository/several/1/model.onnx", "rank3.onnx");
+    put("repository/several/3/model.onnx", "rank3.onnx");
+    fs::write(
+        folder.path().join("repository/several/config.pbtxt"),
+        "version_policy { all {} } max_batch_size: 4",
+    )
+    .unwrap();
+    folder
+}
+
+#[test]
+fn models_are_listed_and_shown_with_their_versions() {
+    let folder = with_repository();
+    let at = folder.path().to_str().unwrap();
+    assert_eq!(
+        printed(&["models", "list", "--project", at]),
+        "own: country Utf8 [N] -> code Int64 [N], name Utf8 [N]\nseveral  versions 1, 3\n"
+    );
+    let listed: Value =
+        serde_json::from_str(&printed(&["models", "list", "--project", at, "--json"])).unwrap();
+    assert_eq!(listed[1], json!({ "name": "several", "versions": ["1", "3"] }));
+    let shown = printed(&["models", "show", "several", "--project", at]);
+    let signature = "several: x Float32 [N, 2, 3] -> swapped Float32 [N, 3, 2], mean Float32 [N, 3]";
+    assert_eq!(
+        shown,
+        format!("version 1 (at most 4 rows)  {signature}\nversion 3 (at most 4 rows)  {signature}\n")
+    );
+    assert!(complaint(&["models", "show", "severl", "--project", at]).contains("did you mean `several`?"));
+    fs::write(folder.path().join("repository/several/config.pbtxt"), "backend: \"python\"").unwrap();
+    assert!(printed(&["models", "list", "--project", at]).contains("backend `python` is not served"));
+}
+
+#[test]
+fn a_model_file_is_taken_apart_and_timed_or_refused() {
+    let (good, cut) = (format!("{MODELS}/several.onnx"), with_repository());
+    let text = printed(&["models", "check", &good]);
+    for line in [
+        "  input       a: float [N, 3]\n",
+        "  input       b: float [N, 1]\n",
+        "  output      best: int64 [N]\n",
+        "  opset       ai.onnx 15\n",
+        "  operators   Add x 1, ArgMax x 1, MatMul x 1, ReduceMax x 1\n",
+        "  parameters  9\n",
+        " us for one row, ",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let told: Value = serde_json::from_str(&printed(&["models", "check", &good, "--json"])).unwrap();
+    assert_eq!((&told[0]["operators"]["Add"], &told[0]["opsets"]["ai.onnx"]), (&json!(1), &json!(15)));
+    assert!(told[0]["cost_us"]["rows_32"].as_f64().unwrap() > 0.0);
+    let whole = fs::read(&good).unwrap();
+    fs::write(cut.path().join("cut.onnx"), &whole[..whole.len() - 9]).unwrap();
+    let output = millstream(&["models", "check", &good, &path(&cut, "cut.onnx")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("parameters  9"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not an ONNX model"));
+}
+
+#[test]
+fn a_servers_models_are_loaded_and_unloaded_where_it_allows_that() {
+    let folder = with_repository();
+    let told = |serving: &Serving, what: &str, model: &str| {
+        millstream(&["models", what, model, "--url", &format!("http://{}", serving.address)])
+    };
+    let closed = Serving::start(&folder);
+    let refused = told(&closed, "load", "several");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--model-control explicit"));
+    drop(closed);
+    let open = Serving::start_with(&folder, &["--model-control", "explicit"]);
+    let status = || Client::connect(open.address).get("/v2/models/several/ready").status;
+    assert_eq!(status(), 503);
+    assert!(told(&open, "load", "several").status.success());
+    assert_eq!(status(), 200);
+    assert!(told(&open, "unload", "several").status.success());
+    assert_eq!(status(), 503);
+    assert!(
+        String::from_utf8_lossy(&told(&open, "load", "severl").stderr).contains("did you mean `several`?")
+    );
+    // What is logged, too: the log is this process's own.
+    let mut client = Client::connect(open.address);
+    let settings = |client: &mut Client, body: &str| client.send("POST", "/v2/logging", &[], body.as_bytes());
+    assert_eq!(client.get("/v2/logging").json()["log_verbose_level"], 0);
+    assert_eq!(settings(&mut client, r#"{"log_verbose_level": 1}"#).json()["log_verbose_level"], 1);
+    let answer = settings(&mut client, r#"{"log_warning": false}"#);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert!(answer.text().contains("log_warning cannot be off while"), "{}", answer.text());
+    assert_eq!(
+        settings(&mut client, r#"{"log_verbose_level": 0, "log_info": false}"#).json()["log_info"],
+        false
+    );
+    assert_eq!(client.get("/v2/logging").json()["log_info"], false);
+}
+
+#[test]
+fn a_server_that_others_can_reach_asks_who_they_are_or_says_that_it_does_not() {
+    let folder = with_repository();
+    let at = folder.path().to_str().unwrap();
+    let refused = complaint(&["serve", at, "--bind", "0.0.0.0:0"]);
+    assert!(refused.contains("nobody is asked who they are") && refused.contains("--no-auth"), "{refused}");
+    let key = printed(&["keys", "new"]);
+    let word = |name: &str| {
+        let line = key.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{key}"));
+        line.trim().to_owned()
+    };
+    let (key, digest) = (word("key"), word("sha256"));
+    fs::write(
+        folder.path().join("access.yaml"),
+        format!("keys: {{ me: {{ sha256: {digest}, role: viewer }} }}"),
+    )
+    .unwrap();
+    let access = path(&folder, "access.yaml");
+    let serving = Serving::start_with(&folder, &["--access", &access, "--drain-delay-s", "0"]);
+    let mut client = Client::connect(serving.address);
+    assert_eq!(client.get("/v2/models").status, 401);
+    assert_eq!(client.send("GET", "/v2/models", &[("x-api-key", &key)], b"").status, 200);
+    fs::write(&access, "keys: { me: { sha256: '1', role: viewer } }").unwrap();
+    let refused = complaint(&["serve", at, "--access", &access]);
+    assert!(refused.contains("access.yaml:1") && refused.contains("64 hexadecimal digits"), "{refused}");
+}
