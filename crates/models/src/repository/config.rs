@@ -10,7 +10,7 @@ use std::{
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
-use super::proto;
+use super::{proto, text};
 use crate::{
     DType, ModelInfo, OutputKind,
     model::{Keys, Shape},
@@ -106,7 +106,7 @@ impl ModelConfig {
     /// All that is wrong with it, and what it asks for that is not done here.
     pub fn from_text(name: &str, text: &str) -> Result<Self, ConfigError> {
         bounded(text)?;
-        let message = DynamicMessage::parse_text_format(descriptor()?, text)
+        let message = DynamicMessage::parse_text_format(descriptor()?, &text::with_colons(text))
             .map_err(|error| ConfigError::one(error.to_string()))?;
         Self::of(name, &message)
     }

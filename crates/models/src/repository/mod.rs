@@ -3,6 +3,7 @@
 mod config;
 mod proto;
 mod read;
+mod text;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -4,6 +4,7 @@
 
 mod answers;
 mod harness;
+mod hostile;
 mod loading;
 mod repository;
 mod steps;

@@ -340,7 +340,14 @@ fn all_that_is_wrong_with_a_repository_is_said() {
             ),
         ],
         json!({ "labels": { "emty": { "best": 1 } } }),
-        &expect![[r#""#]],
+        &expect![[r#"
+            no model `emty`; did you mean `empty`?
+            model `empty` cannot be loaded: its folder has no version, such as `1/model.onnx`
+            model `gone` cannot be loaded: there is no version 2, which version_policy names
+            model `named` cannot be loaded: version 1: cannot read `named/1/other.onnx`: entity not found
+            model `pinned` cannot be loaded: version 1: the sha256 of `1/model.onnx` is b63f2fde3733cb8d9ec03709eb18f39c8f7591d9fc8e52200d8cc777a14f86b8, not 00
+            model `taken` cannot be loaded: a graph or a model of the project has that name
+            model `unnamed` cannot be loaded: there is no `l.txt`"#]],
     );
     let folder = tempfile::tempdir().unwrap();
     for path in ["models", "../models", "/tmp"] {
@@ -388,7 +395,20 @@ fn a_configuration_is_followed_or_refused() {
         &long,
     ];
     let said = wrong.map(|text| ModelConfig::from_text("m", text).unwrap_err().to_string());
-    expect![[r#""#]].assert_eq(&said.join("\n"));
+    expect![[r#"
+        config.pbtxt: name is `other`, and the folder's is `m`; max_batch_size is -1; it counts rows, or is 0
+        config.pbtxt: platform `tensorflow_savedmodel` is not served; `onnxruntime_onnx` is; ensemble_scheduling: put the models into a graph of the project
+        config.pbtxt: instance_group: models run on the processor; kind must be KIND_CPU or KIND_AUTO; version_policy: specific names versions by numbers from 1 on
+        config.pbtxt: instance_group: 2000 instances, and 1024 are the most
+        config.pbtxt: default_model_filename: `../m.onnx` is not the name of a file; label_filename: `/etc/passwd` is not the name of a file
+        config.pbtxt: sequence_batching: models that keep a state between requests are not served from a repository; model_transaction_policy: an ONNX model answers each request once; decoupled must be false; model_operations: libraries of operators are not loaded
+        config.pbtxt: `x`: reshape is not done; declare the shape that the model has
+        config.pbtxt: model_repository_agents: `MD5:1/model.onnx` must be `SHA256:` and a file; MD5 proves nothing; model_repository_agents: there is no agent `other`; `checksum` is there
+        config.pbtxt: field 'max_batch_sise' not found for message 'millstream.repository.ModelConfig'
+        config.pbtxt: expected an integer, but found '"one"'
+        config.pbtxt: expected a field name, but found '}'
+        config.pbtxt: it goes deeper than 64 levels
+        config.pbtxt: it has more than 1048576 bytes"#]].assert_eq(&said.join("\n"));
 }
 
 #[test]
@@ -401,11 +421,15 @@ fn a_model_that_is_not_what_its_configuration_says_is_refused() {
         ),
         (
             "input { name: \"x\" data_type: TYPE_FP64 dims: [ -1, 2, 4 ] } output { name: \"men\" }",
-            Some(expect![[r#""#]]),
+            Some(expect![
+                "model `m` cannot be loaded: version 1: config.pbtxt: input `x` is declared TYPE_FP64, and the model's is Float32; input `x` is declared [-1, 2, 4], and the model's is [-1, 2, 3]; no output `men`; did you mean `mean`?"
+            ]),
         ),
         (
             "max_batch_size: 8 input { name: \"x\" data_type: TYPE_FP32 dims: [ -1, 2, 3 ] }",
-            Some(expect![[r#""#]]),
+            Some(expect![
+                "model `m` cannot be loaded: version 1: config.pbtxt: input `x` is declared [-1, 2, 3], and the model's is [2, 3] after its rows"
+            ]),
         ),
     ];
     for (config, wanted) in checks {

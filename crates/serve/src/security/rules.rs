@@ -254,7 +254,7 @@ mod tests {
     fn all_that_is_wrong_with_a_file_is_said_with_its_place() {
         let (_, digest) = keys::new_key().unwrap();
         let text = format!(
-            "keys:\n  a: {{ sha256: {digest}, role: invoker }}\n  b: {{ sha256: [{digest}, 12], role: viewer }}\n  c: {{ sha256: x, role: boss }}\ntokens: {{ issuer: i }}\n"
+            "keys:\n  a: {{ sha256: {digest}, role: invoker }}\n  b: {{ sha256: [{digest}, '12'], role: viewer }}\n  c: {{ sha256: x, role: boss }}\ntokens: {{ issuer: i }}\n"
         );
         let error = Rules::of(&text, Path::new("access.yaml"), "p").err().unwrap().to_string();
         for part in [

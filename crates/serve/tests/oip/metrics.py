@@ -18,7 +18,8 @@ def values(name, **labels):
     found = {}
     for family in families.values():
         for sample in family.samples:
-            if sample.name == name and labels.items() <= sample.labels.items():
+            # The client has a name of its own for counters.
+            if sample.name in (name, f"{name}_total") and labels.items() <= sample.labels.items():
                 rest = {key: value for key, value in sample.labels.items() if key not in labels}
                 found[tuple(sorted(rest.items()))] = sample.value
     return found

@@ -176,7 +176,39 @@ fn a_key_leaves_always_on_the_same_port_and_takes_its_name_along() {
             json!({"by": ["card", "country"], "ports": {"a": 0, "b": 1}}),
         ],
         &batch,
-        &expect![[r#""#]],
+        &expect![[r#"
+            {"by":"card","ports":{"champion":50,"canary":50},"as":"arm"}
+            champion: card Int64?, country Utf8, arm Utf8
+            +------+---------+----------+
+            | card | country | arm      |
+            +------+---------+----------+
+            | 1    | US      | champion |
+            | 3    | DE      | champion |
+            | 1    | US      | champion |
+            | 5    | FR      | champion |
+            +------+---------+----------+
+            canary: card Int64?, country Utf8, arm Utf8
+            +------+---------+--------+
+            | card | country | arm    |
+            +------+---------+--------+
+            | 2    | DE      | canary |
+            |      | US      | canary |
+            +------+---------+--------+
+
+            {"by":["card","country"],"ports":{"a":0,"b":1}}
+            b: card Int64?, country Utf8
+            +------+---------+
+            | card | country |
+            +------+---------+
+            | 1    | US      |
+            | 2    | DE      |
+            | 3    | DE      |
+            |      | US      |
+            | 1    | US      |
+            | 5    | FR      |
+            +------+---------+
+
+        "#]],
     );
 }
 
