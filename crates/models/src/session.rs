@@ -171,8 +171,12 @@ fn build_session(
         .map_err(said)?
         .with_config_entry("session.model_external_initializers_file_folder_path", folder)
         .map_err(said)?
+        // What was checked is an ONNX model. The runtime would rather look for its own format first.
+        .with_config_entry("session.load_model_format", "ONNX")
+        .map_err(said)?
         .commit_from_memory(model.bytes())
-        .map_err(said)
+        // Where models lie on this machine is nobody's business.
+        .map_err(|error| said(error).replace(folder, "the model's folder"))
 }
 
 /// What the runtime says about a failure.

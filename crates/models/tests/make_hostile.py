@@ -638,7 +638,7 @@ def graphs():
     fails("function_circle_unused", with_functions([function("f0", [call("f0")])], [relu()]))
     # Begins like the runtime's own format and is a model too: whoever reads it must not be talked into the former.
     prefix = struct.pack("<I", 0x68 | 1 << 8 | (4 << 3 | BYTES) << 16 | 4 << 24) + b"ORTM"
-    fails("two_formats", prefix + good().SerializeToString(deterministic=True))
+    refused("two_formats", "it is in the runtime's own format", prefix + good().SerializeToString(deterministic=True))
 
 
 def trees():
@@ -691,12 +691,59 @@ def trees():
     fails("classes_many", ml("ZipMap", [h.make_value_info("y", maps)], classlabels_int64s=list(range(100))))
 
 
+def resources():
+    """Files that ask for more than a machine has, or of which the runtime would read something else than was checked."""
+    wide = lambda *dims: model([relu()], inputs=[value("x", T.FLOAT, "N", *dims)], outputs=[value("y", T.FLOAT, "N", *dims)])
+    refused("input_huge", f"tensor `x` {IMPOSSIBLE}", wide(2**40))
+    refused("input_overflows", f"tensor `x` {IMPOSSIBLE}", wide(2**32, 2**32))
+    several = [sparse_of(floats([1], 4, name=f"s{at}"), indices(3, name=f"i{at}"), [2**28]) for at in range(8)]
+    refused("sparse_together", IMPOSSIBLE, model([relu()], sparse=several))
+    depth = 1200
+    nodes, leafs = 2 * depth + 1, depth + 1
+    chain = dict(
+        n_targets=1, nodes_treeids=[0] * nodes, nodes_nodeids=list(range(nodes)), nodes_featureids=[0] * nodes,
+        nodes_modes=["BRANCH_LEQ"] * depth + ["LEAF"] * leafs, nodes_values=[0.5] * nodes,
+        nodes_truenodeids=list(range(1, depth + 1)) + [0] * leafs,
+        nodes_falsenodeids=list(range(depth + 1, nodes)) + [0] * leafs,
+        target_treeids=[0], target_nodeids=[depth], target_ids=[0], target_weights=[1.0],
+    )
+    deep = h.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **chain)
+    opsets = (("", OPSET), ("ai.onnx.ml", 3))
+    outputs = [value("y", T.FLOAT, None, None)]
+    refused("tree_deep", "a tree is more than 1000 levels deep", model([deep], outputs=outputs, opsets=opsets))
+    refused("outputs_none", "it has no output", model([relu()], outputs=[]))
+
+    laughs = [function(f"f{at}", [call(f"f{at + 1}", "x", "t"), call(f"f{at + 1}", "t", "y")]) for at in range(30)]
+    decoy = function("f0", [relu()])
+    decoy.overload = "o"
+    hidden = with_functions([*laughs, function("f30", [relu()]), decoy])
+    hidden.ir_version = 10
+    refused("function_overload_hides_laughs", "function `f0` has an overload", hidden)
+    refused("function_laughs_by_twenty", UNFOLDS, with_functions([*laughs[:20], function("f20", [relu()])]))
+    body = h.make_graph([h.make_node("RandomUniform", [], ["z"], shape=[2])], "inner", [], [value("z", T.FLOAT, 2)])
+    given = h.make_node("f", ["x"], ["y"], domain="own", body=body)
+    refused("function_given_a_graph", "function `f` is given a graph", with_functions([function("f", [relu()])], [given]))
+
+    entry = "it has an entry that is none of"
+    plain = "it is not a plain relative path"
+    refused("external_slash", plain, with_tensor(outside(("location", "weights.bin/"))))
+    refused("external_slashes", plain, with_tensor(outside(("location", "a//weights.bin"))))
+    refused("external_prepacked", entry, with_tensor(outside(("location", "weights.bin"), ("prepacked_0", "MatMul+1|0;16;0"))))
+    refused("external_base", entry, with_tensor(outside(("location", "weights.bin"), ("basepath", "/etc"))))
+    refused("opset_of_operator_absent", "opset 0 of `ai.onnx`", model([relu()], opsets=[("ai.onnx.ml", 3)]))
+    classical = model([h.make_node("Normalizer", ["x"], ["y"], domain="ai.onnx.ml")])
+    refused("opset_of_classical_absent", "opset 0 of `ai.onnx.ml`", classical)
+    forged = node("\x1b[2J\nforged", [], "evil")
+    refused("text_forged", "uses `\\u{1b}[2J\\nforged` of `evil`", model([relu(), forged]))
+    refused("text_long", "..." , model([relu(), node("x" * 300, [], "evil")]))
+
+
 def main():
     shutil.rmtree(HERE, ignore_errors=True)
     os.makedirs(HERE)
     with open(os.path.join(HERE, "weights.bin"), "wb") as file:
         file.write(np.float32([1, 2, 3, 4]).tobytes())
-    for part in (external_data, operators, versions, structure, nesting, disguised, shapes, functions, graphs, trees):
+    for part in (external_data, operators, versions, structure, nesting, disguised, shapes, functions, graphs, trees, resources):
         part()
     for name, content in (("expected.json", expected), ("harmless.json", harmless)):
         with open(os.path.join(HERE, name), "w") as file:

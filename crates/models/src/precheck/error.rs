@@ -56,7 +56,7 @@ pub enum PrecheckError {
         most: i64,
     },
     /// The version of an operator set is not supported.
-    #[error("the model has opset {got} of `{domain}`; supported are {least} to {most}")]
+    #[error("the model has opset {got} of `{}`; supported are {least} to {most}", shown(domain))]
     Opset {
         /// The operator set.
         domain: String,
@@ -68,7 +68,7 @@ pub enum PrecheckError {
         most: i64,
     },
     /// An operator of a domain that needs native code of its own, or that reads files.
-    #[error("the model uses `{operator}` of `{domain}`; custom operators are refused")]
+    #[error("the model uses `{}` of `{}`; custom operators are refused", shown(operator), shown(domain))]
     CustomOperator {
         /// The operator's domain.
         domain: String,
@@ -85,15 +85,29 @@ pub enum PrecheckError {
         limit: usize,
     },
     /// The model's functions call each other in a circle, or unfold into too many operators.
-    #[error("function `{function}` calls itself, or unfolds into more than {limit} operators")]
+    #[error("function `{}` calls itself, or unfolds into more than {limit} operators", shown(function))]
     Unfolds {
         /// Where it was noticed.
         function: String,
         /// How many operators a model may unfold into.
         limit: u64,
     },
+    /// A function is written or called in a way by which it could be another than it seems.
+    #[error("function `{}` {problem}", shown(function))]
+    Function {
+        /// The function.
+        function: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A tree of an ensemble is deeper than a stack bears, or leads in a circle.
+    #[error("a tree is more than {limit} levels deep, or two ways lead to one of its nodes")]
+    Tree {
+        /// How deep it may be.
+        limit: usize,
+    },
     /// A tensor's shape is impossible.
-    #[error("tensor `{tensor}` has an impossible shape {dims:?}")]
+    #[error("tensor `{}` has an impossible shape {}", shown(tensor), shown_dims(dims))]
     Shape {
         /// The tensor.
         tensor: String,
@@ -101,7 +115,7 @@ pub enum PrecheckError {
         dims: Vec<i64>,
     },
     /// A tensor says it has more values than there are bytes, or raw bytes that are not its values.
-    #[error("tensor `{tensor}` of shape {dims:?} needs {needed} bytes but has {got}")]
+    #[error("tensor `{}` of shape {} needs {needed} bytes but has {got}", shown(tensor), shown_dims(dims))]
     Data {
         /// The tensor.
         tensor: String,
@@ -113,7 +127,7 @@ pub enum PrecheckError {
         got: u64,
     },
     /// A tensor's data lies in another file, in a way that is refused.
-    #[error("tensor `{tensor}` has its data in `{location}`: {reason}")]
+    #[error("tensor `{}` has its data in `{}`: {reason}", shown(tensor), shown(location))]
     External {
         /// The tensor.
         tensor: String,
@@ -122,4 +136,25 @@ pub enum PrecheckError {
         /// Why it is refused.
         reason: String,
     },
+}
+
+/// Characters of a name, and sizes of a shape, that are told.
+const TOLD: usize = 80;
+const TOLD_DIMS: usize = 8;
+
+/// A name out of a file, which may be long, and hold what a terminal or a log would act on.
+fn shown(name: &str) -> String {
+    let mut shown: String = name.chars().take(TOLD).flat_map(char::escape_debug).collect();
+    if name.chars().nth(TOLD).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+fn shown_dims(dims: &[i64]) -> String {
+    let mut shown: Vec<String> = dims.iter().take(TOLD_DIMS).map(i64::to_string).collect();
+    if dims.len() > TOLD_DIMS {
+        shown.push(format!("... {} in all", dims.len()));
+    }
+    format!("[{}]", shown.join(", "))
 }

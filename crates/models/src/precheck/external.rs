@@ -39,6 +39,17 @@ pub(super) fn check(tensor: &TensorProto, folder: &Path, needed: u64) -> Result<
     if location.contains(['\\', '\0', ':']) {
         return Err(refuse("it is not a plain relative path"));
     }
+    // The runtime knows more entries, by which it reads what has been prepared for one machine.
+    const ENTRIES: [&str; 4] = ["location", "offset", "length", "checksum"];
+    if tensor.external_data.iter().any(|entry| !ENTRIES.contains(&entry.key.as_str())) {
+        return Err(refuse("it has an entry that is none of location, offset, length and checksum"));
+    }
+    // What is left of it in parts is all there is of it: no slash behind, none twice.
+    let parts = Path::new(location).components();
+    let plain = parts.clone().collect::<PathBuf>();
+    if plain.as_os_str() != location {
+        return Err(refuse("it is not a plain relative path"));
+    }
     let size = size_of(tensor, folder, location)?;
     let number = |key| match entry(tensor, key) {
         None => Ok(None),
@@ -59,7 +70,7 @@ pub(super) fn check(tensor: &TensorProto, folder: &Path, needed: u64) -> Result<
             format!("it needs {length} bytes but the file ends {rest} bytes after its offset"),
         ));
     }
-    Ok(PathBuf::from(location))
+    Ok(parts.filter(|part| matches!(part, Component::Normal(_))).collect())
 }
 
 /// The size of the file at `location`, reached from `folder` without a link or a step back.

@@ -27,9 +27,19 @@ pub(super) fn check(model: &ModelProto, graph: &GraphProto, limit: u64) -> Resul
     if model.functions.is_empty() {
         return Ok(());
     }
+    let mut names = HashSet::new();
+    for function in &model.functions {
+        let refused = |problem| PrecheckError::Function { function: function.name.clone(), problem };
+        if !function.overload.is_empty() {
+            return Err(refused("has an overload; give it a name of its own"));
+        }
+        if !names.insert((domain(&function.domain), &function.name)) {
+            return Err(refused("is there twice"));
+        }
+    }
     let bodies =
         model.functions.iter().map(|f| ((domain(&f.domain), f.name.as_str()), f.node.as_slice())).collect();
-    let mut unfolding = Unfolding { bodies, sizes: HashMap::new(), limit };
+    let mut unfolding = Unfolding { bodies, sizes: HashMap::new(), depth: 0, limit };
     unfolding.size_of(&graph.node, "").map(|_| ())
 }
 
@@ -37,6 +47,8 @@ struct Unfolding<'a> {
     bodies: HashMap<Key<'a>, &'a [NodeProto]>,
     /// Operators per function; `None` while it is being counted.
     sizes: HashMap<Key<'a>, Option<u64>>,
+    /// How many are being counted.
+    depth: usize,
     limit: u64,
 }
 
@@ -59,16 +71,26 @@ impl<'a> Unfolding<'a> {
         }
         let key = key(node);
         let Some(&body) = self.bodies.get(&key) else { return Ok(size) };
+        let refused = |problem| PrecheckError::Function { function: key.1.to_owned(), problem };
+        if !node.overload.is_empty() {
+            return Err(refused("is called by an overload"));
+        }
+        // The body may copy such a graph as often as it likes, and so may what is in it.
+        if node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty()) {
+            return Err(refused("is given a graph"));
+        }
         let called = match self.sizes.get(&key) {
             Some(Some(known)) => *known,
             Some(None) => return Err(self.unfolds(key.1)),
             None => {
                 self.sizes.insert(key, None);
+                self.depth += 1;
                 // The chain of calls is at most as long as there are functions; the stack must not grow with it.
-                if self.sizes.values().filter(|size| size.is_none()).count() > MAX_CALLS {
+                if self.depth > MAX_CALLS {
                     return Err(self.unfolds(key.1));
                 }
                 let counted = self.size_of(body, key.1)?;
+                self.depth -= 1;
                 self.sizes.insert(key, Some(counted));
                 counted
             }

@@ -8,9 +8,10 @@ mod external;
 mod functions;
 mod onnx;
 mod structure;
+mod trees;
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeSet,
     fs::File,
     io::Read,
@@ -21,7 +22,8 @@ use prost::{Message, bytes::Bytes};
 
 pub use error::PrecheckError;
 use onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto, TensorProto,
+    AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, SparseTensorProto,
+    TensorProto, TypeValue,
 };
 pub use structure::{Structure, Value as StructureValue};
 
@@ -32,15 +34,15 @@ pub struct Limits {
     pub bytes: u64,
     /// How deep graphs may lie within graphs (`If`, `Loop`, `Scan`). Default: 16.
     pub graph_depth: usize,
-    /// How many operators the model's functions may unfold into. Default: 4 million.
+    /// How many operators a model with functions may unfold into. Default: 30,000, for which the runtime takes some seconds.
     pub operators: u64,
-    /// The most bytes a sparse tensor may have once it is dense. Default: 2 GiB.
+    /// The most bytes that the model's sparse tensors may have once they are dense, and one row of its inputs. Default: 2 GiB.
     pub dense_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: (1 << 31) - 1, graph_depth: 16, operators: 4_000_000, dense_bytes: 1 << 31 }
+        Self { bytes: (1 << 31) - 1, graph_depth: 16, operators: 30_000, dense_bytes: 1 << 31 }
     }
 }
 
@@ -75,10 +77,13 @@ impl CheckedModel {
         if metadata.len() > limits.bytes {
             return Err(PrecheckError::TooLarge { limit: limits.bytes });
         }
+        let open = File::open(&file).map_err(unreadable)?;
+        // Another file may have come in its place.
+        if !open.metadata().map_err(unreadable)?.is_file() {
+            return Err(PrecheckError::NotAFile { path: path.to_owned() });
+        }
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        File::open(&file)
-            .and_then(|open| open.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes))
-            .map_err(unreadable)?;
+        open.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
         let folder = file.parent().unwrap_or(root).to_owned();
         Self::of_bytes(bytes, folder, limits)
     }
@@ -96,6 +101,11 @@ impl CheckedModel {
         if bytes.len() as u64 > limits.bytes {
             return Err(PrecheckError::TooLarge { limit: limits.bytes });
         }
+        // By this mark the runtime knows files of a format of its own, which can be ONNX files as well: of another model.
+        if bytes.get(4..8) == Some(b"ORTM") {
+            let reason = "it is in the runtime's own format".to_owned();
+            return Err(PrecheckError::Malformed { reason });
+        }
         let model = ModelProto::decode(bytes.clone())
             .map_err(|error| PrecheckError::Malformed { reason: error.to_string() })?;
         let check = Check {
@@ -105,6 +115,7 @@ impl CheckedModel {
             limits,
             file: bytes.len() as u64,
             data_files: RefCell::default(),
+            dense: Cell::new(0),
         };
         let classes = check.model()?;
         let data_files = check.data_files.into_inner();
@@ -167,6 +178,8 @@ struct Check<'a> {
     file: u64,
     /// Where tensors' data was found, beside the model.
     data_files: RefCell<BTreeSet<PathBuf>>,
+    /// Bytes that sparse tensors have so far, once they are dense.
+    dense: Cell<u64>,
 }
 
 impl Check<'_> {
@@ -186,10 +199,14 @@ impl Check<'_> {
         self.opsets(&self.model.opset_import)?;
         for function in &self.model.functions {
             self.opsets(&function.opset_import)?;
-            self.nodes(&function.node, 0)?;
-            self.attributes(&function.attribute_proto, 0)?;
+            self.nodes(&function.node, &function.opset_import, 0)?;
+            self.attributes(&function.attribute_proto, &function.opset_import, 0)?;
         }
-        self.graph(graph, 0)?;
+        self.inputs(graph)?;
+        self.graph(graph, &self.model.opset_import, 0)?;
+        if graph.output.is_empty() {
+            return Err(PrecheckError::Missing { part: "output" });
+        }
         functions::check(self.model, graph, self.limits.operators)?;
         Ok(zipped(graph))
     }
@@ -208,32 +225,79 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn graph(&self, graph: &GraphProto, depth: usize) -> Result<(), PrecheckError> {
+    /// Refuses inputs of which one row is more than there is room for.
+    fn inputs(&self, graph: &GraphProto) -> Result<(), PrecheckError> {
+        let mut bytes = 0_u64;
+        for input in &graph.input {
+            let Some(TypeValue::Tensor(tensor)) = input.r#type.as_ref().and_then(|it| it.value.as_ref())
+            else {
+                continue;
+            };
+            let sizes = tensor.shape.iter().flat_map(|shape| &shape.dim).map(|dim| match dim.value {
+                Some(DimensionValue::Size(size)) => size,
+                _ => 1,
+            });
+            let dims: Vec<i64> = sizes.collect();
+            let bits = value_bits(tensor.elem_type).unwrap_or(64);
+            let needed = count(&input.name, &dims)?.checked_mul(bits).map(|bits| bits.div_ceil(8));
+            bytes = bytes.saturating_add(needed.unwrap_or(u64::MAX));
+            if bytes > self.limits.dense_bytes {
+                return Err(PrecheckError::Shape { tensor: input.name.clone(), dims });
+            }
+        }
+        Ok(())
+    }
+
+    fn graph(
+        &self,
+        graph: &GraphProto,
+        imports: &[OperatorSetIdProto],
+        depth: usize,
+    ) -> Result<(), PrecheckError> {
         if depth > self.limits.graph_depth {
             return Err(PrecheckError::TooDeep { limit: self.limits.graph_depth });
         }
         graph.initializer.iter().try_for_each(|tensor| self.tensor(tensor))?;
         graph.sparse_initializer.iter().try_for_each(|tensor| self.sparse(tensor))?;
-        self.nodes(&graph.node, depth)
+        self.nodes(&graph.node, imports, depth)
     }
 
-    fn nodes(&self, nodes: &[NodeProto], depth: usize) -> Result<(), PrecheckError> {
+    fn nodes(
+        &self,
+        nodes: &[NodeProto],
+        imports: &[OperatorSetIdProto],
+        depth: usize,
+    ) -> Result<(), PrecheckError> {
         for node in nodes {
             let domain = domain(&node.domain);
-            let known = OPSETS.iter().any(|(known, ..)| *known == domain);
+            let known = OPSETS.iter().find(|(known, ..)| *known == domain);
             // `EPContext` names a compiled model in another file, and is meant for accelerators only.
-            if node.op_type == "EPContext" || !(known || self.own.contains(&functions::key(node))) {
+            let own = self.own.contains(&functions::key(node));
+            if node.op_type == "EPContext" || !(known.is_some() || own) {
                 return Err(PrecheckError::CustomOperator {
                     domain: domain.to_owned(),
                     operator: node.op_type.clone(),
                 });
             }
-            self.attributes(&node.attribute, depth)?;
+            // A version that is not said has not been looked at.
+            if let Some(&(_, least, most)) = known
+                && !own
+                && !imports.iter().any(|import| self::domain(&import.domain) == domain)
+            {
+                return Err(PrecheckError::Opset { domain: domain.to_owned(), got: 0, least, most });
+            }
+            trees::check(node)?;
+            self.attributes(&node.attribute, imports, depth)?;
         }
         Ok(())
     }
 
-    fn attributes(&self, attributes: &[AttributeProto], depth: usize) -> Result<(), PrecheckError> {
+    fn attributes(
+        &self,
+        attributes: &[AttributeProto],
+        imports: &[OperatorSetIdProto],
+        depth: usize,
+    ) -> Result<(), PrecheckError> {
         for attribute in attributes {
             attribute.t.iter().chain(&attribute.tensors).try_for_each(|tensor| self.tensor(tensor))?;
             attribute
@@ -241,7 +305,8 @@ impl Check<'_> {
                 .iter()
                 .chain(&attribute.sparse_tensors)
                 .try_for_each(|tensor| self.sparse(tensor))?;
-            attribute.g.iter().chain(&attribute.graphs).try_for_each(|graph| self.graph(graph, depth + 1))?;
+            let mut graphs = attribute.g.iter().chain(&attribute.graphs);
+            graphs.try_for_each(|graph| self.graph(graph, imports, depth + 1))?;
         }
         Ok(())
     }
@@ -274,8 +339,12 @@ impl Check<'_> {
         let bits =
             tensor.values.as_ref().and_then(|values| value_bits(values.data_type.unwrap_or(0))).unwrap_or(64);
         let dense = count(name, &tensor.dims)?.checked_mul(bits).map(|bits| bits.div_ceil(8));
-        match dense {
-            Some(bytes) if bytes <= self.limits.dense_bytes => Ok(()),
+        let all = dense.and_then(|bytes| bytes.checked_add(self.dense.get()));
+        match all {
+            Some(bytes) if bytes <= self.limits.dense_bytes => {
+                self.dense.set(bytes);
+                Ok(())
+            }
             _ => Err(PrecheckError::Shape { tensor: name.to_owned(), dims: tensor.dims.clone() }),
         }
     }

@@ -16,15 +16,15 @@ fn node(domain: &str, op_type: &str) -> NodeProto {
     NodeProto { op_type: op_type.to_owned(), domain: domain.to_owned(), ..NodeProto::default() }
 }
 
-/// A model whose graph holds `nodes`.
+/// A model whose graph holds `nodes`, which may be of all the runtime's own operators.
 fn model(nodes: Vec<NodeProto>) -> ModelProto {
-    let graph = GraphProto { node: nodes, ..GraphProto::default() };
-    ModelProto {
-        ir_version: Some(8),
-        graph: Some(graph),
-        opset_import: vec![opset("", 15)],
-        ..ModelProto::default()
-    }
+    let output = vec![ValueInfoProto { name: "y".to_owned(), r#type: None }];
+    let graph = GraphProto { node: nodes, output, ..GraphProto::default() };
+    ModelProto { ir_version: Some(8), graph: Some(graph), opset_import: opsets(), ..ModelProto::default() }
+}
+
+fn opsets() -> Vec<OperatorSetIdProto> {
+    vec![opset("", 15), opset("ai.onnx.ml", 3), opset("com.microsoft", 1)]
 }
 
 /// A model with one initializer.
@@ -120,6 +120,7 @@ fn operators_come_from_the_runtime_or_from_the_model_itself() {
         name: name.to_owned(),
         domain: "own".to_owned(),
         node: calls,
+        opset_import: opsets(),
         ..FunctionProto::default()
     };
     let with = |functions: Vec<FunctionProto>| ModelProto { functions, ..model(vec![node("own", "f0")]) };
@@ -181,7 +182,7 @@ fn shapes_agree_with_the_bytes_there_are() {
     let typed = |dims: &[i64]| TensorProto { raw_data: None, ..floats(dims, 0) };
     check(
         with_tensor(typed(&[1 << 40])),
-        expect!["tensor `w` of shape [1099511627776] needs 4398046511104 bytes but has 23"],
+        expect!["tensor `w` of shape [1099511627776] needs 4398046511104 bytes but has 63"],
     );
     // Four-bit values share bytes.
     check(with_tensor(TensorProto { data_type: Some(22), ..floats(&[3], 2) }), expect!["accepted"]);
@@ -207,7 +208,12 @@ fn tensors_in_attributes_and_functions_are_looked_at_too() {
     let branch = AttributeProto { graphs: vec![inner], ..AttributeProto::default() };
     let nested = NodeProto { attribute: vec![branch], ..node("", "If") };
     check(model(vec![nested]), expect!["tensor `w` has an impossible shape [-1]"]);
-    let function = FunctionProto { name: "f".to_owned(), node: vec![constant()], ..FunctionProto::default() };
+    let function = FunctionProto {
+        name: "f".to_owned(),
+        node: vec![constant()],
+        opset_import: opsets(),
+        ..FunctionProto::default()
+    };
     check(
         ModelProto { functions: vec![function], ..model(Vec::new()) },
         expect!["tensor `w` has an impossible shape [-1]"],
@@ -242,7 +248,7 @@ fn data_in_other_files_stays_in_the_models_folder() {
     );
     check(
         &[("location", "..\\secret")],
-        expect![[r#"tensor `w` has its data in `..\secret`: it is not a plain relative path"#]],
+        expect![[r#"tensor `w` has its data in `..\\secret`: it is not a plain relative path"#]],
     );
     check(
         &[("location", "C:secret")],
