@@ -1,7 +1,7 @@
 //! What callers changed, and what they were refused: one JSON object per line, each with the digest of the one before.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
     sync::{Mutex, PoisonError},
@@ -26,8 +26,8 @@ pub(super) struct Audit(Mutex<Book>);
 
 struct Book {
     file: File,
-    /// The digest of the last line.
-    before: String,
+    /// The digest of the last line; none where it is not known how the file ends.
+    before: Option<String>,
     /// The second that refusals are counted in, and how many there were.
     second: (Instant, u32),
     /// Refusals since the last line that was written.
@@ -37,16 +37,12 @@ struct Book {
 impl Audit {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-        let mut tail = Vec::new();
-        Read::take(&mut file, TAIL).read_to_end(&mut tail)?;
-        let last = tail.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-        // A line that a crash has cut is ended, so that the next begins on its own.
-        if tail.last().is_some_and(|byte| *byte != b'\n') {
-            file.write_all(b"\n")?;
-        }
-        let before = if last.is_empty() { String::new() } else { hex(last) };
+        // Lines of two writers would each name one before that is not.
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another process writes it"),
+            TryLockError::Error(error) => error,
+        })?;
+        let before = Some(last(&mut file)?);
         Ok(Self(Mutex::new(Book { file, before, second: (Instant::now(), 0), left_out: 0 })))
     }
 
@@ -66,12 +62,8 @@ impl Audit {
             "from": asked.from.map(|from| from.to_string()),
             "request_id": id,
             "outcome": denied.map_or("allowed", Denied::code),
-            "before": book.before,
         });
-        if book.left_out > 0 {
-            line["left_out"] = book.left_out.into();
-        }
-        if let Err(error) = book.write(&line) {
+        if let Err(error) = book.write(&mut line) {
             tracing::error!(%error, "the audit log cannot be written");
         }
     }
@@ -87,14 +79,36 @@ impl Book {
         *count <= REFUSALS
     }
 
-    fn write(&mut self, line: &Value) -> io::Result<()> {
+    fn write(&mut self, line: &mut Value) -> io::Result<()> {
+        // Taken until the line is there: what is written of one that fails is a line like another.
+        line["before"] = match self.before.take() {
+            Some(before) => before,
+            None => last(&mut self.file)?,
+        }
+        .into();
+        if self.left_out > 0 {
+            line["left_out"] = self.left_out.into();
+        }
         let mut text = line.to_string();
         let digest = hex(text.as_bytes());
         text.push('\n');
         self.file.write_all(text.as_bytes())?;
-        (self.before, self.left_out) = (digest, 0);
+        (self.before, self.left_out) = (Some(digest), 0);
         Ok(())
     }
+}
+
+/// The digest of the last line, which is ended where a crash or a full disk has cut it.
+fn last(file: &mut File) -> io::Result<String> {
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut tail = Vec::new();
+    Read::take(&mut *file, TAIL).read_to_end(&mut tail)?;
+    if tail.last().is_some_and(|byte| *byte != b'\n') {
+        file.write_all(b"\n")?;
+    }
+    let line = tail.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(if line.is_empty() { String::new() } else { hex(line) })
 }
 
 fn hex(line: &[u8]) -> String {
@@ -126,13 +140,25 @@ mod tests {
                 let text = std::fs::read_to_string(&file).unwrap();
                 std::fs::write(&file, text.trim_end()).unwrap();
             }
+            assert!(Audit::open(&file).is_err(), "two would tell two stories");
+            if start == 2 {
+                // As a full disk leaves it.
+                let mut book = audit.0.lock().unwrap();
+                book.file.write_all(b"{\"before\":").unwrap();
+                book.before = None;
+                drop(book);
+                audit.note(&asked, Some("ops"), None);
+            }
         }
         let text = std::fs::read_to_string(&file).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3 * (1 + REFUSALS as usize));
+        assert_eq!(lines.len(), 3 * (1 + REFUSALS as usize) + 2);
         let mut before = String::new();
         for line in lines {
-            let told: Value = serde_json::from_str(line).unwrap();
+            let Ok(told) = serde_json::from_str::<Value>(line) else {
+                before = hex(line.as_bytes());
+                continue;
+            };
             assert_eq!((&told["before"], &told["request_id"]), (&json!(before), &json!("r-1")));
             before = hex(line.as_bytes());
         }
