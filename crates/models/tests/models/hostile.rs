@@ -147,7 +147,8 @@ fn a_model_is_a_regular_file_inside_its_root() {
 #[test]
 fn data_beside_a_model_is_a_regular_file_too() {
     use std::os::unix::{fs::symlink, net::UnixListener};
-    let cases: [(&str, fn(&Path)); 9] = [
+    type Put = fn(&Path);
+    let cases: [(&str, Put); 9] = [
         ("links are refused", |data| symlink("../secret.bin", data).unwrap()),
         ("links are refused", |data| symlink("/dev/zero", data).unwrap()),
         ("links are refused", |data| symlink("nowhere.bin", data).unwrap()),

@@ -1,6 +1,6 @@
 //! Whether two steps answered a row alike.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray},
@@ -40,7 +40,7 @@ enum Pair {
 impl Pair {
     fn new(new: &ArrayRef, old: &ArrayRef) -> Result<Self, StepError> {
         if !new.data_type().is_floating() {
-            return Ok(Self::Others(new.clone(), old.clone()));
+            return Ok(Self::Others(Arc::clone(new), Arc::clone(old)));
         }
         Ok(Self::Numbers(cast(new, &DataType::Float64)?, cast(old, &DataType::Float64)?))
     }
@@ -64,8 +64,6 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::{Float32Array, RecordBatch, StringArray};
     use millstream_graph::Origin;
 
