@@ -1,5 +1,5 @@
 #!/bin/sh
-# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, and a stand-in for S3 below
+# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, schemathesis, and a stand-in for S3 below
 # target/, Redis and NATS from the system's packages. What cannot be had is named, and the tests that need it say that they are skipped.
 # `all` brings what only tests of features need that are not built by default: Delta tables, stand-ins for Google Cloud Storage and,
 # where there is npm, for Azure (400 MB).
@@ -27,6 +27,9 @@ packages target/moto "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
 packages target/feast feast==0.67.0
 # The clients of Triton and KServe.
 packages target/oip "tritonclient[grpc,http]==2.73.0" kserve==0.21.0
+
+# Asks what an OpenAPI document promises.
+packages target/schemathesis schemathesis==4.32.5
 
 # A server from the system's packages, where they can be installed.
 server() {

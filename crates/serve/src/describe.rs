@@ -156,11 +156,23 @@ fn feature_paths(set: &FeatureService, paths: &mut Map<String, Value>, schemas: 
 /// What a feature vector asks for and gives.
 fn vector_path(vector: &VectorService, paths: &mut Map<String, Value>, schemas: &mut Map<String, Value>) {
     let name = vector.name();
-    schemas.insert(format!("vectors.{name}.Input"), schema::request(vector.input(), UnknownFields::Refuse));
-    schemas.insert(format!("vectors.{name}.Features"), schema::reply(vector.reply()));
+    let input = schema::request(vector.input(), UnknownFields::Refuse);
+    schemas.insert(format!("vectors.{name}.Columns"), columns(&input));
+    schemas.insert(format!("vectors.{name}.Input"), input);
+    let mut features = schema::reply(vector.reply());
+    // What a caller may ask for beside features.
+    features["patternProperties"] = json!({
+        "\\.status$": { "type": "string" },
+        "\\.event$": { "type": ["string", "null"] },
+    });
+    schemas.insert(format!("vectors.{name}.Features"), features);
     let content = |kind: &str| {
         let one = json!({ "$ref": format!("#/components/schemas/vectors.{name}.{kind}") });
-        json!({ "application/json": { "schema": { "anyOf": [one, { "type": "array", "items": one }] } }, ARROW_STREAM: {} })
+        let mut forms = vec![one.clone(), json!({ "type": "array", "items": one })];
+        if kind == "Input" {
+            forms.push(json!({ "$ref": format!("#/components/schemas/vectors.{name}.Columns") }));
+        }
+        json!({ "application/json": { "schema": { "anyOf": forms } }, ARROW_STREAM: {} })
     };
     let error = |description: &str| {
         let schema = json!({ "$ref": "#/components/schemas/Error" });
@@ -190,6 +202,15 @@ fn vector_path(vector: &VectorService, paths: &mut Map<String, Value>, schemas: 
     paths.insert(format!("/v1/vectors/{name}"), path);
 }
 
+/// The schema of an object with the columns of rows, from that of a row.
+fn columns(row: &Value) -> Value {
+    let mut columns = row.clone();
+    for property in columns["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        *property = json!({ "type": "array", "items": property.take() });
+    }
+    columns
+}
+
 fn graph_path(graph: &str) -> Value {
     let content = |kind: &str| {
         let one = json!({ "$ref": format!("#/components/schemas/{graph}.{kind}") });
@@ -216,7 +237,7 @@ fn graph_path(graph: &str) -> Value {
             "parameters": [
                 header("x-request-timeout-ms", json!({ "type": "integer", "minimum": 0 }), "The time the caller waits."),
                 header("grpc-timeout", json!({ "type": "string", "pattern": "^[0-9]{1,8}[HMSmun]$" }), "The same as gRPC writes it; the shorter counts."),
-                header("x-request-id", json!({ "type": "string", "maxLength": 256 }), "The caller's name for the request."),
+                header("x-request-id", json!({ "type": "string" }), "The caller's name for the request; one of more than 256 characters is none."),
             ],
             "requestBody": { "required": true, "content": content("Request") },
             "responses": {

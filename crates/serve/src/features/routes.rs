@@ -56,6 +56,7 @@ async fn set(
             let from = from(request.uri().query().unwrap_or_default()).map_err(|error| undecoded(&error))?;
             set.write(body(&shared, request).await?, from).await
         }
+        _ if set.row_schema().is_none() => Err(wrong_method("this feature set takes GET", "GET, HEAD")),
         _ => Err(wrong_method("a feature set takes GET and POST", "GET, HEAD, POST")),
     })
     .await

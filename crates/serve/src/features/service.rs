@@ -16,7 +16,10 @@ use millstream_featurestore::{
 use millstream_graph::{SchemaError, spec::type_text};
 use serde_json::{Value, json};
 
-use super::statistics::{profiles, told as told_profiles};
+use super::{
+    statistics::{profiles, told as told_profiles},
+    wrong_method,
+};
 use crate::{
     http::refused,
     project::chain,
@@ -213,7 +216,7 @@ impl FeatureService {
     fn takes_none(&self) -> Answer {
         let message =
             format!("feature set `{}` is its file and takes no rows; give it `online`", self.name());
-        refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message)
+        wrong_method(&message, "GET, HEAD")
     }
 }
 

@@ -12,6 +12,7 @@ mod grpc;
 mod inference;
 mod inputs;
 mod models;
+mod openapi;
 mod outputs;
 mod pack;
 mod repository;
@@ -38,4 +39,5 @@ pub(crate) enum Asks {
     Rows(rows::Dialect),
 }
 
-pub(crate) use routes::{infer, inferred, openapi, routes};
+pub(crate) use openapi::openapi;
+pub(crate) use routes::{infer, inferred, routes};

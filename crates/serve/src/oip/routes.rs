@@ -17,13 +17,13 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Asks, control,
     find::{self, Missing},
     inference::Inference,
-    models::{Model, VERSION},
+    models::Model,
     pack,
     rows::{self, Dialect, Rows},
     settings,
@@ -365,61 +365,6 @@ pub(super) fn refused(status: StatusCode, code: &'static str, message: &str) -> 
     let mut answer = json_answer(status, &json!({ "error": message }));
     answer.extensions_mut().insert(Refused(code));
     answer
-}
-
-/// Adds the protocol to the OpenAPI document.
-pub(crate) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
-    let models = find::names(served);
-    let parameter =
-        |name: &str, schema: Value| json!({ "name": name, "in": "path", "required": true, "schema": schema });
-    let (model, version) = (
-        parameter("model", json!({ "type": "string", "enum": models })),
-        parameter("version", json!({ "type": "string", "enum": [VERSION] })),
-    );
-    let ok = |description: &str| json!({ "200": { "description": description } });
-    for (path, id, description) in [
-        (
-            "/v2",
-            "serverMetadata",
-            "The server's name, version and extensions of the Open Inference Protocol.",
-        ),
-        ("/v2/health/live", "serverLive", "The process is up."),
-        ("/v2/health/ready", "serverReady", "Requests are taken; 503 while stopping."),
-        ("/v2/models", "listModels", "The names of graphs, and of models by themselves."),
-    ] {
-        paths.insert(path.into(), json!({ "get": { "operationId": id, "responses": ok(description) } }));
-    }
-    let post = json!({
-        "operationId": "indexModels",
-        "requestBody": { "content": { "application/json": {
-            "schema": { "type": "object", "properties": { "ready": { "type": "boolean" } } },
-        } } },
-        "responses": ok("Every model with its version and state."),
-    });
-    paths.insert("/v2/repository/index".into(), json!({ "post": post }));
-    for (place, of, parameters) in
-        [("", "", json!([model])), ("/versions/{version}", "Version", json!([model, version]))]
-    {
-        for (what, id, description) in [
-            ("", "Metadata", "The model's inputs and outputs: names, datatypes and shapes."),
-            ("/ready", "Ready", "The model takes requests."),
-            ("/config", "Config", "The same as Triton's model configuration has it."),
-        ] {
-            let get = json!({ "operationId": format!("model{of}{id}"), "parameters": parameters, "responses": ok(description) });
-            paths.insert(format!("/v2/models/{{model}}{place}{what}"), json!({ "get": get }));
-        }
-        let post = json!({
-            "operationId": format!("model{of}Infer"),
-            "parameters": parameters,
-            "requestBody": { "required": true, "content": { "application/json": {}, "application/octet-stream": {} } },
-            "responses": {
-                "200": { "description": "The outputs, as JSON or as JSON and the bytes of tensors." },
-                "default": { "description": "Why there are none, as the member `error` of an object." },
-            },
-        });
-        paths.insert(format!("/v2/models/{{model}}{place}/infer"), json!({ "post": post }));
-    }
-    rows::openapi(served, paths);
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod keep_alive;
 #[path = "../../../../tests/nats/mod.rs"]
 mod nats;
 mod oip;
+mod openapi;
 mod reload;
 mod security;
 mod slow;

@@ -18,7 +18,7 @@ use crate::{
     service::{self, Answer, Asked as Headers, Brought, GraphService, JSON, Protocol, json_answer, written},
     wire::{DecodeError, Form, json::ValueWriter},
 };
-pub(super) use routes::{inferred, openapi, routes};
+pub(super) use routes::{inferred, only, routes};
 
 /// How a client puts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

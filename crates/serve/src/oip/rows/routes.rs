@@ -11,14 +11,14 @@ use axum::{
 };
 use http::{HeaderValue, Request, StatusCode, header::ALLOW};
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::Dialect;
 use crate::{
     oip::{
         Asks,
         find::{self, Missing},
-        models::{Model, VERSION},
+        models::Model,
         routes::{infer, missing, ready, refused},
     },
     service::json_answer,
@@ -151,49 +151,6 @@ async fn predicts(served: &Snapshot, place: &Place<'_>) -> Result<(Arc<Model>, D
             "there is more than one graph or model; name one, in /v1/models/{model}:predict".to_owned(),
         )
     })
-}
-
-/// Adds the routes to the OpenAPI document.
-pub(in crate::oip) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
-    let models = find::names(served);
-    let parameter =
-        |name: &str, schema: Value| json!({ "name": name, "in": "path", "required": true, "schema": schema });
-    let model = parameter("model", json!({ "type": "string", "enum": models }));
-    let version = parameter("version", json!({ "type": "string", "enum": [VERSION] }));
-    let ok = |description: &str| json!({ "200": { "description": description } });
-    for (path, id, parameters, description) in [
-        ("/", "alive", json!([]), "The process is up."),
-        ("/ping", "ping", json!([]), "Requests are taken; 503 while stopping."),
-        (V1, "listModelsV1", json!([]), "The names of graphs, and of models by themselves."),
-        ("/v1/models/{model}", "modelReadyV1", json!([model]), "The model takes requests."),
-    ] {
-        let get = json!({ "operationId": id, "parameters": parameters, "responses": ok(description) });
-        paths.insert(path.into(), json!({ "get": get }));
-    }
-    let posts = [
-        ("/v1/models/{model}:predict", "predict", json!([model]), "instances"),
-        (
-            "/v1/models/{model}/versions/{version}:predict",
-            "predictVersion",
-            json!([model, version]),
-            "instances",
-        ),
-        ("/v2/models/{model}/predict", "predictMlrun", json!([model]), "inputs"),
-    ];
-    let invoke = only(served).map(|_| ("/invocations", "invoke", json!([]), "dataframe_records"));
-    for (path, id, parameters, member) in posts.into_iter().chain(invoke) {
-        let schema = json!({ "type": "object", "properties": { member: { "type": "array" } } });
-        let post = json!({
-            "operationId": id,
-            "parameters": parameters,
-            "requestBody": { "required": true, "content": { "application/json": { "schema": schema } } },
-            "responses": {
-                "200": { "description": "One prediction per row." },
-                "default": { "description": "Why there are none, as the member `error` of an object." },
-            },
-        });
-        paths.insert(path.into(), json!({ "post": post }));
-    }
 }
 
 #[cfg(test)]
