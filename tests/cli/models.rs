@@ -139,3 +139,86 @@ fn a_server_that_others_can_reach_asks_who_they_are_or_says_that_it_does_not() {
     let refused = complaint(&["serve", at, "--access", &access]);
     assert!(refused.contains("access.yaml:1") && refused.contains("64 hexadecimal digits"), "{refused}");
 }
+
+#[test]
+fn what_a_model_does_to_its_process_is_an_error_of_one_request() {
+    let folder = project(
+        "name: strange
+models: { crashes: { path: crashes.onnx, isolated: true } }
+repository: { path: repository, isolated: true }
+graphs:
+  ask:
+    input: { x: \"list<int64>\", calm: bool }
+    steps:
+      ways: { when: { ports: { calm: calm }, otherwise: wild } }
+      ran: { from: ways.wild, model: { use: crashes, outputs: { y: y } } }
+      rest: { from: ways.calm, with: { y: \"7\" } }
+      all: { from: [ran, rest], merge: }
+    respond: all
+",
+    );
+    let put = |place: &str, model: &str| {
+        let file = folder.path().join(place);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::copy(format!("{MODELS}/{model}"), file).unwrap();
+    };
+    put("crashes.onnx", "crashes.onnx");
+    put("repository/zip/1/model.onnx", "zip_strings.onnx");
+    let serving = Serving::start_with(&folder, &["--drain-delay-s", "0"]);
+    let mut client = Client::connect(serving.address);
+    let mut ask = |x: i64, calm: bool| {
+        let body = json!({ "x": [x], "calm": calm }).to_string();
+        let answer = client.send("POST", "/v1/graphs/ask", &[], body.as_bytes());
+        (answer.status, answer.json())
+    };
+    for _ in 0..3 {
+        assert_eq!(ask(7, false), (200, json!({ "x": [7], "calm": false, "y": -7 })));
+        let (status, told) = ask(i64::MIN, false);
+        assert_eq!(status, 500, "{told}");
+        assert_eq!(ask(i64::MIN, true).0, 200, "others notice nothing");
+    }
+    assert_eq!(client.get("/v2/models/zip").json()["inputs"][0]["name"], "features");
+}
+
+#[test]
+fn models_in_processes_of_their_own_answer_as_others_do() {
+    let told: Value = serde_json::from_slice(&fs::read(format!("{MODELS}/expected.json")).unwrap()).unwrap();
+    let there = |name: &&String| std::path::Path::new(&format!("{MODELS}/{name}.onnx")).exists();
+    let names: Vec<&String> = told.as_object().unwrap().keys().filter(there).collect();
+    let serving = |isolated: bool| {
+        let models: String = names
+            .iter()
+            .map(|name| format!("  {name}: {{ path: {name}.onnx, isolated: {isolated}, instances: 1 }}\n"))
+            .collect();
+        let folder = project(&format!("name: both\nmodels:\n{models}"));
+        for name in &names {
+            fs::copy(format!("{MODELS}/{name}.onnx"), folder.path().join(format!("{name}.onnx"))).unwrap();
+        }
+        fs::copy(format!("{MODELS}/weights.bin"), folder.path().join("weights.bin")).unwrap();
+        let serving = Serving::start_with(&folder, &["--drain-delay-s", "0"]);
+        (serving, folder)
+    };
+    let servers = [serving(false), serving(true)];
+    let mut answered = 0;
+    for name in &names {
+        let tensor = |(input, of): (&String, &Value)| {
+            let datatype = match of["dtype"].as_str().unwrap() {
+                "string" => "BYTES".to_owned(),
+                "bool" => "BOOL".to_owned(),
+                dtype => dtype.to_uppercase().replace("FLOAT", "FP"),
+            };
+            json!({ "name": input, "datatype": datatype, "shape": of["shape"], "data": of["values"] })
+        };
+        let inputs: Vec<Value> = told[*name]["inputs"].as_object().unwrap().iter().map(tensor).collect();
+        let body = json!({ "inputs": inputs }).to_string();
+        let answers = servers.each_ref().map(|(serving, _)| {
+            let mut client = Client::connect(serving.address);
+            let metadata = client.get(&format!("/v2/models/{name}")).json();
+            let answer = client.send("POST", &format!("/v2/models/{name}/infer"), &[], body.as_bytes());
+            answered += usize::from(answer.status == 200);
+            (metadata, answer.status, answer.json())
+        });
+        assert_eq!(answers[0], answers[1], "{name}");
+    }
+    assert!(answered >= 2 * (names.len() - 2), "{answered} of {}", 2 * names.len());
+}

@@ -21,6 +21,7 @@ mod convert;
 mod ensemble;
 mod inputs;
 mod instance;
+mod isolated;
 mod library;
 mod model;
 mod outputs;
@@ -36,6 +37,7 @@ mod tensor;
 pub use columns::{Columns, Keep};
 pub use ensemble::{Ensemble, EnsembleSettings, Members, Method, Missing};
 pub use inputs::Nulls;
+pub use isolated::{Isolated, run_isolated};
 pub use library::{LibraryError, environment};
 pub use model::{InputInfo, Keys, Maps, Model, ModelError, ModelInfo, OutputInfo, OutputKind, Read, Value};
 pub use pick::{Pick, PickError, Place};
@@ -44,7 +46,7 @@ pub use repository::{
     CONFIG_FILE, ConfigError, Given, Indexed, Load, LoadedVersion, ModelConfig, Outcomes, Repository,
     RepositoryError, RepositorySpec, Served, VersionPolicy,
 };
-pub use session::{LoadError, LoadOptions, OnnxModel};
+pub use session::{LoadError, LoadOptions, OnnxModel, load};
 pub use set::{ModelSet, ModelSetError, ModelSettings, ModelSpec, kinds};
 pub use step::ModelStep;
 pub use tensor::{DType, Data, Tensor};

@@ -1,6 +1,6 @@
 //! ONNX models through ONNX Runtime: one thread per session, several sessions per model.
 
-use std::{num::NonZeroUsize, path::Path, thread::available_parallelism};
+use std::{num::NonZeroUsize, path::Path, sync::Arc, thread::available_parallelism};
 
 use ort::{
     session::{Session, builder::GraphOptimizationLevel},
@@ -9,8 +9,8 @@ use ort::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    CheckedModel, DType, InputInfo, Keys, LibraryError, Limits, Model, ModelError, ModelInfo, OutputInfo,
-    OutputKind, PrecheckError, Tensor, instance::Instance, library, model::Read, pool::Pool,
+    CheckedModel, DType, InputInfo, Isolated, Keys, LibraryError, Limits, Model, ModelError, ModelInfo,
+    OutputInfo, OutputKind, PrecheckError, Tensor, instance::Instance, library, model::Read, pool::Pool,
     precheck::Classes,
 };
 
@@ -60,12 +60,37 @@ pub struct LoadOptions {
     pub sha256: Option<String>,
     /// What the file may be.
     pub limits: Limits,
+    /// Whether each instance is a process of its own, for models of people whom you do not trust: [`Isolated`].
+    pub isolated: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { instances: None, warm_up: true, sha256: None, limits: Limits::default() }
+        Self { instances: None, warm_up: true, sha256: None, limits: Limits::default(), isolated: false }
     }
+}
+
+/// Loads a model that has been checked, in this process or in others, as the options say.
+///
+/// # Errors
+/// As [`OnnxModel::from_checked`] and [`Isolated::from_checked`].
+pub fn load(name: &str, model: &CheckedModel, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+    Ok(if options.isolated {
+        Arc::new(Isolated::from_checked(name, model, options)?)
+    } else {
+        Arc::new(OnnxModel::from_checked(name, model, options)?)
+    })
+}
+
+/// Refuses a file that is not the one that is pinned.
+pub(crate) fn pinned(model: &CheckedModel, options: &LoadOptions) -> Result<(), LoadError> {
+    if let Some(wanted) = &options.sha256 {
+        let got = hex(&Sha256::digest(model.bytes()));
+        if !got.eq_ignore_ascii_case(wanted.trim()) {
+            return Err(LoadError::Digest { wanted: wanted.clone(), got });
+        }
+    }
+    Ok(())
 }
 
 /// An ONNX model, run by ONNX Runtime on the thread that asks.
@@ -91,12 +116,7 @@ impl OnnxModel {
     /// # Errors
     /// When there is no runtime, the digest is another, or the model does not run.
     pub fn from_checked(name: &str, model: &CheckedModel, options: &LoadOptions) -> Result<Self, LoadError> {
-        if let Some(wanted) = &options.sha256 {
-            let got = hex(&Sha256::digest(model.bytes()));
-            if !got.eq_ignore_ascii_case(wanted.trim()) {
-                return Err(LoadError::Digest { wanted: wanted.clone(), got });
-            }
-        }
+        pinned(model, options)?;
         let first = session(model)?;
         let mut info =
             ModelInfo { name: name.to_owned(), inputs: inputs(&first)?, outputs: outputs(&first, model)? };

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     CheckedModel, Columns, Ensemble, EnsembleSettings, Keep, LoadError, LoadOptions, Model, ModelStep, Nulls,
-    OnnxModel, Pick,
+    Pick, session,
 };
 
 /// Where a model is, and how it is loaded.
@@ -32,6 +32,10 @@ pub struct ModelSpec {
     /// The SHA-256 that the file must have, in hexadecimal.
     #[serde(default)]
     pub sha256: Option<String>,
+    /// Whether each instance runs in a process of its own, so that what the model does to its process is an error of one request. For
+    /// models of people whom you do not trust; a run takes longer by what its tensors take to be sent.
+    #[serde(default)]
+    pub isolated: bool,
 }
 
 fn yes() -> bool {
@@ -41,7 +45,7 @@ fn yes() -> bool {
 impl ModelSpec {
     /// The file at `path`, loaded as by default.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), instances: None, warm_up: true, sha256: None }
+        Self { path: path.into(), instances: None, warm_up: true, sha256: None, isolated: false }
     }
 }
 
@@ -77,17 +81,18 @@ impl ModelSet {
                 instances: spec.instances,
                 warm_up: spec.warm_up,
                 sha256: spec.sha256.clone(),
+                isolated: spec.isolated,
                 ..LoadOptions::default()
             };
             let loaded = CheckedModel::read(root, &spec.path, &options.limits)
                 .map_err(LoadError::from)
-                .and_then(|checked| Ok((OnnxModel::from_checked(name, &checked, &options)?, checked)));
+                .and_then(|checked| Ok((session::load(name, &checked, &options)?, checked)));
             match loaded {
                 Ok((model, checked)) => {
                     let folder = spec.path.parent().unwrap_or(Path::new(""));
                     set.files.insert(spec.path.clone());
                     set.files.extend(checked.data_files().map(|file| folder.join(file)));
-                    set = set.with(name, Arc::new(model));
+                    set = set.with(name, model);
                 }
                 Err(reason) => {
                     errors.push(ModelSetError { name: name.clone(), path: spec.path.clone(), reason })

@@ -745,6 +745,11 @@ def main():
         file.write(np.float32([1, 2, 3, 4]).tobytes())
     for part in (external_data, operators, versions, structure, nesting, disguised, shapes, functions, graphs, trees, resources):
         part()
+    # Loads, and ends its process when it is asked for the smallest number: the processor does not divide that by -1.
+    ends = h.make_node("Div", ["x", "k"], ["y"])
+    x, y = value("x", T.INT64, "N", 1), value("y", T.INT64, "N", 1)
+    with open(os.path.join(HERE, "..", "crashes.onnx"), "wb") as out:
+        out.write(model([ends], [x], [y], [indices(-1, name="k")]).SerializeToString(deterministic=True))
     for name, content in (("expected.json", expected), ("harmless.json", harmless)):
         with open(os.path.join(HERE, name), "w") as file:
             file.write(json.dumps(content, indent=0, ensure_ascii=False) + "\n")

@@ -42,6 +42,9 @@ pub struct RepositorySpec {
     /// under `load: lazy`, those that were used the longest time ago go. Default: any number.
     #[serde(default)]
     pub memory: Option<Size>,
+    /// Whether each instance of a model runs in a process of its own, as `isolated` of the project's own models says.
+    #[serde(default)]
+    pub isolated: bool,
     /// Other names for versions, by model: `{fraud: {champion: 3, canary: 4}}`.
     #[serde(default)]
     pub labels: BTreeMap<String, BTreeMap<String, u64>>,
@@ -190,7 +193,11 @@ impl<T: Send + Sync> Repository<T> {
             .map_err(|error| vec![RepositoryError::Folder(error.to_string())])?;
         let this = Self {
             root: folder,
-            options: LoadOptions { instances: available_parallelism().ok(), ..LoadOptions::default() },
+            options: LoadOptions {
+                instances: available_parallelism().ok(),
+                isolated: spec.isolated,
+                ..LoadOptions::default()
+            },
             taken: ArcSwap::from_pointee(taken),
             make: Box::new(make),
             ready: ArcSwap::default(),

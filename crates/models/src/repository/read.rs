@@ -15,7 +15,11 @@ use super::{
     VersionPolicy,
     config::{CONFIG_FILE, ModelConfig},
 };
-use crate::{CheckedModel, LoadOptions, Model, OnnxModel, PrecheckError, precheck::inside, session::hex};
+use crate::{
+    CheckedModel, LoadOptions, Model, PrecheckError,
+    precheck::inside,
+    session::{self, hex},
+};
 
 /// The most models that are looked for, and versions of one.
 const ENTRIES: usize = 100_000;
@@ -171,11 +175,11 @@ impl Checked {
         let Self { name, config, labels, versions, .. } = self;
         let options = LoadOptions { instances: config.instances.or(options.instances), ..options.clone() };
         let load = |(version, checked): (u64, CheckedModel)| {
-            let loaded = OnnxModel::from_checked(&name, &checked, &options);
+            let loaded = session::load(&name, &checked, &options);
             let model = loaded.map_err(|error| format!("version {version}: {error}"))?;
             config.check(model.info()).map_err(|error| format!("version {version}: {error}"))?;
             let (name, config, labels) = (name.clone(), Arc::clone(&config), labels.clone());
-            Ok(LoadedVersion { name, version, model: Arc::new(model), config, labels })
+            Ok(LoadedVersion { name, version, model, config, labels })
         };
         versions.into_iter().map(load).collect()
     }

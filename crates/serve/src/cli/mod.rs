@@ -88,6 +88,9 @@ enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Run one model for a server, over standard input and output.
+    #[command(hide = true)]
+    Isolated,
     /// Print the JSON Schema of project files.
     Schema,
     /// Print completions for a shell.
@@ -205,6 +208,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),
         Command::Keys { command: KeysCommand::New } => new_key(),
+        Command::Isolated => isolated(),
         Command::Schema => print(&serde_json::to_string_pretty(&project_schema()).unwrap_or_default()),
         Command::Completions { shell } => {
             let mut text = Vec::new();
@@ -277,6 +281,11 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     // A reload under way has a thread of its own, and is not waited for.
     runtime.shutdown_background();
     served
+}
+
+/// What a server starts for models that it does not trust.
+fn isolated() -> Result<(), Failure> {
+    Ok(millstream_models::run_isolated(std::io::stdin().lock(), std::io::stdout().lock())?)
 }
 
 fn new_key() -> Result<(), Failure> {
