@@ -1,6 +1,6 @@
 //! What threads do at the same time, in many orders: the door, the batcher, admission and the hand-over to the pool.
 //!
-//! `cargo test -p millstream-runtime --features shuttle --test interleavings`. A failure prints a schedule, which
+//! `cargo test --workspace --features millstream-runtime/shuttle --test interleavings`. A failure prints a schedule, which
 //! `shuttle::replay` runs again.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps nothing has failed")]

@@ -372,6 +372,7 @@ fn kinds_over(models: &Arc<ModelSet>, store: &Arc<dyn OnlineStore>, outside: &Ar
         .with(crate::remote::kinds(outside))
         .with(crate::sink::kinds(outside))
         .with_layers(millstream_runtime::layers::kinds());
+    let kinds = kinds.clone().with([millstream_transform::quorum_kind(kinds)]);
     // Around all others: a step and its canary each have their own.
     let canary = millstream_transform::canary_layer(kinds.clone());
     kinds.with_layers([canary])

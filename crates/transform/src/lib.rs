@@ -13,6 +13,7 @@
 //! | [`When`] | `when` | sends each row out on the port of the first condition that holds |
 //! | [`Split`] | `split` | sends each row out on a port by weights and a sticky hash of its key |
 //! | [`Canary`] | layer `canary` | lets a new step take a part of the rows of another, until it is worse |
+//! | [`Quorum`] | `quorum` | asks several steps, and answers when enough of them have |
 //! | [`OneHot`], [`Ordinal`] | `one_hot`, `ordinal` | categories as numbers |
 //! | [`Impute`] | `impute` | fills in what is missing |
 //! | [`Map`], [`Bucketize`] | `map`, `bucketize` | values, ranges and buckets become other values |
@@ -38,10 +39,12 @@ mod kinds;
 mod literal;
 mod map;
 mod message;
+mod nested;
 mod number;
 mod ordinal;
 mod pack;
 mod prepared;
+mod quorum;
 mod select;
 mod shared;
 mod split;
@@ -65,6 +68,7 @@ pub use literal::Literal;
 pub use map::{Map, MapColumn, MapRange, Unmapped};
 pub use ordinal::{Ordinal, UnknownPlace};
 pub use pack::{Pack, TensorNull, TensorType};
+pub use quorum::{Quorum, quorum_kind};
 pub use select::{Filter, Select, With, condition};
 pub use split::Split;
 pub use validate::{Rule, Validate};

@@ -4,15 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use millstream_graph::{
     SchemaError, Step,
-    spec::{Kinds, LayerKind, SettingsError, StepKind},
-    suggest,
+    spec::{Kinds, LayerKind},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Canary, Rollback};
-use crate::deal::Keys;
+use crate::{deal::Keys, nested};
 
 /// A new step that takes a part of this one's rows, and none any more once it is worse.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -90,7 +89,7 @@ pub fn canary_layer(kinds: Kinds) -> LayerKind {
     LayerKind::new("canary", move |settings: CanarySettings, old: Arc<dyn Step>| {
         let mut problems = Vec::new();
         let mut keep = |error: SchemaError| problems.push(error);
-        let new = built(&kinds, &settings.step).map_err(&mut keep).ok();
+        let new = nested::step(&kinds, &settings.step, "step").map_err(&mut keep).ok();
         let rule = settings.rollback.as_ref().map(RollbackSettings::rule).transpose().map_err(&mut keep).ok();
         SchemaError::collect(problems)?;
         let (Some(new), Some(rule)) = (new, rule) else { return Err(SchemaError::new("it cannot be made")) };
@@ -99,33 +98,4 @@ pub fn canary_layer(kinds: Kinds) -> LayerKind {
         canary.name = settings.r#as;
         Ok(Arc::new(canary.rollback(rule.unwrap_or_default())) as Arc<dyn Step>)
     })
-}
-
-/// The new step, with its layers around it.
-fn built(kinds: &Kinds, step: &BTreeMap<String, Value>) -> Result<Arc<dyn Step>, SchemaError> {
-    let layers = || kinds.layers().iter().map(LayerKind::name);
-    let (around, named): (Vec<_>, Vec<_>) = step.keys().partition(|key| layers().any(|layer| layer == *key));
-    let [name] = named[..] else {
-        return Err(SchemaError::new("`step` is a map of the new step's kind to its settings"));
-    };
-    let kind = kinds.get(name).ok_or_else(|| {
-        let known = kinds.iter().map(StepKind::name).chain(layers());
-        SchemaError::new(format!("`step`: {}", suggest::unknown("kind of step", name, known)))
-    })?;
-    let nothing = Value::Object(Map::new());
-    let settings = |name: &str| step.get(name).filter(|value| !value.is_null()).unwrap_or(&nothing);
-    let mut made = kind.build(settings(name)).map_err(|error| within(name, &error))?;
-    // In the order of the layers, not of the file.
-    for layer in kinds.layers().iter().filter(|layer| around.iter().any(|name| *name == layer.name())) {
-        made = layer.build(settings(layer.name()), made).map_err(|error| within(layer.name(), &error))?;
-    }
-    Ok(made)
-}
-
-fn within(key: &str, error: &SettingsError) -> SchemaError {
-    let place = [&["step".to_owned(), key.to_owned()], &error.path[..]].concat().join(".");
-    let problems = error.problems.iter().map(|problem| SchemaError::new(format!("`{place}`: {problem}")));
-    SchemaError::collect(problems)
-        .err()
-        .unwrap_or_else(|| SchemaError::new(format!("`{place}` cannot be made")))
 }

@@ -1,120 +1,18 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use arrow::{
-    array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch},
-    datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef},
+    array::{AsArray, RecordBatch},
+    datatypes::{Float64Type, Int64Type},
 };
-use futures_util::FutureExt;
 use millstream_graph::{
-    Effect, ErrorKind, FailedRows, Input, Output, Request, Rows, RunCx, RunId, SchemaError, Signature, Step,
-    StepError, StepResult, Token, Work,
+    Effect, Step,
     spec::{Kinds, LayerKind},
 };
 use proptest::prelude::*;
 use serde_json::json;
-use smallvec::smallvec;
 
-use crate::{
-    Canary, Rollback, canary_layer,
-    testing::{batch_of, sign},
-};
-
-/// What a row becomes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Does {
-    Answers(f64),
-    FailsRow,
-    FailsCall,
-}
-
-/// How a step answers; all ways must be the same to who stands around it.
-#[derive(Clone, Copy, Debug)]
-enum Way {
-    Done,
-    Waits,
-    Computes,
-}
-
-/// A step that does to each row what a function of its key says.
-struct Planted {
-    does: Arc<dyn Fn(i64) -> Does + Send + Sync>,
-    way: Way,
-    effect: Effect,
-    column: &'static str,
-    calls: Arc<AtomicUsize>,
-}
-
-fn planted(does: impl Fn(i64) -> Does + Send + Sync + 'static) -> Planted {
-    Planted {
-        does: Arc::new(does),
-        way: Way::Done,
-        effect: Effect::None,
-        column: "score",
-        calls: Arc::default(),
-    }
-}
-
-fn schema(input: &SchemaRef, column: &str) -> SchemaRef {
-    let fields =
-        input.fields().iter().cloned().chain([Arc::new(Field::new(column, DataType::Float64, false))]);
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
-
-fn answer(does: &dyn Fn(i64) -> Does, column: &str, rows: &Rows) -> StepResult {
-    let keys = rows.batch().column(0).as_primitive::<Int64Type>();
-    let done: Vec<Does> = keys.values().iter().map(|key| does(*key)).collect();
-    if done.contains(&Does::FailsCall) {
-        return Err(StepError::new(ErrorKind::Unavailable, "planted"));
-    }
-    let at = |wanted: fn(&Does) -> bool| -> Vec<u32> {
-        (0..done.len()).filter(|row| wanted(&done[*row])).map(|row| row as u32).collect()
-    };
-    let good = rows.take(&at(|does| *does != Does::FailsRow))?;
-    let bad = rows.take(&at(|does| *does == Does::FailsRow))?;
-    let scores =
-        done.iter().filter_map(|does| if let Does::Answers(score) = does { Some(*score) } else { None });
-    let mut columns = good.batch().columns().to_vec();
-    columns.push(Arc::new(Float64Array::from_iter_values(scores)));
-    let made = RecordBatch::try_new(schema(rows.schema(), column), columns)?;
-    let keys = bad.batch().column(0).as_primitive::<Int64Type>();
-    let messages = keys.values().iter().map(|key| format!("key {key}")).collect();
-    Ok(Output::one(good.replace(made)?).with_failed(FailedRows { rows: bad, messages }))
-}
-
-impl Step for Planted {
-    fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        Ok(Signature::row_wise(schema(&inputs[0], self.column)).with_effect(self.effect))
-    }
-
-    fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
-        self.calls.fetch_add(1, Relaxed);
-        let (does, column) = (Arc::clone(&self.does), self.column);
-        let rows = input.rows(0).unwrap();
-        let job = move || answer(&*does, column, &rows);
-        match self.way {
-            Way::Done => Work::Done(job()),
-            Way::Waits => Work::Io(Box::pin(async move { job() })),
-            Way::Computes => Work::Compute(Box::new(job)),
-        }
-    }
-}
-
-fn keys(keys: impl IntoIterator<Item = i64>) -> RecordBatch {
-    batch_of(vec![("key", Arc::new(Int64Array::from_iter_values(keys)) as ArrayRef)])
-}
-
-/// Runs a typed step on rows.
-fn call(step: &dyn Step, rows: RecordBatch) -> StepResult {
-    let cx = RunCx::new(RunId(0), Request::default(), rows.num_rows(), std::time::Instant::now);
-    match step.call(Input::new(smallvec![Token::Rows(Rows::whole(rows))]), &cx) {
-        Work::Done(result) => result,
-        Work::Compute(job) => job(),
-        Work::Io(answer) => answer.now_or_never().expect("planted steps wait for nothing"),
-    }
-}
+use super::planted::{Does, Planted, Way, call, keys, planted};
+use crate::{Canary, Rollback, canary_layer, testing::sign};
 
 /// Key, score and who answered, row by row; then the messages of rows that failed.
 fn told(step: &Canary, rows: RecordBatch) -> (Vec<(i64, f64, String)>, Vec<String>) {
@@ -314,7 +212,7 @@ fn what_is_wrong_in_a_file_is_told_all_at_once() {
         (
             json!({"step": {"with": {"a": 1}, "select": ["b"]}, "percent": 5, "by": "key", "rollback": {}}),
             &[
-                "`step` is a map of the new step's kind to its settings",
+                "`step` is a map of a step's kind to its settings",
                 "`rollback` has none of `errors`, `latency` and `disagreement`",
             ],
         ),

@@ -7,7 +7,9 @@ mod encode;
 mod expressions;
 mod impute;
 mod map;
+mod planted;
 mod properties;
+mod quorum;
 mod routing;
 mod validate;
 

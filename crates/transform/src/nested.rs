@@ -1,0 +1,45 @@
+//! Steps within steps, as files write them: a map of a kind to its settings, with layers beside it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use millstream_graph::{
+    SchemaError, Step,
+    spec::{Kinds, LayerKind, SettingsError, StepKind},
+    suggest,
+};
+use serde_json::{Map, Value};
+
+/// The step that is written at `place` of the outer one's settings, with its layers around it.
+pub(crate) fn step(
+    kinds: &Kinds,
+    written: &BTreeMap<String, Value>,
+    place: &str,
+) -> Result<Arc<dyn Step>, SchemaError> {
+    let layers = || kinds.layers().iter().map(LayerKind::name);
+    let (around, named): (Vec<_>, Vec<_>) =
+        written.keys().partition(|key| layers().any(|layer| layer == *key));
+    let [name] = named[..] else {
+        return Err(SchemaError::new(format!("`{place}` is a map of a step's kind to its settings")));
+    };
+    let kind = kinds.get(name).ok_or_else(|| {
+        let known = kinds.iter().map(StepKind::name).chain(layers());
+        SchemaError::new(format!("`{place}`: {}", suggest::unknown("kind of step", name, known)))
+    })?;
+    let nothing = Value::Object(Map::new());
+    let settings = |name: &str| written.get(name).filter(|value| !value.is_null()).unwrap_or(&nothing);
+    let mut made = kind.build(settings(name)).map_err(|error| within(place, name, &error))?;
+    // In the order of the layers, not of the file.
+    for layer in kinds.layers().iter().filter(|layer| around.iter().any(|name| *name == layer.name())) {
+        made =
+            layer.build(settings(layer.name()), made).map_err(|error| within(place, layer.name(), &error))?;
+    }
+    Ok(made)
+}
+
+fn within(place: &str, key: &str, error: &SettingsError) -> SchemaError {
+    let place = [&[place.to_owned(), key.to_owned()], &error.path[..]].concat().join(".");
+    let problems = error.problems.iter().map(|problem| SchemaError::new(format!("`{place}`: {problem}")));
+    SchemaError::collect(problems)
+        .err()
+        .unwrap_or_else(|| SchemaError::new(format!("`{place}` cannot be made")))
+}
