@@ -699,12 +699,12 @@ def resources():
     several = [sparse_of(floats([1], 4, name=f"s{at}"), indices(3, name=f"i{at}"), [2**28]) for at in range(8)]
     refused("sparse_together", IMPOSSIBLE, model([relu()], sparse=several))
     depth = 1200
-    nodes, leafs = 2 * depth + 1, depth + 1
+    nodes, leaves = 2 * depth + 1, depth + 1
     chain = dict(
         n_targets=1, nodes_treeids=[0] * nodes, nodes_nodeids=list(range(nodes)), nodes_featureids=[0] * nodes,
-        nodes_modes=["BRANCH_LEQ"] * depth + ["LEAF"] * leafs, nodes_values=[0.5] * nodes,
-        nodes_truenodeids=list(range(1, depth + 1)) + [0] * leafs,
-        nodes_falsenodeids=list(range(depth + 1, nodes)) + [0] * leafs,
+        nodes_modes=["BRANCH_LEQ"] * depth + ["LEAF"] * leaves, nodes_values=[0.5] * nodes,
+        nodes_truenodeids=list(range(1, depth + 1)) + [0] * leaves,
+        nodes_falsenodeids=list(range(depth + 1, nodes)) + [0] * leaves,
         target_treeids=[0], target_nodeids=[depth], target_ids=[0], target_weights=[1.0],
     )
     deep = h.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **chain)

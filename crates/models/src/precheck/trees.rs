@@ -47,8 +47,8 @@ impl Tree {
         if node.op_type == "TreeEnsemble" {
             // Its nodes are counted through, and leaves are counted apart.
             let (yes_leaf, no_leaf) = (ints("nodes_trueleafs"), ints("nodes_falseleafs"));
-            let way = |ids: &[i64], leafs: &[i64], at: usize| {
-                ids.get(at).copied().filter(|_| leafs.get(at).is_none_or(|leaf| *leaf == 0))
+            let way = |ids: &[i64], leaves: &[i64], at: usize| {
+                ids.get(at).copied().filter(|_| leaves.get(at).is_none_or(|leaf| *leaf == 0))
             };
             let nodes = (0..yes.len().max(no.len()))
                 .map(|at| ((0, at as i64), [way(yes, yes_leaf, at), way(no, no_leaf, at)]));
