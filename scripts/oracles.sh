@@ -28,6 +28,9 @@ packages target/feast feast==0.67.0
 # The clients of Triton and KServe.
 packages target/oip "tritonclient[grpc,http]==2.73.0" kserve==0.21.0
 
+# A model that ships in a package, without what the package itself would run it by; and the runtime in Python, to compare with.
+packages target/silero --no-deps silero-vad==6.2.3
+packages target/onnxruntime onnxruntime==1.32.0
 # Asks what an OpenAPI document promises.
 packages target/schemathesis schemathesis==4.32.5
 

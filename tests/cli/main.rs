@@ -10,6 +10,7 @@ mod models;
 mod past;
 mod routers;
 mod serving;
+mod voice;
 
 use std::{
     fs,

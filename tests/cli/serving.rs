@@ -33,9 +33,13 @@ impl Serving {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(server.stderr.take().unwrap());
-        let mut line = String::new();
-        log.read_line(&mut line).unwrap();
-        let address = line.split_once("http://").unwrap_or_else(|| panic!("{line}")).1;
+        // What else it has to say at its start comes before.
+        let mut said = String::new();
+        while !said.contains("http://") && log.read_line(&mut said).unwrap() > 0 {}
+        let Some((_, address)) = said.split_once("http://") else {
+            let _ = server.kill();
+            panic!("{said}");
+        };
         let address: String =
             address.chars().take_while(|char| !char.is_whitespace() && *char != '"').collect();
         let address = address.parse().unwrap();

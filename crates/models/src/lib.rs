@@ -29,6 +29,7 @@ mod pick;
 mod pool;
 mod precheck;
 mod repository;
+mod sequence;
 mod session;
 mod set;
 mod step;
@@ -46,6 +47,7 @@ pub use repository::{
     CONFIG_FILE, ConfigError, Given, Indexed, Load, LoadedVersion, ModelConfig, Outcomes, Repository,
     RepositoryError, RepositorySpec, Served, VersionPolicy,
 };
+pub use sequence::{Constant, SequenceSettings};
 pub use session::{LoadError, LoadOptions, OnnxModel, load};
 pub use set::{ModelSet, ModelSetError, ModelSettings, ModelSpec, kinds};
 pub use step::ModelStep;

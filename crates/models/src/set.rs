@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     CheckedModel, Columns, Ensemble, EnsembleSettings, Keep, LoadError, LoadOptions, Model, ModelStep, Nulls,
-    Pick, session,
+    Pick, SequenceSettings, session,
 };
 
 /// Where a model is, and how it is loaded.
@@ -125,7 +125,7 @@ impl ModelSet {
     }
 
     /// The model named `name`, or an error with the closest name.
-    fn find(&self, name: &str) -> Result<Arc<dyn Model>, SchemaError> {
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<dyn Model>, SchemaError> {
         let known = self.models.keys().map(String::as_str);
         self.get(name).map(Arc::clone).ok_or_else(|| SchemaError::new(suggest::unknown("model", name, known)))
     }
@@ -172,11 +172,15 @@ impl ModelSettings {
     }
 }
 
-/// The kinds of step that project files may name: `model`, with a model of `models`, and `ensemble`.
+/// The kinds of step that project files may name: `model` and `sequence`, with a model of `models`, and `ensemble`.
 pub fn kinds(models: Arc<ModelSet>) -> Vec<StepKind> {
+    let stateful = Arc::clone(&models);
     vec![
         StepKind::new("model", move |settings: ModelSettings| {
             Ok(Arc::new(settings.step(&models)?) as Arc<dyn Step>)
+        }),
+        StepKind::new("sequence", move |settings: SequenceSettings| {
+            Ok(Arc::new(settings.step(&stateful)?) as Arc<dyn Step>)
         }),
         StepKind::new("ensemble", |settings: EnsembleSettings| {
             Ok(Arc::new(Ensemble::try_from(settings)?) as Arc<dyn Step>)

@@ -87,6 +87,13 @@ impl ModelStep {
         self
     }
 
+    /// What runs rows on a thread for jobs, once the step is typed: for a step around this one.
+    pub(crate) fn job(&self) -> Result<impl Fn(&Rows) -> StepResult + Send + 'static, StepError> {
+        let plan = self.plan.get().map(Arc::clone);
+        let plan = plan.ok_or_else(|| StepError::internal("the step has not been typed"))?;
+        Ok(move |rows: &Rows| plan.run(rows))
+    }
+
     /// The same step, not typed yet.
     fn untyped(&self) -> Self {
         Self {

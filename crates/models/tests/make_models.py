@@ -204,6 +204,19 @@ def main():
         inputs_are={"x": np.float32([[3], [3]])},
     )
 
+    # Keeps a state: what it was given so far, `by` times. It has an input that is a single number, as many such models have.
+    model(
+        "sums",
+        [
+            h.make_node("Cast", ["by"], ["factor"], to=T.FLOAT),
+            h.make_node("Mul", ["x", "factor"], ["more"]),
+            h.make_node("Add", ["total", "more"], ["next"]),
+            h.make_node("Identity", ["next"], ["y"]),
+        ],
+        [value("x", T.FLOAT, "N", 2), value("total", T.FLOAT, "N", 2), value("by", T.INT64)],
+        [value("y", T.FLOAT, "N", 2), value("next", T.FLOAT, "N", 2)],
+    )
+
     # Weights in a file of their own, as large models have them.
     outside = numpy_helper.from_array(np.float32([[1, 2], [3, 4]]), "w")
     onnx.external_data_helper.set_external_data(outside, "weights.bin", offset=0, length=16)

@@ -1,7 +1,7 @@
 //! Times and sizes as people write them in project files: `250ms`, `2s`, `1h`, `64KiB`.
 
 pub(crate) use millstream_graph::spec::Size;
-pub(crate) use millstream_runtime::layers::Time;
+pub(crate) use millstream_graph::spec::Time;
 
 #[cfg(test)]
 mod tests {

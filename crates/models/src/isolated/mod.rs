@@ -130,7 +130,7 @@ impl Process {
     fn ask(&mut self, ask: &Ask, behind: &[&[u8]], most: Duration) -> Result<(Answer, Vec<u8>), String> {
         let end = Arc::clone(&self.child);
         let stop = when_nobody_waits(move || kill(&end));
-        let (done, waits) = mpsc::channel::<()>();
+        let (done, waits) = mpsc::sync_channel::<()>(1);
         let answer = thread::scope(|scope| {
             let child = &self.child;
             scope.spawn(move || {

@@ -7,4 +7,5 @@ mod harness;
 mod hostile;
 mod loading;
 mod repository;
+mod sequence;
 mod steps;

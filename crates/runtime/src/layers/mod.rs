@@ -16,7 +16,7 @@ use millstream_graph::Step;
 pub use batch::Batcher;
 pub use breaker::Breaker;
 pub use hedge::Hedge;
-pub use kinds::{Time, kinds};
+pub use kinds::kinds;
 pub use limit::Limit;
 pub use retry::Retry;
 pub use timeout::Timeout;
