@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use millstream_graph::suggest;
 use serde::{Deserialize, de::IgnoredAny};
-use smallvec::SmallVec;
+use serde_json::Value;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     datatype::Datatype,
@@ -134,6 +135,26 @@ impl<'r> Source<'r> {
             raw,
             rows: None,
         }
+    }
+
+    /// Fills an input that no tensor was for with a parameter of the request, for each of its rows.
+    pub(super) fn say(&mut self, name: &str, value: &Value) -> Read<()> {
+        let at = self.inputs.iter().position(|input| input.name == name);
+        let Some(at) = at.filter(|at| !self.given[*at]) else { return Ok(()) };
+        let datatype = self.inputs[at].datatype.name();
+        let rows = self.rows.as_ref().map_or(1, |(rows, _)| *rows);
+        // Clients name sequences by numbers or by texts; a column is of one kind.
+        let one = match value {
+            Value::Number(number) if datatype == "BYTES" => Value::from(number.to_string()).to_string(),
+            value => value.to_string(),
+        };
+        let values = format!("[{}]", vec![one; rows].join(","));
+        self.add(&Head {
+            name: Cow::Borrowed(name),
+            datatype: Cow::Borrowed(datatype),
+            shape: smallvec![rows],
+            values: Values::Json(&values),
+        })
     }
 
     /// Adds a tensor.

@@ -4,6 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use millstream_graph::{Priority, suggest};
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 
 use super::{
     inputs::{self, Head, Source},
@@ -71,6 +72,11 @@ pub(super) fn read(
     }
     let mut scan = Scan::new(tensors);
     scan.items(|at, scan| source.add(&Head::read(at, scan)?))?;
+    let Parameters { sequence_id, sequence_start, sequence_end, .. } = &parameters;
+    let sequence = [sequence_id.clone(), sequence_start.map(Value::from), sequence_end.map(Value::from)];
+    for (name, value) in SEQUENCE.iter().zip(sequence) {
+        value.map_or(Ok(()), |value| source.say(name, &value))?;
+    }
     let wanted = match top.outputs {
         Some(text) => wanted(text, outputs, parameters.binary_data_output)?,
         None => Vec::new(),
@@ -178,7 +184,14 @@ struct Parameters {
     /// In microseconds; 0 is none.
     timeout: Option<u64>,
     priority: Option<u64>,
+    sequence_id: Option<Value>,
+    sequence_start: Option<bool>,
+    sequence_end: Option<bool>,
 }
+
+/// The parameters by which clients of Triton say where a request stands in a sequence. A model that has inputs of these names takes
+/// them from there.
+pub(super) const SEQUENCE: [&str; 3] = ["sequence_id", "sequence_start", "sequence_end"];
 
 /// The time that a number of microseconds stands for; 0 is none at all.
 pub(super) fn timeout(micros: u64) -> Option<Duration> {

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::proto::{
     InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
@@ -12,7 +13,7 @@ use crate::{
     oip::{
         inputs::{Head, Source, Values},
         outputs::Output,
-        request::{Asked, malformed, no_shared_memory, or_all, priority, shown, timeout, want},
+        request::{Asked, SEQUENCE, malformed, no_shared_memory, or_all, priority, shown, timeout, want},
         tensor::Tensor,
     },
     wire::{
@@ -54,6 +55,11 @@ pub(super) fn read(
     for (at, input) in message.inputs.iter().enumerate() {
         source.add(&head(input, raw.get(at))?)?;
     }
+    for name in SEQUENCE {
+        if let Some(value) = message.parameters.get(name).and_then(value) {
+            source.say(name, &value)?;
+        }
+    }
     let mut wanted = Vec::new();
     for output in &message.outputs {
         check_memory(&output.parameters, || format!("output `{}`", shown(&output.name)))?;
@@ -90,6 +96,17 @@ fn head<'m>(input: &'m InferInputTensor, raw: Option<&'m Bytes>) -> Read<Head<'m
                 return Err(malformed(format!("{}: has both `contents` and `raw_input_contents`", named())));
             }
         },
+    })
+}
+
+/// What a parameter says, if it says anything.
+fn value(parameter: &InferParameter) -> Option<Value> {
+    Some(match parameter.parameter_choice.as_ref()? {
+        ParameterChoice::BoolParam(flag) => (*flag).into(),
+        ParameterChoice::Int64Param(number) => (*number).into(),
+        ParameterChoice::Uint64Param(number) => (*number).into(),
+        ParameterChoice::DoubleParam(number) => (*number).into(),
+        ParameterChoice::StringParam(text) => text.as_str().into(),
     })
 }
 

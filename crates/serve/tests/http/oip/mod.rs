@@ -6,6 +6,7 @@ mod events;
 mod refused;
 mod repository;
 mod rows;
+mod sequence;
 
 use std::{fs, path::Path};
 
