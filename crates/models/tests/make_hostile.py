@@ -711,6 +711,15 @@ def resources():
     opsets = (("", OPSET), ("ai.onnx.ml", 3))
     outputs = [value("y", T.FLOAT, None, None)]
     refused("tree_deep", "a tree is more than 1000 levels deep", model([deep], outputs=outputs, opsets=opsets))
+    twice = h.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **chain)
+    shallow = h.make_attribute("nodes_truenodeids", [0] * 8)
+    twice.attribute.insert(0, shallow)
+    refused("tree_deep_behind_a_shallow_one", "attribute `nodes_truenodeids` is there twice", model([twice], outputs=outputs, opsets=opsets))
+    grown = h.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1)
+    grown.attribute.append(A(name="nodes_truenodeids", type=A.INTS, ref_attr_name="nodes_truenodeids"))
+    body = h.make_function("own", "f", ["x"], ["y"], [grown], [h.make_opsetid("ai.onnx.ml", 3)], ["nodes_truenodeids"])
+    called = h.make_node("f", ["x"], ["y"], domain="own", nodes_truenodeids=[1, 2, 3])
+    refused("tree_given_to_a_function", "attribute `nodes_truenodeids` is given by a function", with_functions([body], [called]))
     refused("outputs_none", "it has no output", model([relu()], outputs=[]))
 
     laughs = [function(f"f{at}", [call(f"f{at + 1}", "x", "t"), call(f"f{at + 1}", "t", "y")]) for at in range(30)]

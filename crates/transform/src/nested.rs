@@ -1,13 +1,35 @@
 //! Steps within steps, as files write them: a map of a kind to its settings, with layers beside it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
+use futures_util::FutureExt;
 use millstream_graph::{
-    SchemaError, Step,
+    ErrorKind, Input, Rows, RunCx, SchemaError, Step, StepError, Token, Work,
     spec::{Kinds, LayerKind, SettingsError, StepKind},
     suggest,
 };
 use serde_json::{Map, Value};
+use smallvec::smallvec;
+
+/// Calls a step within a step. A panic is an error of the inner one alone, as it is of a step in a graph.
+pub(crate) fn call<'a>(step: &'a dyn Step, rows: Rows, cx: &'a RunCx) -> Work<'a> {
+    let panicked = || StepError::new(ErrorKind::Panicked, "it panicked");
+    let input = Input::new(smallvec![Token::Rows(rows)]);
+    match catch_unwind(AssertUnwindSafe(|| step.call(input, cx))) {
+        Err(_) => Work::Done(Err(panicked())),
+        Ok(Work::Io(answer)) => Work::Io(Box::pin(async move {
+            AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
+        })),
+        Ok(Work::Compute(job)) => Work::Compute(Box::new(move || {
+            catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| Err(panicked()))
+        })),
+        Ok(done) => done,
+    }
+}
 
 /// The step that is written at `place` of the outer one's settings, with its layers around it.
 pub(crate) fn step(

@@ -10,25 +10,25 @@ use arrow::{
     compute::take,
     datatypes::{FieldRef, Schema, SchemaRef},
 };
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::Either, stream::FuturesUnordered};
 use indexmap::IndexMap;
 use millstream_graph::{
-    Effect, Input, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step, StepError,
-    StepResult, Token, Work,
+    Effect, FailedRows, Input, OutPort, Output, RowFlow, Rows, RunCx, SchemaError, Signature, Step,
+    StepError, StepResult, Work,
     spec::{Kinds, StepKind},
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use smallvec::smallvec;
 
 use crate::nested;
 
 /// Several steps, of which so many must answer. Each sees the same rows and adds columns; those of steps that have not answered when
 /// enough others have are null. What they still do is given up.
 ///
-/// A step that fails leaves its columns null too, and the reply says so; with fewer answers than are needed, the step fails as the
-/// last of them did. So does a row: where a step could not accept it, that step's columns are null in it.
+/// A step that fails leaves its columns null too, and the reply says so; without enough answers to any row, this step fails as the
+/// last of them did. A row that fewer have answered than are needed fails alone. What a step makes of columns that came in is
+/// dropped: each adds columns of its own.
 ///
 /// An [ensemble](https://docs.rs/millstream-models) behind it makes one answer of them, without those that are missing.
 ///
@@ -149,24 +149,17 @@ impl Quorum {
         let output: SchemaRef = Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()));
         let signature = Signature::ports(vec![OutPort::new("out", Arc::clone(&output), RowFlow::Same)]);
         let plan = Plan { input: Arc::clone(input), output, added };
-        Ok((plan, signature.with_effect(effect)))
+        Ok((plan, signature.with_effect(effect).lining_up()))
     }
 
     async fn settle(&self, plan: &Plan, rows: Rows, cx: &RunCx) -> StepResult {
-        let mut gathered =
-            Gathered { need: self.need, answers: vec![None; self.steps.len()], errors: Vec::new() };
+        let mut gathered = Gathered::new(&rows, self.need, self.steps.len());
         let mut waits = FuturesUnordered::new();
         for (at, (_, step)) in self.steps.iter().enumerate() {
-            match step.call(Input::new(smallvec![Token::Rows(rows.clone())]), cx) {
-                Work::Done(answer) => gathered.put(at, answer),
-                Work::Io(answer) => {
-                    waits.push(futures_util::future::Either::Left(async move { (at, answer.await) }))
-                }
-                Work::Compute(job) => {
-                    waits.push(futures_util::future::Either::Right(
-                        async move { (at, cx.compute(job).await) },
-                    ));
-                }
+            match nested::call(&**step, rows.clone(), cx) {
+                Work::Done(answer) => gathered.put(at, answer)?,
+                Work::Io(answer) => waits.push(Either::Left(async move { (at, answer.await) })),
+                Work::Compute(job) => waits.push(Either::Right(async move { (at, cx.compute(job).await) })),
             }
             // Those behind need not begin.
             if gathered.is_enough() {
@@ -176,81 +169,138 @@ impl Quorum {
         while !gathered.is_enough()
             && let Some((at, answer)) = waits.next().await
         {
-            gathered.put(at, answer);
+            gathered.put(at, answer)?;
         }
         // What is not over is given up here.
         drop(waits);
-        plan.answer(&rows, gathered, &self.steps)
+        plan.answer(gathered, &self.steps)
     }
 }
 
 /// What has been answered so far.
-struct Gathered {
+struct Gathered<'r> {
+    rows: &'r Rows,
     need: usize,
-    answers: Vec<Option<Rows>>,
+    /// By step, its answer, and which of the rows those of the answer are.
+    answers: Vec<Option<(Rows, Vec<usize>)>>,
+    /// By row, how many steps have answered it, and why one has not.
+    counts: Vec<usize>,
+    messages: Vec<Option<String>>,
     errors: Vec<(usize, StepError)>,
+    notes: Vec<(usize, Box<str>)>,
 }
 
-impl Gathered {
-    fn put(&mut self, at: usize, answer: StepResult) {
-        match answer {
-            Ok(output) => {
-                self.answers[at] = output.rows(0).cloned();
-                // Where no row could be accepted, nothing was answered.
-                if self.answers[at].is_none() {
-                    self.errors.push((at, StepError::internal("it accepted no row")));
-                }
-            }
-            Err(error) => self.errors.push((at, error)),
+impl<'r> Gathered<'r> {
+    fn new(rows: &'r Rows, need: usize, steps: usize) -> Self {
+        Self {
+            rows,
+            need,
+            answers: vec![None; steps],
+            counts: vec![0; rows.len()],
+            messages: vec![None; rows.len()],
+            errors: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
-    fn is_enough(&self) -> bool {
-        self.answers.iter().flatten().count() >= self.need
+    fn put(&mut self, at: usize, answer: StepResult) -> Result<(), StepError> {
+        let output = match answer {
+            Ok(output) => output,
+            Err(error) => {
+                self.errors.push((at, error));
+                return Ok(());
+            }
+        };
+        let (ports, failed, degraded) = output.into_parts();
+        self.notes.extend(degraded.map(|reason| (at, reason)));
+        if let Some((_, answered)) = ports.into_iter().next() {
+            let which = which(self.rows, &answered)?;
+            which.iter().for_each(|row| self.counts[*row] += 1);
+            self.answers[at] = Some((answered, which));
+        }
+        if let Some(failed) = failed {
+            for (row, message) in which(self.rows, &failed.rows)?.into_iter().zip(failed.messages) {
+                self.messages[row] = Some(message);
+            }
+        }
+        Ok(())
     }
+
+    /// Whether each row has been answered as often as is needed.
+    fn is_enough(&self) -> bool {
+        self.counts.iter().all(|count| *count >= self.need)
+    }
+}
+
+/// Which of the rows those of a part are, which are in the same order.
+fn which(rows: &Rows, part: &Rows) -> Result<Vec<usize>, StepError> {
+    if part.len() == rows.len() {
+        return Ok((0..rows.len()).collect());
+    }
+    let mut next = 0;
+    let mut which = Vec::with_capacity(part.len());
+    for row in 0..part.len() {
+        while next < rows.len() && rows.origin().place(next) != part.origin().place(row) {
+            next += 1;
+        }
+        if next == rows.len() || part.origin().place(row).is_none() {
+            return Err(StepError::internal("rows lost their place"));
+        }
+        which.push(next);
+        next += 1;
+    }
+    Ok(which)
 }
 
 impl Plan {
-    fn answer(&self, rows: &Rows, gathered: Gathered, steps: &[(String, Arc<dyn Step>)]) -> StepResult {
-        let Gathered { need, answers, mut errors } = gathered;
-        if answers.iter().flatten().count() < need {
-            let none = || StepError::internal("too few steps have answered");
-            return Err(errors.pop().map_or_else(none, |(_, error)| error));
+    fn answer(&self, gathered: Gathered<'_>, steps: &[(String, Arc<dyn Step>)]) -> StepResult {
+        let Gathered { rows, need, answers, counts, mut messages, mut errors, notes } = gathered;
+        let split = |good: bool| -> Vec<u32> {
+            (0..rows.len()).filter(|row| (counts[*row] >= need) == good).map(|row| row as u32).collect()
+        };
+        let (good, bad) = (split(true), split(false));
+        if good.is_empty()
+            && let Some((_, error)) = errors.pop()
+        {
+            return Err(error);
         }
-        let mut columns = rows.batch().columns().to_vec();
-        for (added, answer) in self.added.iter().zip(&answers) {
-            for (at, field) in added {
-                columns.push(match answer {
-                    Some(answer) => in_place(rows, answer, *at)?,
-                    None => new_null_array(field.data_type(), rows.len()),
-                });
+        let mut output = Output::none();
+        if !good.is_empty() {
+            let mut columns = rows.batch().columns().to_vec();
+            for (added, answer) in self.added.iter().zip(&answers) {
+                for (at, field) in added {
+                    columns.push(match answer {
+                        Some((answer, which)) => in_place(answer.batch().column(*at), which, rows.len())?,
+                        None => new_null_array(field.data_type(), rows.len()),
+                    });
+                }
             }
+            let all = rows.replace(RecordBatch::try_new(Arc::clone(&self.output), columns)?)?;
+            output = Output::one(if bad.is_empty() { all } else { all.take(&good)? });
         }
-        let batch = RecordBatch::try_new(Arc::clone(&self.output), columns)?;
-        let output = Output::one(rows.replace(batch)?);
-        let failed: Vec<&str> = errors.iter().map(|(at, _)| steps[*at].0.as_str()).collect();
-        Ok(if failed.is_empty() { output } else { output.degraded(format!("{} failed", failed.join(", "))) })
+        if !bad.is_empty() {
+            let told = |row: &u32| {
+                let message = messages[*row as usize].take();
+                message.unwrap_or_else(|| format!("fewer than {need} of the steps have answered it"))
+            };
+            let messages = bad.iter().map(told).collect();
+            output = output.with_failed(FailedRows { rows: rows.take(&bad)?, messages });
+        }
+        let name = |at: &usize| steps[*at].0.as_str();
+        let failed = errors.iter().map(|(at, _)| format!("{} failed", name(at)));
+        let reasons: Vec<String> =
+            failed.chain(notes.iter().map(|(at, note)| format!("{}: {note}", name(at)))).collect();
+        Ok(if reasons.is_empty() { output } else { output.degraded(reasons.join(", ")) })
     }
 }
 
-/// A column of an answer, with a null where a row was not accepted.
-fn in_place(rows: &Rows, answer: &Rows, at: usize) -> Result<ArrayRef, StepError> {
-    let column = answer.batch().column(at);
-    if answer.len() == rows.len() {
+/// A column of an answer, with a null where a row was not answered.
+fn in_place(column: &ArrayRef, which: &[usize], rows: usize) -> Result<ArrayRef, StepError> {
+    if which.len() == rows {
         return Ok(Arc::clone(column));
     }
-    let mut next = 0;
-    let lost = || StepError::internal("rows lost their place");
-    let mut indices = Vec::with_capacity(rows.len());
-    for row in 0..rows.len() {
-        let place = rows.origin().place(row).ok_or_else(lost)?;
-        let there = next < answer.len() && answer.origin().place(next).ok_or_else(lost)? == place;
-        indices.push(there.then_some(next as u32));
-        next += usize::from(there);
-    }
-    if next < answer.len() {
-        return Err(StepError::internal("rows came back in another order"));
-    }
+    let mut indices = vec![None; rows];
+    which.iter().enumerate().for_each(|(at, row)| indices[*row] = Some(at as u32));
     Ok(take(column, &UInt32Array::from(indices), None)?)
 }
 

@@ -9,12 +9,16 @@ use std::{
     num::NonZeroUsize,
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     thread::{self, available_parallelism},
     time::Duration,
 };
 
-use millstream_graph::when_nobody_waits;
+use millstream_graph::{Stop, when_nobody_waits};
 
 use crate::{
     CheckedModel, LoadError, LoadOptions, Model, ModelError, ModelInfo, Tensor,
@@ -95,7 +99,11 @@ impl Start {
     /// A process that has loaded the model, and what the model is.
     fn process(&self) -> Result<(ModelInfo, Process), String> {
         let environment = ENVIRONMENT.iter().filter_map(|name| Some((name, env::var_os(name)?)));
-        let child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // What is typed at a terminal is for the server, which ends its processes when it has no use for them any more.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command
             .arg("isolated")
             .env_clear()
             .envs(environment)
@@ -131,10 +139,12 @@ impl Process {
         let end = Arc::clone(&self.child);
         let stop = when_nobody_waits(move || kill(&end));
         let (done, waits) = mpsc::sync_channel::<()>(1);
+        let late = AtomicBool::new(false);
         let answer = thread::scope(|scope| {
-            let child = &self.child;
+            let (child, late) = (&self.child, &late);
             scope.spawn(move || {
                 if waits.recv_timeout(most) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    late.store(true, SeqCst);
                     kill(child);
                 }
             });
@@ -142,7 +152,12 @@ impl Process {
             drop(done);
             answer
         });
-        drop(stop);
+        // One that was ended after it had answered is not to be asked again.
+        let given_up = stop.is_some_and(Stop::was_called) || late.load(SeqCst);
+        if given_up && answer.is_ok() {
+            self.end();
+            return Err("its process was given up".to_owned());
+        }
         answer.map_err(|_| format!("its process {}", self.end()))
     }
 

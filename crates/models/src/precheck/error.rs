@@ -100,6 +100,17 @@ pub enum PrecheckError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// An operator has an attribute twice, of which the runtime would take another than was looked at; or one whose value only
+    /// the runtime would know.
+    #[error("operator `{}`: attribute `{}` {problem}", shown(operator), shown(attribute))]
+    Attribute {
+        /// The operator.
+        operator: String,
+        /// The attribute.
+        attribute: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A tree of an ensemble is deeper than a stack bears, or leads in a circle.
     #[error("a tree is more than {limit} levels deep, or two ways lead to one of its nodes")]
     Tree {

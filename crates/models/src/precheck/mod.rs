@@ -286,8 +286,28 @@ impl Check<'_> {
             {
                 return Err(PrecheckError::Opset { domain: domain.to_owned(), got: 0, least, most });
             }
+            self.plain(node)?;
             trees::check(node)?;
             self.attributes(&node.attribute, imports, depth)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses attributes of which the runtime would read something else than is looked at here.
+    fn plain(&self, node: &NodeProto) -> Result<(), PrecheckError> {
+        let refused = |attribute: &AttributeProto, problem| PrecheckError::Attribute {
+            operator: node.op_type.clone(),
+            attribute: attribute.name.clone(),
+            problem,
+        };
+        let mut names = BTreeSet::new();
+        for attribute in &node.attribute {
+            if !names.insert(attribute.name.as_str()) {
+                return Err(refused(attribute, "is there twice"));
+            }
+            if node.op_type.starts_with("TreeEnsemble") && !attribute.ref_attr_name.is_empty() {
+                return Err(refused(attribute, "is given by a function; write it out"));
+            }
         }
         Ok(())
     }

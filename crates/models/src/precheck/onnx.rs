@@ -94,6 +94,9 @@ pub(crate) struct AttributeProto {
     pub tensors: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<GraphProto>,
+    /// The attribute of the function around it that it stands for.
+    #[prost(string, tag = "21")]
+    pub ref_attr_name: String,
     #[prost(message, optional, tag = "22")]
     pub sparse_tensor: Option<SparseTensorProto>,
     #[prost(message, repeated, tag = "23")]

@@ -205,7 +205,16 @@ impl Shared {
             let mut held = sequence.lock().unwrap_or_else(PoisonError::into_inner);
             let alone = rows.take(&[row as u32])?;
             let (answer, after) = Held::during(held.clone(), || one(&alone));
-            let (ports, failed, _) = answer?.into_parts();
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) if answers.is_empty() => return Err(error),
+                // The rows before it have been run, and their sequences are further: they are answered.
+                Err(_) => {
+                    refuse("the model failed".to_owned());
+                    continue;
+                }
+            };
+            let (ports, failed, _) = answer.into_parts();
             match (ports.into_iter().next(), failed) {
                 (Some((_, answer)), _) => {
                     *held = after;

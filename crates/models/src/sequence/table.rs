@@ -51,18 +51,18 @@ impl<S> Table<S> {
         let now = (self.clock)();
         let mut open = self.lock();
         let rests = |sequence: &Sequence<S>| now.saturating_duration_since(sequence.used) > self.idle;
-        // All of them at most as often as one could have become idle.
-        let due = open.looked.is_none_or(|looked| now.saturating_duration_since(looked) > self.idle);
-        if due || open.sequences.len() >= self.most {
-            open.sequences.retain(|_, sequence| !rests(sequence));
-            open.looked = Some(now);
-        }
         if let Some(sequence) = open.sequences.get_mut(id).filter(|sequence| !starts && !rests(sequence)) {
             sequence.used = now;
             return Ok(Arc::clone(&sequence.held));
         }
         if !(starts || may) {
             return Err(Closed::NotOpen);
+        }
+        // Only for one that is new, and not again and again while all of them are in use.
+        let pause = if open.sequences.len() >= self.most { self.idle / 16 } else { self.idle };
+        if open.looked.is_none_or(|looked| now.saturating_duration_since(looked) > pause) {
+            open.sequences.retain(|_, sequence| !rests(sequence));
+            open.looked = Some(now);
         }
         if open.sequences.len() >= self.most && !open.sequences.contains_key(id) {
             return Err(Closed::Full);

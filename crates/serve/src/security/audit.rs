@@ -57,7 +57,7 @@ impl Audit {
         let mut line = json!({
             "at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
             "caller": caller,
-            "method": asked.method.as_str(),
+            "method": text(asked.method.as_str()),
             "path": text(asked.path),
             "from": asked.from.map(|from| from.to_string()),
             "request_id": id,

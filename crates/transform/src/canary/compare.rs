@@ -54,7 +54,10 @@ impl Pair {
                     let old = old.as_primitive::<Float64Type>().value(other);
                     new.to_bits() == old.to_bits()
                         || (new.is_nan() && old.is_nan())
-                        || (new - old).abs() <= tolerance * old.abs().max(1.0)
+                        || new == old
+                        || (new.is_finite()
+                            && old.is_finite()
+                            && (new - old).abs() <= tolerance * old.abs().max(1.0))
                 }
                 (new, old) => new == old,
             },

@@ -13,7 +13,7 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, StringArray},
+    array::{ArrayRef, RecordBatch, StringArray},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use futures_util::future::join;
@@ -25,6 +25,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     deal::Dealer,
+    nested,
     prepared::{Layout, LayoutBuilder},
 };
 pub use settings::canary_layer;
@@ -203,12 +204,14 @@ impl Canary {
         Ok((Plan { input: Arc::clone(input), dealer, answer, layout, named, part }, signature))
     }
 
-    /// Whether this call of the new step is given to the old one too.
-    fn is_compared(&self) -> bool {
+    /// Whether this call of the new step is given to the old one too, and then whether the old one is first.
+    fn is_compared(&self) -> Option<bool> {
         let call = self.seen.calls.fetch_add(1, Relaxed);
         let rule = &self.rollback;
         let share = if rule.latency.is_some() || rule.disagreement.is_some() { rule.compare } else { 0.0 };
-        (call as f64 * share).floor() < ((call + 1) as f64 * share).floor()
+        let before = (call as f64 * share).floor();
+        // In turns, so that neither always finds the threads as the other has left them.
+        (before < ((call + 1) as f64 * share).floor()).then_some(before as u64 % 2 == 1)
     }
 
     /// The answer to rows some of which are the new step's.
@@ -236,17 +239,27 @@ impl Canary {
     async fn by_new(&self, plan: &Plan, rows: Rows, cx: &RunCx) -> StepResult {
         let given = rows.len();
         let again = rows.clone();
-        let (answer, old) = if self.is_compared() {
-            let (new, old) = join(timed(&self.new, rows.clone(), cx), timed(&self.old, rows, cx)).await;
-            (new, Some(old))
-        } else {
-            (timed(&self.new, rows, cx).await, None)
+        // One after the other: at the same time, each would be measured with the other's work.
+        let (answer, old) = match self.is_compared() {
+            None => (timed(&self.new, rows, cx).await, None),
+            Some(true) => {
+                let old = timed(&self.old, rows.clone(), cx).await;
+                (timed(&self.new, rows, cx).await, Some(old))
+            }
+            Some(false) => {
+                let new = timed(&self.new, rows.clone(), cx).await;
+                (new, Some(timed(&self.old, rows, cx).await))
+            }
         };
         let (answer, took) = answer;
         let late = answer.as_ref().err().is_some_and(|error| error.kind() == ErrorKind::DeadlineExceeded);
         if late && cx.expired() {
             // There is no time left for another answer, and who is to blame is not known.
             return plan.told(answer?, "canary");
+        }
+        // Whose row it was is not known of requests that share a run: each is run again by itself.
+        if cx.is_shared() && answer.is_err() {
+            return answer;
         }
         self.judge(&answer, given, old.as_ref().map(|(old, time)| (old, took, *time)));
         match answer {
@@ -278,20 +291,22 @@ impl Canary {
     /// Counts a call of the new step, beside that of the old one if there was one, and sees whether that was enough of it.
     fn judge(&self, new: &StepResult, given: usize, old: Option<(&StepResult, Duration, Duration)>) {
         let failed = failed_rows(new, given);
-        let mut tally = self.seen.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.failed.count(failed, given);
-        let old_rows = self.seen.old_rows.swap(0, Relaxed) as usize;
-        tally.failed_before.count(self.seen.old_failed.swap(0, Relaxed) as usize, old_rows);
-        if let Some((old, new_time, old_time)) = old
-            && let (Ok(new), Ok(old)) = (new, old)
-        {
-            tally.timed(new_time, old_time, &self.rollback);
+        let compared = old.and_then(|(old, new_time, old_time)| {
+            let (Ok(new), Ok(old)) = (new, old) else { return None };
             let differing = match (new.rows(0), old.rows(0)) {
                 (None, None) => Ok(0),
                 (Some(rows), None) | (None, Some(rows)) => Ok(rows.len()),
                 (Some(new), Some(old)) => compare::differing(new, old, self.rollback.tolerance),
             };
-            if let Ok(differing) = differing {
+            Some((differing.ok(), new_time, old_time))
+        });
+        let mut tally = self.seen.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.failed.count(failed, given);
+        let old_rows = self.seen.old_rows.swap(0, Relaxed) as usize;
+        tally.failed_before.count(self.seen.old_failed.swap(0, Relaxed) as usize, old_rows);
+        if let Some((differing, new_time, old_time)) = compared {
+            tally.timed(new_time, old_time, &self.rollback);
+            if let Some(differing) = differing {
                 tally.differing.count(differing, given);
             }
         }
@@ -320,7 +335,9 @@ impl Plan {
         let mut told = Output::none();
         for (_, rows) in ports {
             let (batch, origin) = rows.into_parts();
-            let rows = Rows::with_origin(batch.with_schema(Arc::clone(&self.answer))?, origin);
+            // Whatever the two say of their columns beside names and types.
+            let batch = RecordBatch::try_new(Arc::clone(&self.answer), batch.columns().to_vec())?;
+            let rows = Rows::with_origin(batch, origin);
             let name = self.named.then(|| {
                 Arc::new(StringArray::from_iter_values(std::iter::repeat_n(who, rows.len()))) as ArrayRef
             });
@@ -430,7 +447,7 @@ fn failed_rows(answer: &StepResult, given: usize) -> usize {
 /// What a step answers, and how long that took.
 async fn timed(step: &Arc<dyn Step>, rows: Rows, cx: &RunCx) -> (StepResult, Duration) {
     let since = Instant::now();
-    let answer = match step.call(Input::new(smallvec![Token::Rows(rows)]), cx) {
+    let answer = match nested::call(&**step, rows, cx) {
         Work::Done(answer) => answer,
         Work::Io(answer) => answer.await,
         Work::Compute(job) => cx.compute(job).await,

@@ -92,6 +92,9 @@ fn rows_that_the_canary_fails_are_answered_by_the_old_step() {
             told(&step, keys([1, 2])).0,
             [(1, 0.0, "champion".to_owned()), (2, 0.0, "champion".to_owned())]
         );
+        let panics = Planted { way, ..planted(|_| panic!("planted")) };
+        let step = canary(planted(|_| Does::Answers(0.0)), panics, 100.0, Rollback::default());
+        assert_eq!(told(&step, keys([1])).0, [(1, 0.0, "champion".to_owned())], "a panic is a failure");
     }
 }
 

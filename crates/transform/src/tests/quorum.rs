@@ -4,7 +4,7 @@ use arrow::{
     array::{Array, AsArray},
     datatypes::Float64Type,
 };
-use millstream_graph::{Effect, StepResult, spec::Kinds};
+use millstream_graph::{Effect, Output, StepResult, spec::Kinds};
 use serde_json::json;
 
 use super::planted::{Does, Planted, Way, call, keys, planted};
@@ -36,6 +36,10 @@ fn told(answer: StepResult) -> (Vec<Vec<Option<f64>>>, Option<String>) {
     (columns.collect(), degraded.map(Into::into))
 }
 
+fn told_of(output: Output) -> Option<String> {
+    output.into_parts().2.map(Into::into)
+}
+
 #[test]
 fn enough_answers_are_an_answer_and_the_rest_is_given_up() {
     for way in [Way::Done, Way::Waits, Way::Computes] {
@@ -65,15 +69,27 @@ fn failures_leave_nulls_until_there_are_too_few_answers() {
     );
     let error = call(&quorum(3, steps()), keys([1])).unwrap_err();
     assert_eq!(error.to_string(), "planted");
-    let rows = Planted {
-        column: "a",
+    let odd = |column| Planted {
+        column,
         ..planted(|key| if key % 2 == 0 { Does::FailsRow } else { Does::Answers(9.0) })
     };
-    let (columns, degraded) = told(call(&quorum(2, [rows, answers("b", 1.0)]), keys([1, 2, 3, 4, 5])));
-    let odd = [Some(9.0), None, Some(9.0), None, Some(9.0)];
-    assert_eq!((&columns[0][..], columns[1].len(), degraded), (&odd[..], 5, None));
-    let none = Planted { column: "a", ..planted(|_| Does::FailsRow) };
-    assert!(call(&quorum(1, [none]), keys([1])).is_err(), "no row is no answer");
+    // A row that one has refused takes another's answer, and where there is none it fails alone.
+    let answer = call(&quorum(1, [odd("a"), answers("b", 1.0), answers("c", 2.0)]), keys([1, 2, 3])).unwrap();
+    let (columns, _) = told(Ok(answer));
+    assert_eq!(columns, [[Some(9.0), None, Some(9.0)], [Some(1.0); 3], [None; 3]]);
+    let answer = call(&quorum(1, [odd("a"), odd("b")]), keys([1, 2, 3, 4])).unwrap();
+    assert_eq!(answer.failed().unwrap().messages, ["key 2", "key 4"]);
+    assert_eq!(answer.rows(0).unwrap().len(), 2);
+    let degraded = call(&quorum(2, [odd("a"), answers("b", 1.0), fails("c")]), keys([1, 2])).unwrap();
+    assert_eq!((degraded.rows(0).unwrap().len(), degraded.failed().unwrap().messages.len()), (1, 1));
+    assert_eq!(told_of(degraded).as_deref(), Some("c failed"));
+}
+
+#[test]
+fn a_panic_is_one_step_s_failure() {
+    let panics = Planted { column: "a", ..planted(|_| panic!("planted")) };
+    let (columns, degraded) = told(call(&quorum(1, [panics, answers("b", 1.0)]), keys([1])));
+    assert_eq!((columns, degraded.as_deref()), (vec![vec![None], vec![Some(1.0)]], Some("a failed")));
 }
 
 #[test]
