@@ -306,6 +306,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         cells = {server: measured(server, args, Path(folder), expected) for server in servers}
     servers = [server for server in servers if cells[server] is not None]
+    if not servers:
+        return
     told = lambda cell: "" if cell is None else f"{cell[0]:,.0f} us, {cell[1]:,.0f}/s"
     print("| protocol | rows | connections |", " | ".join(servers), "|")
     print("|---" * (3 + len(servers)) + "|")
