@@ -135,6 +135,16 @@ fn a_server_that_others_can_reach_asks_who_they_are_or_says_that_it_does_not() {
     let mut client = Client::connect(serving.address);
     assert_eq!(client.get("/v2/models").status, 401);
     assert_eq!(client.send("GET", "/v2/models", &[("x-api-key", &key)], b"").status, 200);
+    let load = |key: Option<&str>| {
+        let mut load = std::process::Command::new(env!("CARGO_BIN_EXE_millstream"));
+        load.args(["models", "load", "several", "--url", &format!("http://{}", serving.address)]);
+        key.map(|key| load.env("MILLSTREAM_KEY", key));
+        let told = load.output().unwrap();
+        String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned()
+    };
+    assert!(load(None).contains("send a key"), "{}", load(None));
+    assert!(load(Some(&key)).contains("this takes the role `operator`"), "{}", load(Some(&key)));
+    assert!(load(Some("a\nb")).contains("MILLSTREAM_KEY is not a key"));
     fs::write(&access, "keys: { me: { sha256: '1', role: viewer } }").unwrap();
     let refused = complaint(&["serve", at, "--access", &access]);
     assert!(refused.contains("access.yaml:1") && refused.contains("64 hexadecimal digits"), "{refused}");

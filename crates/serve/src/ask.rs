@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    Method, Request, StatusCode, Uri,
+    HeaderValue, Method, Request, StatusCode, Uri,
     header::{CONTENT_TYPE, HOST},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
+
+use crate::security::API_KEY;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,8 @@ pub(crate) struct Ask {
     pub(crate) url: Uri,
     pub(crate) media: &'static str,
     pub(crate) body: Bytes,
+    /// A key of the server's, where it asks for one.
+    pub(crate) key: Option<HeaderValue>,
     /// The time for all of it.
     pub(crate) within: Duration,
     /// Bytes of an answer.
@@ -58,9 +62,9 @@ impl Ask {
             .method(self.method)
             .uri(path)
             .header(HOST, place)
-            .header(CONTENT_TYPE, self.media)
-            .body(Full::new(self.body))
-            .map_err(|_| AskError::Url(self.url.clone()))?;
+            .header(CONTENT_TYPE, self.media);
+        let request = self.key.into_iter().fold(request, |request, key| request.header(API_KEY, key));
+        let request = request.body(Full::new(self.body)).map_err(|_| AskError::Url(self.url.clone()))?;
         let answer = async {
             let answer = sender.send_request(request).await.map_err(broken)?;
             let status = answer.status();

@@ -34,6 +34,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use http::HeaderValue;
 use millstream_featurestore::{StoredSet, Stores};
 use millstream_runtime::Limits;
 use serde_json::json;
@@ -281,6 +282,15 @@ fn serve(args: &ServeArgs) -> Result<(), Failure> {
     // A reload under way has a thread of its own, and is not waited for.
     runtime.shutdown_background();
     served
+}
+
+/// The key for a server that asks for one. No flag has it: arguments can be seen by others.
+fn key() -> Result<Option<HeaderValue>, Failure> {
+    let Some(text) = std::env::var_os("MILLSTREAM_KEY") else { return Ok(None) };
+    let key = text.to_str().and_then(|text| HeaderValue::from_str(text).ok());
+    let mut key = key.ok_or("MILLSTREAM_KEY is not a key")?;
+    key.set_sensitive(true);
+    Ok(Some(key))
 }
 
 /// What a server starts for models that it does not trust.

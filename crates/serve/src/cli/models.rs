@@ -66,7 +66,7 @@ enum Command {
 #[derive(Args)]
 struct ServerArgs {
     model: String,
-    /// The server, such as http://127.0.0.1:8080. It must run with --model-control explicit.
+    /// The server, such as http://127.0.0.1:8080. It must run with --model-control explicit, or ask for keys; MILLSTREAM_KEY has one.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: Uri,
 }
@@ -277,6 +277,7 @@ fn tell(ServerArgs { model, url }: &ServerArgs, what: &str) -> Result<(), Failur
         url: format!("{}/v2/repository/models/{name}/{what}", url.trim_end_matches('/')).parse()?,
         media: "application/json",
         body: Bytes::new(),
+        key: super::key()?,
         within: PATIENCE,
         most: ANSWER_BYTES,
     };

@@ -134,6 +134,7 @@ impl Exporter {
             url: self.endpoint.clone(),
             media: "application/x-protobuf",
             body: Bytes::from(self.message(spans).encode_to_vec()),
+            key: None,
             within: PATIENCE,
             most: ANSWER,
         };

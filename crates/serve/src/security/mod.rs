@@ -37,7 +37,7 @@ use rules::Rules;
 /// How often it is looked whether the files of keys and certificates have changed.
 const LOOK: Duration = Duration::from_secs(2);
 /// The other header that a key may come in.
-const API_KEY: &str = "x-api-key";
+pub(crate) const API_KEY: &str = "x-api-key";
 
 /// Who may ask a server for what, and where that is written down.
 #[derive(Clone, Debug)]

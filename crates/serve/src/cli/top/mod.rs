@@ -143,6 +143,7 @@ async fn get<T: DeserializeOwned>(server: &Uri, path: &str) -> Result<T, Failure
         url,
         media: "application/json",
         body: Bytes::new(),
+        key: super::key()?,
         within: PATIENCE,
         most: ANSWER,
     };
