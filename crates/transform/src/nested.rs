@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
+use arrow::datatypes::SchemaRef;
 use futures_util::FutureExt;
 use millstream_graph::{
     ErrorKind, Input, Rows, RunCx, SchemaError, Step, StepError, Token, Work,
@@ -14,6 +15,34 @@ use millstream_graph::{
 };
 use serde_json::{Map, Value};
 use smallvec::smallvec;
+
+use crate::prepared::in_use;
+
+/// What a step around others knows once it is typed.
+pub(crate) struct Typed<P> {
+    made: OnceLock<(SchemaRef, Arc<P>)>,
+}
+
+impl<P> Default for Typed<P> {
+    fn default() -> Self {
+        Self { made: OnceLock::new() }
+    }
+}
+
+impl<P> Typed<P> {
+    /// Keeps the plan for the one schema that comes in.
+    pub(crate) fn keep(&self, input: &SchemaRef, plan: P) -> Result<(), SchemaError> {
+        let (known, _) = self.made.get_or_init(|| (Arc::clone(input), Arc::new(plan)));
+        if known == input { Ok(()) } else { Err(in_use()) }
+    }
+
+    /// The rows that come in, and the plan for them.
+    pub(crate) fn rows(&self, mut input: Input) -> Result<(Rows, &Arc<P>), StepError> {
+        let untyped = || StepError::internal("the step runs before it was typed");
+        let (_, plan) = self.made.get().ok_or_else(untyped)?;
+        Ok((input.rows(0)?, plan))
+    }
+}
 
 /// Calls a step within a step. A panic is an error of the inner one alone, as it is of a step in a graph.
 pub(crate) fn call<'a>(step: &'a dyn Step, rows: Rows, cx: &'a RunCx) -> Work<'a> {

@@ -65,9 +65,7 @@ impl<K: Kernel> Prepared<K> {
         let (signature, reads) = (kernel.signature(), kernel.reads());
         let made = self.made.get_or_init(|| Made { schema: Arc::clone(schema), kernel: Arc::new(kernel) });
         if made.schema != *schema {
-            return Err(SchemaError::new(
-                "this step is in use with another schema; make one step for each place",
-            ));
+            return Err(in_use());
         }
         let step = step.clone();
         Ok(signature.narrowing(Narrow::new([reads], move |_| step.clone())))
@@ -104,6 +102,11 @@ impl<K: Kernel> Prepared<K> {
         let kernel = Arc::clone(&made.kernel);
         Work::Compute(Box::new(move || run(&kernel, rows)))
     }
+}
+
+/// Why a step that is typed already is not typed for another schema.
+pub(crate) fn in_use() -> SchemaError {
+    SchemaError::new("this step is in use with another schema; make one step for each place")
 }
 
 /// Where the columns that go out come from.

@@ -1,9 +1,6 @@
 //! `quorum`: several steps see the same rows, and the answer comes as soon as enough of them have answered.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, UInt32Array, new_null_array},
@@ -21,7 +18,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::nested;
+use crate::nested::{self, Typed};
 
 /// Several steps, of which so many must answer. Each sees the same rows and adds columns; those of steps that have not answered when
 /// enough others have are null. What they still do is given up.
@@ -43,7 +40,7 @@ use crate::nested;
 pub struct Quorum {
     need: usize,
     steps: Vec<(String, Arc<dyn Step>)>,
-    plan: OnceLock<Arc<Plan>>,
+    plan: Typed<Plan>,
 }
 
 /// Asks several steps at once, and answers as soon as enough of them have.
@@ -74,7 +71,6 @@ pub fn quorum_kind(kinds: Kinds) -> StepKind {
 
 /// What goes in and comes out, typed.
 struct Plan {
-    input: SchemaRef,
     output: SchemaRef,
     /// By step, where the columns that it adds stand in its own answer, and what they are.
     added: Vec<Vec<(usize, FieldRef)>>,
@@ -148,7 +144,7 @@ impl Quorum {
         SchemaError::collect(problems)?;
         let output: SchemaRef = Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()));
         let signature = Signature::ports(vec![OutPort::new("out", Arc::clone(&output), RowFlow::Same)]);
-        let plan = Plan { input: Arc::clone(input), output, added };
+        let plan = Plan { output, added };
         Ok((plan, signature.with_effect(effect).lining_up()))
     }
 
@@ -307,21 +303,13 @@ fn in_place(column: &ArrayRef, which: &[usize], rows: usize) -> Result<ArrayRef,
 impl Step for Quorum {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
         let (plan, signature) = self.prepare(inputs)?;
-        let input = Arc::clone(&plan.input);
-        if self.plan.get_or_init(|| Arc::new(plan)).input != input {
-            return Err(SchemaError::new(
-                "this step is in use with another schema; make one step for each place",
-            ));
-        }
+        self.plan.keep(&inputs[0], plan)?;
         Ok(signature)
     }
 
-    fn call<'a>(&'a self, mut input: Input, cx: &'a RunCx) -> Work<'a> {
-        let Some(plan) = self.plan.get() else {
-            return Work::Done(Err(StepError::internal("the step runs before it was typed")));
-        };
-        match input.rows(0) {
-            Ok(rows) => Work::Io(Box::pin(self.settle(plan, rows, cx))),
+    fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a> {
+        match self.plan.rows(input) {
+            Ok((rows, plan)) => Work::Io(Box::pin(self.settle(plan, rows, cx))),
             Err(error) => Work::Done(Err(error)),
         }
     }

@@ -217,7 +217,8 @@ impl Guard {
             audit.note(asked, name, decided.as_ref().err());
         }
         decided?;
-        let known = credential.ok().zip(caller.ok());
+        // Nobody asks again of what is one request and changes nothing.
+        let known = credential.ok().zip(caller.ok()).filter(|_| changes || places::is_stream(asked.path));
         Ok(known.map(|(credential, caller)| Session {
             guard: Arc::clone(self),
             credential: credential.into(),

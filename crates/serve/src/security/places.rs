@@ -50,6 +50,11 @@ fn reads_features(path: &str) -> bool {
     set.is_some_and(|set| !set.is_empty())
 }
 
+/// Whether requests come one after the other behind a path, with no head of their own.
+pub(super) fn is_stream(path: &str) -> bool {
+    path.strip_prefix(INFERENCE) == Some("ModelStreamInfer")
+}
+
 fn of_call(call: &str) -> Option<Role> {
     match call {
         "ServerLive" | "ServerReady" => None,

@@ -25,7 +25,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     deal::Dealer,
-    nested,
+    nested::{self, Typed},
     prepared::{Layout, LayoutBuilder},
 };
 pub use settings::canary_layer;
@@ -55,7 +55,7 @@ pub struct Canary {
     salt: String,
     name: Option<String>,
     rollback: Rollback,
-    plan: OnceLock<Arc<Plan>>,
+    plan: Typed<Plan>,
     seen: Arc<Seen>,
 }
 
@@ -95,7 +95,6 @@ struct Seen {
 
 /// What the two steps answer, typed.
 struct Plan {
-    input: SchemaRef,
     dealer: Dealer,
     /// The columns of the answer of either.
     answer: SchemaRef,
@@ -121,7 +120,7 @@ impl Canary {
             salt,
             name: None,
             rollback: Rollback::default(),
-            plan: OnceLock::new(),
+            plan: Typed::default(),
             seen: Arc::default(),
         }
     }
@@ -201,7 +200,7 @@ impl Canary {
         let effect = if old.effect == Effect::None { new.effect } else { old.effect };
         let signature = Signature::ports(vec![out]).with_effect(effect).lining_up();
         let (named, part) = (self.name.is_some(), self.percent / 100.0);
-        Ok((Plan { input: Arc::clone(input), dealer, answer, layout, named, part }, signature))
+        Ok((Plan { dealer, answer, layout, named, part }, signature))
     }
 
     /// Whether this call of the new step is given to the old one too, and then whether the old one is first.
@@ -458,21 +457,13 @@ async fn timed(step: &Arc<dyn Step>, rows: Rows, cx: &RunCx) -> (StepResult, Dur
 impl Step for Canary {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
         let (plan, signature) = self.prepare(inputs)?;
-        let input = Arc::clone(&plan.input);
-        if self.plan.get_or_init(|| Arc::new(plan)).input != input {
-            return Err(SchemaError::new(
-                "this step is in use with another schema; make one step for each place",
-            ));
-        }
+        self.plan.keep(&inputs[0], plan)?;
         Ok(signature)
     }
 
-    fn call<'a>(&'a self, mut input: Input, cx: &'a RunCx) -> Work<'a> {
-        let Some(plan) = self.plan.get() else {
-            return Work::Done(Err(StepError::internal("the step runs before it was typed")));
-        };
-        let rows = match input.rows(0) {
-            Ok(rows) => rows,
+    fn call<'a>(&'a self, input: Input, cx: &'a RunCx) -> Work<'a> {
+        let (rows, plan) = match self.plan.rows(input) {
+            Ok(typed) => typed,
             Err(error) => return Work::Done(Err(error)),
         };
         let ways = if plan.part > 0.0 && self.seen.over.get().is_none() {
