@@ -30,6 +30,8 @@ use crate::{Columns, Keep, Model, ModelSet, ModelStep, Nulls, Pick, columns::unk
 
 const IDLE: Duration = Duration::from_secs(60);
 const MOST: usize = 10_000;
+/// The most bytes of a sequence's name, which is kept as long as the sequence is open.
+const ID_BYTES: usize = 256;
 
 /// Runs a model that keeps a state, row by row, each with the state that the row before it of the same sequence has left.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -190,6 +192,10 @@ impl Shared {
                 refuse("it belongs to no sequence: its id is null".to_owned());
                 continue;
             };
+            if id.len() > ID_BYTES {
+                refuse(format!("its sequence has a name of more than {ID_BYTES} bytes"));
+                continue;
+            }
             let sequence = self.table.get(id, ids.starts(row), plan.start.is_none(), || self.model.first());
             let sequence = match sequence {
                 Ok(sequence) => sequence,

@@ -24,6 +24,8 @@ type Read<T> = Result<T, DecodeError>;
 
 /// More dimensions than any column has.
 const MAX_RANK: usize = 64;
+/// The most bytes of a parameter that is an input, over all rows.
+const MOST_SAID: usize = 16 << 20;
 /// Floats of 32 bits of which the upper half is sent.
 const BF16: &str = "BF16";
 
@@ -148,6 +150,11 @@ impl<'r> Source<'r> {
             Value::Number(number) if datatype == "BYTES" => Value::from(number.to_string()).to_string(),
             value => value.to_string(),
         };
+        // What a request says once must not come to more than a body by being said for each of its rows.
+        if one.len().saturating_mul(rows) > MOST_SAID {
+            let problem = format!("parameter `{name}` comes to more than {MOST_SAID} bytes over {rows} rows");
+            return Err(malformed(problem));
+        }
         let values = format!("[{}]", vec![one; rows].join(","));
         self.add(&Head {
             name: Cow::Borrowed(name),

@@ -50,6 +50,19 @@ fn what_a_request_says_of_its_sequence_are_inputs() {
             json!([10.0, 30.0]),
             "an input that is there counts, and the others are filled in"
         );
+        let rows = 100_000;
+        let (x, name) = (tensor("x", "FP32", json!([rows, 2]), json!(vec![1.0; 2 * rows])), "x".repeat(1000));
+        let body = json!({ "inputs": [x], "parameters": { "sequence_id": name } });
+        let answer =
+            serving.client().send("POST", "/v2/models/totals/infer", &[], body.to_string().as_bytes());
+        assert_eq!(answer.status, 400);
+        assert!(answer.text().contains("parameter `sequence_id` comes to more than"), "{}", answer.text());
+        let body = json!({ "inputs": [tensor("x", "FP32", json!([1, 2]), json!([1.0, 1.0]))], "parameters": {
+            "sequence_id": name, "sequence_start": true, "sequence_end": false,
+        } });
+        let answer =
+            serving.client().send("POST", "/v2/models/totals/infer", &[], body.to_string().as_bytes());
+        assert!(answer.status == 400 && answer.text().contains("more than 256 bytes"), "{}", answer.text());
         if has_clients() {
             run("sequence.py", &[&serving.address.to_string()]);
         }
