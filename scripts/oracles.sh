@@ -21,7 +21,7 @@ packages() {
         echo "oracles: pip could not fetch $*; tests against them are skipped" >&2
     fi
 }
-packages target/oracles duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1
+packages target/oracles duckdb==2.0.1 pandas==3.1.1 pyarrow==26.0.1 scipy==1.17.1
 # Speaks the API of S3.
 packages target/moto "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
 packages target/feast feast==0.67.0
@@ -31,6 +31,8 @@ packages target/oip "tritonclient[grpc,http]==2.73.0" kserve==0.21.0
 # A model that ships in a package, without what the package itself would run it by; and the runtime in Python, to compare with.
 packages target/silero --no-deps silero-vad==6.2.3
 packages target/onnxruntime onnxruntime==1.32.0
+# Data whose drift is known, from the package that ships it.
+packages target/nannyml --no-deps nannyml==0.13.1
 # Asks what an OpenAPI document promises.
 packages target/schemathesis schemathesis==4.32.5
 

@@ -3,6 +3,7 @@
 pub use millstream_featurestore as features;
 pub use millstream_graph::*;
 pub use millstream_models as models;
+pub use millstream_monitor as monitor;
 pub use millstream_runtime::{
     Append, Degraded, Distribution, Door, Engine, EngineError, Gather, Limits, Metrics, Portion, Reply,
     RunError, StepTotals, Totals, layers, run_serially, testkit,

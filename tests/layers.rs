@@ -8,13 +8,14 @@ use std::{collections::BTreeMap, fs, path::Path};
 use toml::{Table, Value};
 
 /// Per crate, the crates of this workspace that it may depend on, for tests too.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("graph", &[]),
     ("runtime", &["graph"]),
     ("transform", &["graph"]),
     ("featurestore", &["graph"]),
     ("models", &["graph"]),
-    ("serve", &["graph", "runtime", "transform", "featurestore", "models"]),
+    ("monitor", &["graph"]),
+    ("serve", &["graph", "runtime", "transform", "featurestore", "models", "monitor"]),
 ];
 
 /// What nobody but `serve` knows.

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Instant};
 
 use expect_test::expect;
 use millstream::{
-    DecodeLimits, EdgeId, Engine, Graph, Input, JoinOn, Limits, OnError, Plan, PortRef, Reply, Request,
-    RunCx, RunError, RunId, SchemaError, Signature, Step, Tap, Work,
+    DecodeLimits, Engine, Graph, Input, JoinOn, Limits, OnError, Plan, PortRef, Reply, Request,
+    RunCx, RunError, RunId, SchemaError, Seen, Signature, Step, Tap, Work,
     arrow::{
         array::{BooleanArray, RecordBatch},
         datatypes::{DataType, Field, Schema, SchemaRef},
@@ -339,7 +339,7 @@ impl Step for Opaque {
 struct Watch;
 
 impl Tap for Watch {
-    fn observe(&self, _: &RecordBatch, _: EdgeId, _: RunId) {}
+    fn observe(&self, _: &Seen<'_>) {}
 }
 
 /// A graph that grows as long as it compiles.

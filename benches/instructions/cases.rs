@@ -10,8 +10,8 @@ use std::{
 };
 
 use millstream::{
-    DecodeLimits, EdgeId, Engine, Graph, Input, Limits, Output, PortRef, Project, RunCx, RunId, SchemaError,
-    Signature, Step, Tap,
+    DecodeLimits, Engine, Graph, Input, Limits, Output, PortRef, Project, RunCx, SchemaError,
+    Seen, Signature, Step, Tap,
     arrow::{
         array::{ArrayRef, Float64Array, Int64Array, RecordBatch},
         datatypes::{DataType, Field, Schema, SchemaRef},
@@ -107,7 +107,7 @@ fn encoder(engine: &Engine) -> Encoder {
 struct Watch;
 
 impl Tap for Watch {
-    fn observe(&self, _: &RecordBatch, _: EdgeId, _: RunId) {}
+    fn observe(&self, _: &Seen<'_>) {}
 }
 
 fn watch(graph: &mut Graph, ports: &[&PortRef]) {

@@ -16,6 +16,7 @@ mod one_row;
 mod point_in_time;
 mod skew;
 mod step_overhead;
+mod taps;
 mod windows;
 
 use std::{
@@ -41,6 +42,7 @@ fn all(c: &mut Criterion) {
     one_row::bench(c);
     point_in_time::bench(c);
     skew::bench(c);
+    taps::bench(c);
     windows::bench(c);
 }
 

@@ -41,20 +41,20 @@ pub(crate) fn bench(c: &mut Criterion) {
     group.finish();
 }
 
-struct Served<'e> {
+pub(crate) struct Served<'e> {
     engine: &'e Engine,
     decoder: Decoder,
     encoder: Encoder,
 }
 
 impl<'e> Served<'e> {
-    fn new(engine: &'e Engine) -> Self {
+    pub(crate) fn new(engine: &'e Engine) -> Self {
         let plan = engine.plan();
         let decoder = Decoder::new(Arc::clone(plan.input_schema()), DecodeLimits::default()).unwrap();
         Self { engine, decoder, encoder: Encoder::new(Arc::clone(plan.reply_schema())).unwrap() }
     }
 
-    fn score(&self, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn score(&self, body: &[u8]) -> Vec<u8> {
         let decoded = self.decoder.decode(body).unwrap();
         let reply = now(self.engine.run(decoded.batch)).unwrap();
         let mut answer = Vec::with_capacity(256);

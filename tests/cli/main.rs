@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod features;
 mod models;
+mod monitoring;
 mod past;
 mod routers;
 mod serving;
@@ -30,6 +31,14 @@ fn millstream(arguments: &[&str]) -> Output {
 /// What a run that must succeed prints.
 fn printed(arguments: &[&str]) -> String {
     let output = millstream(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same with variables of its environment.
+fn printed_with(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    let output = command.args(arguments).envs(environment.iter().copied()).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

@@ -26,9 +26,14 @@ impl Serving {
     }
 
     pub(crate) fn start_with(folder: &TempDir, arguments: &[&str]) -> Self {
+        Self::start_with_env(folder, arguments, &[])
+    }
+
+    pub(crate) fn start_with_env(folder: &TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut server = Command::new(env!("CARGO_BIN_EXE_millstream"))
             .args(["serve", folder.path().to_str().unwrap(), "--bind", "127.0.0.1:0"])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

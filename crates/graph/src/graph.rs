@@ -46,6 +46,8 @@ pub struct Graph {
     pub(crate) input: SchemaRef,
     pub(crate) nodes: Vec<Node>,
     pub(crate) taps: Vec<(PortRef, Arc<dyn Tap>)>,
+    /// The replies of graphs that were put here, by the names that they go by.
+    replies: Vec<(String, PortRef)>,
     pub(crate) early: Vec<crate::CompileError>,
 }
 
@@ -142,7 +144,7 @@ impl From<Vec<PortRef>> for Ports {
 impl Graph {
     /// An empty graph whose requests have the columns of `input`.
     pub fn new(name: &str, input: SchemaRef) -> Self {
-        Self { name: name.to_owned(), input, nodes: Vec::new(), taps: Vec::new(), early: Vec::new() }
+        Self { name: name.to_owned(), input, nodes: Vec::new(), taps: Vec::new(), replies: Vec::new(), early: Vec::new() }
     }
 
     /// The graph's name.
@@ -301,7 +303,19 @@ impl Graph {
         }
         self.early.extend(graph.early.iter().cloned());
         self.taps.extend(graph.taps.iter().map(|(port, tap)| (moved(port), Arc::clone(tap))));
+        self.replies.push((name.to_owned(), reply.clone()));
         reply
+    }
+
+    /// The reply of the graph that was put here under a name.
+    pub(crate) fn reply_of(&self, name: &str) -> Option<PortRef> {
+        self.replies.iter().find(|(known, _)| known == name).map(|(_, reply)| reply.clone())
+    }
+
+    /// Puts another step in the place of the one of this name, which keeps its inputs. Answers whether there is one.
+    pub fn substitute(&mut self, name: &str, step: Arc<dyn Step>) -> bool {
+        let found = self.nodes.iter_mut().find(|node| node.name == name);
+        found.map(|node| node.step = step).is_some()
     }
 
     /// Makes `input` the reply. What the reply does not depend on runs after it, as the tail.

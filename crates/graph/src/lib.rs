@@ -42,7 +42,7 @@ pub use plan::{Edge, Fallback, Fallbacks, Fill, Phase, Plan, PlanPort, PlanStep,
 pub use policy::{OnError, Substitute};
 pub use rows::{Origin, Rows};
 pub use step::{
-    Effect, FailedRows, Input, Job, OutPort, Output, RowFlow, Signature, Step, StepFuture, StepResult, Tap,
+    Effect, FailedRows, Input, Job, OutPort, Output, RowFlow, Seen, Signature, Step, StepFuture, StepResult, Tap,
     Token, Work,
 };
 pub use steps::{JoinHow, JoinOn};

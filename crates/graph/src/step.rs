@@ -2,10 +2,10 @@
 
 use std::{any::Any, future::Future, pin::Pin};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::datatypes::SchemaRef;
 use smallvec::SmallVec;
 
-use crate::{Narrow, Rows, RunCx, SchemaError, StepError};
+use crate::{EdgeId, Narrow, Rows, RunCx, SchemaError, Share, StepError};
 
 /// What a step answers for one run: rows on some of its out-ports, or one error.
 pub type StepResult = Result<Output, StepError>;
@@ -291,8 +291,53 @@ pub enum Effect {
 
 /// Observes an edge; cannot change, delay or fail a run.
 pub trait Tap: Send + Sync + 'static {
-    /// Sees the rows that travel edge `at` in run `run`. Returns promptly; what it cannot take it drops and counts.
-    fn observe(&self, rows: &RecordBatch, at: crate::EdgeId, run: crate::RunId);
+    /// Sees rows that travelled an edge. Returns promptly; what it cannot take it drops and counts.
+    fn observe(&self, seen: &Seen<'_>);
+}
+
+/// Rows that travelled an edge in one run, which may have served several requests together.
+///
+/// Made by the engine. Requests that shared a run are told apart only by a tap that asks for it, so that one that counts values
+/// pays once for all of them.
+#[derive(Clone, Copy)]
+pub struct Seen<'s> {
+    rows: &'s Rows,
+    edge: EdgeId,
+    cx: &'s RunCx,
+}
+
+impl<'s> Seen<'s> {
+    /// Rows on an edge of a run.
+    pub fn new(rows: &'s Rows, edge: EdgeId, cx: &'s RunCx) -> Self {
+        Self { rows, edge, cx }
+    }
+
+    /// The rows, those of all requests of the run.
+    #[inline]
+    pub fn rows(&self) -> &'s Rows {
+        self.rows
+    }
+
+    /// The edge.
+    pub fn edge(&self) -> EdgeId {
+        self.edge
+    }
+
+    /// The run, and the requests that it serves.
+    pub fn cx(&self) -> &'s RunCx {
+        self.cx
+    }
+
+    /// The rows of each request that has any, under the name of its own run.
+    ///
+    /// Rows that no longer know their place are those of a run that serves one request: others are not shared.
+    pub fn requests(&self) -> impl Iterator<Item = (&'s Share, Rows)> {
+        let alone = self.cx.shares().len() == 1;
+        self.cx.shares().filter_map(move |(share, range)| {
+            let rows = if alone { Some(self.rows.clone()) } else { self.rows.cut(&range).ok().flatten() };
+            Some((share, rows?))
+        })
+    }
 }
 
 impl Output {

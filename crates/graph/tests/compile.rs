@@ -48,13 +48,7 @@ impl Step for OutPorts {
 struct Blind;
 
 impl Tap for Blind {
-    fn observe(
-        &self,
-        _: &arrow::array::RecordBatch,
-        _: millstream_graph::EdgeId,
-        _: millstream_graph::RunId,
-    ) {
-    }
+    fn observe(&self, _: &millstream_graph::Seen<'_>) {}
 }
 
 /// The place in a graph that has, or will have, a step of this name.

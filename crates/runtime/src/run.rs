@@ -16,7 +16,7 @@ use std::{
 use arrow::array::RecordBatch;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use millstream_graph::{
-    EdgeId, ErrorKind, Job, Origin, Phase, Rows, RunCx, RunId, StepError, StepFuture, StepId, StepResult,
+    EdgeId, ErrorKind, Job, Origin, Phase, Rows, RunCx, Seen, StepError, StepFuture, StepId, StepResult,
     Work,
 };
 use tokio::time::timeout_at;
@@ -305,9 +305,10 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Lets the taps of an edge see rows of a run. A tap that panics is counted and otherwise ignored.
-pub(crate) fn observe(core: &Core, edge: EdgeId, rows: &Rows, run: RunId) {
+pub(crate) fn observe(core: &Core, edge: EdgeId, rows: &Rows, cx: &RunCx) {
+    let seen = Seen::new(rows, edge, cx);
     for tap in core.plan.edges()[edge.index()].taps() {
-        if catch_unwind(AssertUnwindSafe(|| tap.observe(rows.batch(), edge, run))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| tap.observe(&seen))).is_err() {
             core.metrics.tap_panics.inc();
         }
     }

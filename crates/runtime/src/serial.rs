@@ -9,7 +9,7 @@ use std::{
 use arrow::array::RecordBatch;
 use futures_util::FutureExt;
 use millstream_graph::{
-    EdgeId, ErrorKind, Fallback, Input, Output, Phase, Plan, PlanStep, Rows, RunCx, StepId, StepResult,
+    EdgeId, ErrorKind, Fallback, Input, Output, Phase, Plan, PlanStep, Rows, RunCx, Seen, StepId, StepResult,
     Token, Work, failed_rows,
 };
 
@@ -164,7 +164,7 @@ impl Serial<'_> {
         for edge in edges {
             if let Token::Rows(rows) = token {
                 let taps = self.plan.edges()[edge.index()].taps();
-                taps.iter().for_each(|tap| tap.observe(rows.batch(), *edge, self.cx.run()));
+                taps.iter().for_each(|tap| tap.observe(&Seen::new(rows, *edge, self.cx)));
             }
             self.edges.insert(*edge, token.clone());
         }

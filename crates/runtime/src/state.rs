@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use arrow::array::RecordBatch;
 use millstream_graph::{
-    EdgeId, ErrorKind, Fallback, Input, Output, Rows, RunCx, StepError, StepId, Token, failed_rows,
+    EdgeId, ErrorKind, Fallback, Input, Origin, Output, Rows, RunCx, StepError, StepId, Token, failed_rows,
 };
 use smallvec::{SmallVec, smallvec};
 
@@ -107,16 +107,13 @@ impl State {
         }
     }
 
-    /// Lets taps see, request by request, what travelled in a shared run.
-    pub(crate) fn tell_taps(&mut self, core: &Core, cx: &RunCx) -> Result<(), StepError> {
-        let mut seen = Vec::new();
-        for (edge, rows) in self.observed.drain(..) {
-            for (share, range) in cx.shares() {
-                seen.extend(rows.cut(&range)?.map(|rows| (edge, rows, share.run)));
-            }
+    /// Lets taps see what travelled in a shared run. Answers whether they could: whose rows they are must be known.
+    pub(crate) fn tell_taps(&mut self, core: &Core, cx: &RunCx) -> bool {
+        let placed = self.observed.iter().all(|(_, rows)| *rows.origin() != Origin::Lost);
+        if placed {
+            self.observed.drain(..).for_each(|(edge, rows)| observe(core, edge, &rows, cx));
         }
-        seen.iter().for_each(|(edge, rows, run)| observe(core, *edge, rows, *run));
-        Ok(())
+        placed
     }
 
     /// Whether rows have reached a step after the reply.
@@ -410,7 +407,7 @@ impl State {
                 if cx.is_shared() {
                     self.observed.push((edge, rows.clone()));
                 } else {
-                    observe(core, edge, rows, cx.run());
+                    observe(core, edge, rows, cx);
                 }
             }
             self.live.insert(to);

@@ -12,7 +12,7 @@ use std::{
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use millstream_graph::{
-    EdgeId, Effect, Input, Output, RunCx, RunId, SchemaError, Signature, Step, StepError, Tap, Work,
+    EdgeId, Effect, Input, Output, RunCx, RunId, SchemaError, Seen, Signature, Step, StepError, Tap, Work,
 };
 use tokio::sync::Semaphore;
 
@@ -181,7 +181,7 @@ impl Step for Counted {
     }
 }
 
-/// A tap that keeps what it sees.
+/// A tap that keeps what it sees, request by request.
 #[derive(Clone, Default)]
 pub struct Record {
     seen: Arc<Mutex<Vec<(EdgeId, RunId, RecordBatch)>>>,
@@ -195,8 +195,9 @@ impl Record {
 }
 
 impl Tap for Record {
-    fn observe(&self, rows: &RecordBatch, at: EdgeId, run: RunId) {
-        locked(&self.seen).push((at, run, rows.clone()));
+    fn observe(&self, seen: &Seen<'_>) {
+        let rows = seen.requests().map(|(share, rows)| (seen.edge(), share.run, rows.into_batch()));
+        locked(&self.seen).extend(rows);
     }
 }
 

@@ -309,7 +309,7 @@ async fn dropping_a_run_cancels_what_it_holds_at_once() {
 struct Broken;
 
 impl Tap for Broken {
-    fn observe(&self, _: &RecordBatch, _: millstream_graph::EdgeId, _: millstream_graph::RunId) {
+    fn observe(&self, _: &millstream_graph::Seen<'_>) {
         panic!("planted");
     }
 }

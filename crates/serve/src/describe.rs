@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     features::FeatureService,
-    oip,
+    monitoring, oip,
     service::ARROW_STREAM,
     snapshot::Snapshot,
     vectors::VectorService,
@@ -82,6 +82,7 @@ pub(crate) fn openapi(served: &Snapshot) -> Value {
         vector_path(vector, &mut paths, &mut schemas);
     }
     oip::openapi(served, &mut paths);
+    monitoring::openapi(served, &mut paths);
     json!({
         "openapi": "3.1.0",
         "info": { "title": served.project, "version": env!("CARGO_PKG_VERSION") },

@@ -35,6 +35,7 @@ use tower::ServiceExt;
 use crate::{
     connections::{ConnectionLimits, Connections},
     describe,
+    monitoring::{self, Turning},
     features::{self, FeatureRows},
     observe::{Observe, ObserveError, Observer},
     oip::{self, CompatMetrics, Grpc, RepositoryMetrics},
@@ -167,7 +168,7 @@ impl Server {
         };
         let streams = Streams::new().meter(Arc::new(StreamMetrics::new(terms.metrics.registry())?));
         let first = Snapshot::new(project, &terms, None)?;
-        let shared = Arc::new(Shared::new(first, Arc::clone(project.stores()), streams, terms, refusals));
+        let shared = Arc::new(Shared::new(first, Arc::clone(project.stores()), streams, terms, refusals)?);
         Ok(Self {
             shared,
             connections,
@@ -250,6 +251,7 @@ impl Server {
             .merge(stats::routes())
             .merge(features::routes())
             .merge(vectors::routes())
+            .merge(monitoring::routes())
             .merge(oip::routes())
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
@@ -296,6 +298,9 @@ impl Server {
             }
         });
         tasks.spawn(Watched::keep(Arc::clone(&shared)));
+        let (outbox, sending) = monitoring::outbox();
+        tasks.spawn(sending);
+        let turning = Turning::start(&shared, outbox)?;
         if let Some(exporter) = self.exporter {
             tasks.spawn(exporter);
         }
@@ -343,6 +348,7 @@ impl Server {
             connections.close().await;
             shared.close().await;
             observer.flush().await;
+            turning.end().await;
         };
         if tokio::time::timeout_at(end, drained).await.is_err() {
             tracing::warn!("requests still under way after {grace:?} are cut off");
@@ -454,6 +460,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
             if let Some(names) = shared.compat_metrics.get() {
                 names.write(&shared.live.load(), &mut text);
             }
+            shared.monitoring.expose(&mut text);
             ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response()
         }
         Err(error) => {

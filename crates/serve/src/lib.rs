@@ -13,6 +13,7 @@ mod describe;
 mod features;
 mod http;
 pub mod load;
+mod monitoring;
 mod observe;
 #[cfg(feature = "offline")]
 mod offline;

@@ -21,6 +21,7 @@ use millstream_graph::{
     spec::{self, GraphSpec, Kinds, SpecErrors},
 };
 use millstream_models::{ModelSet, ModelSpec, RepositorySpec};
+use millstream_monitor::{MonitoringSpec, WatchSpec, record::RecordSettings};
 use millstream_runtime::{Engine, EngineError, Limits, Metrics};
 use schemars::{Schema, SchemaGenerator};
 
@@ -28,7 +29,12 @@ use self::{
     graphs::Graphs,
     read::{ProjectKeys, Reading, place, read_bounded},
 };
-use crate::{outside::Outside, streams, through::Through};
+use crate::{
+    monitoring::{self, GraphWatch},
+    outside::Outside,
+    streams,
+    through::Through,
+};
 #[cfg(feature = "offline")]
 pub(crate) use read::Defined;
 pub(crate) use {
@@ -63,6 +69,8 @@ pub struct Project {
     passages: Vec<Arc<Through>>,
     stores: Arc<Stores>,
     streams: Vec<Stream>,
+    monitoring: monitoring::Plan,
+    watches: Vec<Arc<GraphWatch>>,
     files: Files,
     stamps: Stamps,
     version: String,
@@ -157,6 +165,7 @@ impl Project {
         let mut project = Self::read(&text, &root, files.clone(), stores)
             .map_err(|errors| ProjectError::Invalid { file: file.clone(), errors })?;
         project.version = project.files.version().map_err(unreadable)?;
+        project.watches.iter().for_each(|watch| watch.is_of(&project.version));
         // Files that only the models tell of have been read already: their stamps are of afterwards.
         project.stamps = project.files.stamps();
         project.stamps.extend(stamps.clone());
@@ -204,11 +213,18 @@ impl Project {
             errors.extend(problems);
             Vec::new()
         });
+        let monitoring = monitoring::Plan::read(document, keys.monitoring.is_some(), root, &mut errors);
+        let mut graphs = graphs;
+        let watched = specs.iter().zip(&mut graphs).filter_map(|((name, spec), graph)| {
+            monitoring::watch((name, spec), graph, document, root, &mut errors).map(Arc::new)
+        });
+        let watches = watched.collect();
         errors.check()?;
         load::rows_through(&reading, &store, &passages)?;
+        let references = specs.values().flat_map(monitoring::files).map(|file| root.join(file));
+        let files = files.with(models.files()).with(references.collect::<Vec<_>>());
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
-        let files = files.with(models.files());
         Ok(Self {
             graphs: graphs.collect(),
             name: reading.keys.name,
@@ -219,6 +235,8 @@ impl Project {
             store,
             passages,
             streams,
+            monitoring,
+            watches,
             stores: Arc::clone(stores),
             outside,
             files,
@@ -281,6 +299,16 @@ impl Project {
     /// its project while it serves.
     pub fn streams(&self) -> &[Stream] {
         &self.streams
+    }
+
+    /// How its graphs are watched, whichever they are.
+    pub(crate) fn monitoring(&self) -> &monitoring::Plan {
+        &self.monitoring
+    }
+
+    /// What is watched of its graphs.
+    pub(crate) fn watches(&self) -> &[Arc<GraphWatch>] {
+        &self.watches
     }
 
     /// Its feature vectors, in the order of the file.
@@ -387,6 +415,9 @@ pub fn project_schema() -> Schema {
     let stream = generator.subschema_for::<StreamSpec>().to_value();
     let vector = generator.subschema_for::<VectorSpec>().to_value();
     let model = generator.subschema_for::<ModelSpec>().to_value();
+    let monitoring = generator.subschema_for::<MonitoringSpec>().to_value();
+    let watch = generator.subschema_for::<WatchSpec>().to_value();
+    let record = generator.subschema_for::<RecordSettings>().to_value();
     let mut schema = generator.into_root_schema_for::<ProjectKeys>();
     let entries = [
         ("feature_sets", set),
@@ -397,6 +428,17 @@ pub fn project_schema() -> Schema {
     ];
     for (key, entry) in entries {
         if let Some(place) = schema.pointer_mut(&format!("/properties/{key}/additionalProperties")) {
+            *place = entry;
+        }
+    }
+    let graph = "/properties/graphs/additionalProperties/properties";
+    let entries = [
+        ("/properties/monitoring".to_owned(), monitoring),
+        (format!("{graph}/monitor/additionalProperties"), watch),
+        (format!("{graph}/record"), record),
+    ];
+    for (pointer, entry) in entries {
+        if let Some(place) = schema.pointer_mut(&pointer) {
             *place = entry;
         }
     }

@@ -5,7 +5,7 @@ mod headers;
 mod own;
 mod protocol;
 
-use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, sync::Arc, task};
+use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Instant};
 
 use bytes::Bytes;
 use http::{
@@ -22,6 +22,7 @@ use self::{events::Events, own::OwnBodies};
 use crate::{
     body::{self, BodyLimits, Unread},
     describe,
+    monitoring::{GraphWatch, Went},
     observe::Observed,
     refusals::Refused,
     wire::{DecodeCode, DecodeError, DecodeLimits, ipc, json as json_wire},
@@ -47,6 +48,8 @@ const SHARED_BYTES: usize = 16 << 10;
 pub struct GraphService {
     shared: Arc<Shared>,
     body_limits: BodyLimits,
+    /// Who is told how requests went.
+    watch: Option<Arc<GraphWatch>>,
 }
 
 struct Shared {
@@ -74,13 +77,19 @@ impl GraphService {
         let description = describe::graph(plan);
         let door = Door::new(engine, decoder);
         let shared = Arc::new(Shared { door, encoder, limits, ipc, description });
-        Ok(Self { shared, body_limits: BodyLimits::default() })
+        Ok(Self { shared, body_limits: BodyLimits::default(), watch: None })
     }
 
     /// The same with other limits on how fast a body must arrive.
     #[must_use]
     pub fn body_limits(mut self, limits: BodyLimits) -> Self {
         self.body_limits = limits;
+        self
+    }
+
+    /// The same, of whose requests `watch` is told.
+    pub(crate) fn watched_by(mut self, watch: Option<Arc<GraphWatch>>) -> Self {
+        self.watch = watch;
         self
     }
 
@@ -215,8 +224,20 @@ impl GraphService {
         if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
             observed.watch(&mut request);
         }
-        let (brought, asked) = protocol.read(self, asked, message, &mut request)?;
-        let (rows, result) = self.run(request, brought, bytes).await?;
+        let Some(watch) = &self.watch else {
+            let (brought, asked) = protocol.read(self, asked, message, &mut request)?;
+            let (rows, result) = self.run(request, brought, bytes).await?;
+            return Ok(Ran { rows, result: result.map(|reply| (reply, asked)) });
+        };
+        let start = Instant::now();
+        let ran = async {
+            let (brought, asked) = protocol.read(self, asked, message, &mut request)?;
+            let id = request.id.clone();
+            Ok((self.run(request, brought, bytes).await?, asked, id))
+        };
+        let ran = ran.await.inspect_err(|_: &DecodeError| watch.went(&Went::undecoded(start)));
+        let ((rows, result), asked, id) = ran?;
+        watch.went(&Went::of(start, id.as_deref(), result.as_ref()));
         Ok(Ran { rows, result: result.map(|reply| (reply, asked)) })
     }
 

@@ -31,6 +31,7 @@ use crate::{
     body::BodyLimits,
     features::{self, FeatureRows, FeatureService},
     http::ServeError,
+    monitoring::{self, GraphWatch, Monitoring},
     observe::Observer,
     oip::{self, CompatMetrics, Repository, RepositoryMetrics},
     project::{Files, Project, Stamps},
@@ -63,6 +64,8 @@ pub(crate) struct Snapshot {
     pub(crate) features: Vec<Arc<FeatureService>>,
     pub(crate) streams: Vec<Stream>,
     pub(crate) vectors: Vec<Arc<VectorService>>,
+    pub(crate) watches: Vec<Arc<GraphWatch>>,
+    monitoring: monitoring::Plan,
     pub(crate) sets: Arc<FeatureSets>,
     /// Sets do not own the graphs that their rows pass.
     _passages: Vec<Arc<Through>>,
@@ -104,6 +107,8 @@ impl Snapshot {
             let service = GraphService::new(engine, terms.decode)
                 .map_err(|source| ServeError::Columns { graph: name.to_owned(), source })?
                 .body_limits(terms.body);
+            let watch = project.watches().iter().find(|watch| watch.graph == name);
+            let service = service.watched_by(watch.map(Arc::clone));
             graphs.push((name.to_owned(), service));
         }
         let features = features::services(project.features(), terms.decode, &terms.feature_rows)
@@ -128,6 +133,8 @@ impl Snapshot {
             features,
             streams: project.streams().to_vec(),
             vectors,
+            watches: project.watches().to_vec(),
+            monitoring: project.monitoring().clone(),
             _passages: project.passages().to_vec(),
             sets: Arc::clone(project.features()),
             files: project.files().clone(),
@@ -194,6 +201,7 @@ pub(crate) struct Shared {
     pub(crate) terms: Terms,
     pub(crate) refusals: Refusals,
     pub(crate) watched: Watched,
+    pub(crate) monitoring: Monitoring,
     pub(crate) serving: AtomicBool,
     pub(crate) stopping: AtomicBool,
     /// Whether clients may load and unload models, and change what is traced and logged.
@@ -212,8 +220,11 @@ impl Shared {
         streams: Streams,
         terms: Terms,
         refusals: Refusals,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, prometheus::Error> {
+        let registry = terms.metrics.registry();
+        let monitoring = Monitoring::new(&first.project, &first.monitoring, registry)?;
+        Ok(Self {
+            monitoring,
             live: ArcSwap::from_pointee(first),
             stores,
             streams,
@@ -226,7 +237,18 @@ impl Shared {
             observer: OnceLock::new(),
             compat_metrics: OnceLock::new(),
             retiring: Mutex::default(),
-        }
+        })
+    }
+
+    /// What is watched of the graphs that are served.
+    pub(crate) fn watches(&self) -> Vec<Arc<GraphWatch>> {
+        self.live.load().watches.clone()
+    }
+
+    /// Counts from `now` on, in microseconds since 1970 UTC.
+    pub(crate) fn begin_monitoring(&self, now: i64) {
+        let watches = self.watches();
+        watches.iter().filter_map(|watch| watch.monitor.as_ref()).for_each(|monitor| monitor.begin(now));
     }
 
     pub(crate) fn model_control(&self) -> bool {
@@ -254,6 +276,7 @@ impl Shared {
 
     /// Puts `next` into the place of what is served. What was there answers the requests that have it, for `grace`.
     pub(crate) fn swap(&self, next: Snapshot, grace: Duration) {
+        self.monitoring.change(&next.monitoring);
         let old = self.live.swap(Arc::new(next));
         self.keep_streams();
         let mut retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);

@@ -29,6 +29,12 @@ pub struct GraphSpec {
     pub steps: IndexMap<String, StepSpec>,
     /// The port whose rows are the reply.
     pub respond: String,
+    /// What is watched of the rows that leave ports, by `step` or `step.port`. Whoever watches knows what it means.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub monitor: IndexMap<String, Value>,
+    /// What is kept of requests. Whoever keeps it knows what it means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<Value>,
 }
 
 /// Puts the columns of several inputs side by side.
@@ -97,6 +103,9 @@ impl GraphSpec {
             input: IndexMap<String, String>,
             steps: IndexMap<String, Value>,
             respond: String,
+            #[serde(default)]
+            monitor: IndexMap<String, Value>,
+            record: Option<Value>,
         }
         let mut errors = SpecErrors::default();
         let keys: Keys = document.typed(path)?;
@@ -121,7 +130,8 @@ impl GraphSpec {
             }
         }
         errors.check()?;
-        Ok(Self { description: keys.description, input: keys.input, steps, respond: keys.respond })
+        let Keys { description, input, respond, monitor, record, .. } = keys;
+        Ok(Self { description, input, steps, respond, monitor, record })
     }
 
     /// Makes the graph. `others` are the graphs that a step may put in its place.
@@ -184,6 +194,15 @@ impl GraphSpec {
         Ok(graph)
     }
 
+    /// The port of `graph`, which was made of this, that a file names by `step` or `step.port`.
+    pub fn port(&self, graph: &Graph, text: &str) -> PortRef {
+        match self.steps.get(text) {
+            // The step stands for another graph, whose reply is what it answers.
+            Some(step) if step.kind == GRAPH_KIND => graph.reply_of(text).unwrap_or_else(|| PortRef::of(text)),
+            _ => port(text, &BTreeMap::new()),
+        }
+    }
+
     /// The mistakes that compile found in this graph, with their places.
     pub fn place_errors(errors: &CompileErrors, document: &Document, path: &[&str]) -> SpecErrors {
         let mut placed = SpecErrors::default();
@@ -235,6 +254,8 @@ impl TryFrom<&Graph> for GraphSpec {
             input: input.collect(),
             steps: IndexMap::new(),
             respond: String::new(),
+            monitor: IndexMap::new(),
+            record: None,
         };
         // An embedded graph is written as the one step that it stands for.
         let outer = |port: &PortRef| match port.step.split_once('/') {

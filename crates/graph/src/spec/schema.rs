@@ -72,6 +72,12 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
                 },
             },
             "respond": { "type": "string", "description": "The step or `step.port` whose rows are the reply." },
+            "monitor": {
+                "type": "object",
+                "description": "What is watched of the rows that leave a `step` or `step.port`, or come as `input`.",
+                "additionalProperties": { "type": "object" },
+            },
+            "record": { "type": "object", "description": "What is kept of requests." },
         },
     })
 }

@@ -114,7 +114,7 @@ pub(super) async fn together(shared: &Shared, batch: RecordBatch, mut entries: E
     };
     let stands = outcome.ok().filter(|reply| reply.degraded().is_empty());
     let parted = stands.and_then(|reply| Some((parts(&reply, &cx)?, reply)));
-    let Some((parts, reply)) = parted.filter(|_| state.tell_taps(&shared.core, &cx).is_ok()) else {
+    let Some((parts, reply)) = parted.filter(|_| state.tell_taps(&shared.core, &cx)) else {
         send_alone(&batch, entries);
         return false;
     };

@@ -14,8 +14,11 @@ mod input;
 #[cfg(feature = "offline")]
 mod materialize;
 mod models;
+mod monitor;
 mod observe;
 mod output;
+#[cfg(feature = "offline")]
+mod replay;
 mod serve;
 #[cfg(feature = "offline")]
 mod sql;
@@ -80,6 +83,14 @@ enum Command {
     Vectors(vectors::VectorsArgs),
     /// List, show, check, load and time models.
     Models(models::ModelsArgs),
+    /// Report what was watched of graphs, and how files of rows differ.
+    Monitor(monitor::MonitorArgs),
+    /// Ask a graph again what its request log has, and compare the replies.
+    #[cfg(feature = "offline")]
+    Replay(replay::ReplayArgs),
+    /// Show one request of a graph's request log, step by step.
+    #[cfg(feature = "offline")]
+    ExplainRequest(replay::ExplainRequestArgs),
     /// Send requests to a server at a fixed rate, and report latencies.
     Bench(bench::BenchArgs),
     /// Show how the graphs of a server do, second by second.
@@ -206,6 +217,11 @@ pub fn main() -> ExitCode {
         Command::Cluster(args) => cluster::cluster(args),
         Command::Vectors(args) => vectors::vectors(&args),
         Command::Models(args) => models::models(&args),
+        Command::Monitor(args) => monitor::monitor(&args),
+        #[cfg(feature = "offline")]
+        Command::Replay(args) => replay::replay(&args),
+        #[cfg(feature = "offline")]
+        Command::ExplainRequest(args) => replay::explain_request(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Top(args) => top::top(&args),
         Command::Keys { command: KeysCommand::New } => new_key(),

@@ -9,7 +9,7 @@ use millstream_featurestore::{FeatureSetSpec, FeatureSets, Stores};
 #[cfg(feature = "offline")]
 use millstream_featurestore::{OnlineStore, Vector, VectorSpec};
 #[cfg(feature = "offline")]
-use millstream_graph::Plan;
+use millstream_graph::{Graph, Plan};
 use millstream_graph::{
     spec::{Document, GraphSpec, Kinds, MAX_BYTES, SpecErrors},
     suggest,
@@ -60,6 +60,8 @@ pub(super) struct ProjectKeys {
     pub(super) models: IndexMap<String, Value>,
     /// A folder of further models, which are served by themselves and come and go while the server runs.
     pub(super) repository: Option<RepositorySpec>,
+    /// How what the graphs carry is watched, whichever graph it is.
+    pub(super) monitoring: Option<Value>,
     /// Serving graphs, by name.
     #[serde(default)]
     pub(super) graphs: IndexMap<String, Value>,
@@ -135,6 +137,21 @@ impl Project {
         store: &Arc<dyn OnlineStore>,
         acts: crate::offline::Acts,
     ) -> Result<(String, Plan), ProjectError> {
+        Self::plan_changed(path, graph, store, acts, |_| {})
+    }
+
+    /// The same of a graph that `change` has changed.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as this graph goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn plan_changed(
+        path: &Path,
+        graph: Option<&str>,
+        store: &Arc<dyn OnlineStore>,
+        acts: crate::offline::Acts,
+        change: impl FnOnce(&mut Graph),
+    ) -> Result<(String, Plan), ProjectError> {
         read(path, |reading| {
             let Reading { root, document, keys } = &reading;
             let name = match one_of(graph, keys.graphs.keys().map(String::as_str)) {
@@ -149,8 +166,28 @@ impl Project {
             }
             let specs = reading.graph_specs(&kinds, &mut errors);
             errors.check()?;
-            let (_, plan) = Graphs { specs: &specs, kinds: &kinds, document }.compiled(name)?;
-            Ok(Ok((name.to_owned(), plan)))
+            let (mut graph, _) = Graphs { specs: &specs, kinds: &kinds, document }.compiled(name)?;
+            change(&mut graph);
+            let place = |problems| GraphSpec::place_errors(&problems, document, &["graphs", name]);
+            Ok(Ok((name.to_owned(), graph.compile().map_err(place)?)))
+        })?
+    }
+
+    /// One graph of the project at `path`, the only one if none is named, and the folder of its request log, if it has one.
+    ///
+    /// # Errors
+    /// As [`Project::load`], as far as that goes.
+    #[cfg(feature = "offline")]
+    pub(crate) fn record_of(path: &Path, graph: Option<&str>) -> Result<(String, Option<PathBuf>), ProjectError> {
+        read(path, |Reading { root, document, keys }| {
+            let name = match one_of(graph, keys.graphs.keys().map(String::as_str)) {
+                Ok(name) => name,
+                Err(error) => return Ok(Err(error)),
+            };
+            let record = document.get(&["graphs", name, "record"]);
+            let folder = record.and_then(|record| record.get("path")).and_then(Value::as_str);
+            let folder = folder.and_then(|folder| millstream_featurestore::inside(&root, folder).ok());
+            Ok(Ok((name.to_owned(), folder.map(|folder| folder.join(name)))))
         })?
     }
 

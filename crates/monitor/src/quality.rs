@@ -1,0 +1,160 @@
+//! What is expected of a column's values, and what of them breaks it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    report::RuleOutcome,
+    sketch::{Numbers, Sketch},
+};
+
+/// What is expected of a column. Bounds are shares between 0 and 1, or values of the column.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// At most this share of the rows has no value; NaN is none either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nulls: Option<f64>,
+    /// No value is below this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// No value is above this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// The share of values outside of `min` and `max` that is tolerated; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside: Option<f64>,
+    /// At most this share of the values is of categories that the reference does not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<f64>,
+    /// At most so many categories occur.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distinct: Option<u64>,
+    /// The mean lies between these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<[f64; 2]>,
+}
+
+impl RuleSpec {
+    /// What is wrong with its numbers.
+    pub(crate) fn mistakes(&self) -> Vec<String> {
+        let share = |name: &str, share: Option<f64>| {
+            let bad = share.is_some_and(|share| !(0.0..=1.0).contains(&share));
+            bad.then(|| format!("`{name}` is a share between 0 and 1"))
+        };
+        let mut mistakes: Vec<String> =
+            [share("nulls", self.nulls), share("unseen", self.unseen), share("outside", self.outside)].into_iter().flatten().collect();
+        if self.min.zip(self.max).is_some_and(|(min, max)| min > max) {
+            mistakes.push("`min` is above `max`".to_owned());
+        }
+        if self.mean.is_some_and(|[low, high]| low > high) {
+            mistakes.push("the first of `mean` is above the second".to_owned());
+        }
+        mistakes
+    }
+
+    /// Edges that a column needs so that values outside of the range are counted exactly: below the first, and from the second on.
+    pub(crate) fn edges(&self) -> Vec<f64> {
+        [self.min, self.max.map(f64::next_up)].into_iter().flatten().collect()
+    }
+
+    /// How each expectation came out. Values outside of a range are exact where `counted` are the counts in its own
+    /// [`edges`](Self::edges); else they are estimated from the values' magnitudes.
+    pub fn outcomes(&self, sketch: &Sketch) -> Vec<RuleOutcome> {
+        let rows = sketch.rows();
+        let mut outcomes = Vec::new();
+        let mut add = |rule: String, broken: u64, checked: u64, ok: bool| {
+            outcomes.push(RuleOutcome { rule, broken, checked, ok });
+        };
+        let share = |broken: u64, of: u64| broken as f64 / of.max(1) as f64;
+        if let Some(most) = self.nulls {
+            let nans = if let Sketch::Numbers(numbers) = sketch { numbers.nans() } else { 0 };
+            let broken = sketch.nulls() + nans;
+            add(format!("at most {most} of the rows without a value"), broken, rows, share(broken, rows) <= most);
+        }
+        match sketch {
+            Sketch::Numbers(numbers) => self.of_numbers(numbers, &mut add),
+            Sketch::Labels(labels) => {
+                if let Some(most) = self.unseen {
+                    let (broken, values) = (labels.unseen(), labels.values());
+                    add(format!("at most {most} of the values unseen in the reference"), broken, values, share(broken, values) <= most);
+                }
+                if let Some(most) = self.distinct {
+                    let distinct = labels.distinct();
+                    add(format!("at most {most} categories"), distinct.saturating_sub(most), distinct, distinct <= most);
+                }
+            }
+            Sketch::Presence(_) => {}
+        }
+        outcomes
+    }
+
+    fn of_numbers(&self, numbers: &Numbers, add: &mut impl FnMut(String, u64, u64, bool)) {
+        let values = numbers.values() + numbers.infinities();
+        if self.min.is_some() || self.max.is_some() {
+            let counts = numbers.counts_in(&self.edges());
+            let below = if self.min.is_some() { counts[0] } else { 0 };
+            let above = if self.max.is_some() { counts.last().copied().unwrap_or(0) } else { 0 };
+            // The range itself is known exactly: where it is kept, nothing was outside, whatever an estimate says.
+            let inside = numbers.range().is_none_or(|(least, most)| {
+                self.min.is_none_or(|min| least >= min) && self.max.is_none_or(|max| most <= max)
+            });
+            let broken = if inside { numbers.infinities() } else { (below + above).max(1) + numbers.infinities() };
+            let rule = match (self.min, self.max) {
+                (Some(min), Some(max)) => format!("between {min} and {max}"),
+                (Some(min), None) => format!("at least {min}"),
+                (_, max) => format!("at most {}", max.unwrap_or(f64::INFINITY)),
+            };
+            let tolerated = self.outside.unwrap_or(0.0);
+            add(rule, broken, values, broken as f64 <= tolerated * values as f64);
+        }
+        if let Some([low, high]) = self.mean
+            && let Some(mean) = numbers.spectrum().mean()
+        {
+            let ok = (low..=high).contains(&mean);
+            add(format!("a mean between {low} and {high}"), if ok { 0 } else { numbers.values() }, numbers.values(), ok);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sketch::Labels;
+
+    fn of(rule: &str, sketch: &Sketch) -> Vec<(u64, u64, bool)> {
+        let rule: RuleSpec = serde_json::from_str(rule).unwrap();
+        rule.outcomes(sketch).into_iter().map(|outcome| (outcome.broken, outcome.checked, outcome.ok)).collect()
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_counted() {
+        let mut numbers = Numbers::new(&[]);
+        [1.0, 2.0, 3.0, 1000.0, f64::NAN].into_iter().for_each(|value| numbers.add(&[], value));
+        numbers.add_nulls(5);
+        let numbers = Sketch::Numbers(numbers);
+        let mut labels = Labels::new(["a"]);
+        ["a", "a", "b"].into_iter().for_each(|label| labels.add(label));
+        let labels = Sketch::Labels(labels);
+        let cases = [
+            (r#"{"nulls": 0.5}"#, &numbers, vec![(6, 10, false)]),
+            (r#"{"nulls": 0.6}"#, &numbers, vec![(6, 10, true)]),
+            (r#"{"min": 1, "max": 1000}"#, &numbers, vec![(0, 4, true)]),
+            (r#"{"max": 10}"#, &numbers, vec![(1, 4, false)]),
+            (r#"{"max": 10, "outside": 0.25}"#, &numbers, vec![(1, 4, true)]),
+            (r#"{"mean": [0, 1]}"#, &numbers, vec![(4, 4, false)]),
+            (r#"{"unseen": 0.3, "distinct": 2}"#, &labels, vec![(1, 3, false), (0, 2, true)]),
+            (r#"{"unseen": 0.4, "distinct": 1}"#, &labels, vec![(1, 3, true), (1, 2, false)]),
+            ("{}", &labels, vec![]),
+        ];
+        for (rule, sketch, expected) in cases {
+            assert_eq!(of(rule, sketch), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn bounds_that_make_no_sense_are_named() {
+        let rule: RuleSpec = serde_json::from_str(r#"{"nulls": 2, "min": 3, "max": 1, "mean": [2, 1]}"#).unwrap();
+        assert_eq!(rule.mistakes().len(), 3);
+    }
+}

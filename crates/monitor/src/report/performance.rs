@@ -1,0 +1,91 @@
+//! The model's performance: realised where labels arrived, estimated where they did not.
+
+use std::fmt::Display;
+
+use super::{
+    MetricSeries, Report,
+    axis::{Axis, Time},
+    chart::{Chart, Line, legend},
+    columns::mark,
+    format::{clipped, counted, number},
+    markup::Markup,
+};
+
+/// Metrics that are shown.
+const METRICS: usize = 40;
+
+pub(super) fn section(m: &mut Markup, report: &Report) {
+    m.tag("section", &[("id", &"performance"), ("aria-labelledby", &"performance-title")], |m| {
+        m.leaf("h2", &[("id", &"performance-title")], "Performance of the model");
+        m.tag("div", &[("class", &"cards wide")], |m| {
+            for metric in report.performance.iter().take(METRICS) {
+                m.tag("article", &[("class", &"card")], |m| card(m, report, metric));
+            }
+        });
+        let left = report.performance.len().saturating_sub(METRICS) as u64;
+        if left > 0 {
+            m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, "metric")));
+        }
+    });
+}
+
+fn card(m: &mut Markup, report: &Report, metric: &MetricSeries) {
+    let points = || metric.realised.iter().chain(&metric.estimated);
+    let finite = |limit: Option<f64>| limit.filter(|limit| limit.is_finite());
+    let (lower, upper) = (finite(metric.lower), finite(metric.upper));
+    let inside = |value: f64| lower.is_none_or(|low| value >= low) && upper.is_none_or(|high| value <= high);
+    let last = |points: &[super::Point]| points.iter().map(|p| p.value).rfind(|value| value.is_finite());
+    let (realised, estimated) = (last(&metric.realised), last(&metric.estimated));
+    m.tag("div", &[("class", &"heading")], |m| {
+        m.tag("h3", &[], |m| {
+            m.name(&metric.name);
+            if let Some(segment) = &metric.segment {
+                m.tag("span", &[("class", &"quiet")], |m| {
+                    m.text(" · ");
+                    m.name(segment);
+                });
+            }
+        });
+        match estimated.or(realised) {
+            _ if lower.is_none() && upper.is_none() => mark(m, "badge none", "#none", "no expected range"),
+            None => mark(m, "badge none", "#none", "no values"),
+            Some(value) if inside(value) => mark(m, "badge good", "#good", "as expected"),
+            Some(_) => mark(m, "badge bad", "#bad", "outside the expected range"),
+        }
+    });
+    if points().next().is_none() {
+        m.leaf("p", &[("class", &"empty")], "Neither labels nor an estimate yet.");
+        return;
+    }
+    let at_end = |value: Option<f64>| {
+        value.map_or("none yet".to_owned(), |value| format!("{} at the end", number(value)))
+    };
+    let range = match (lower, upper) {
+        (Some(low), Some(high)) => Some(format!("expected: {} to {}", number(low), number(high))),
+        (Some(low), None) => Some(format!("expected: {} or more", number(low))),
+        (None, Some(high)) => Some(format!("expected: {} or less", number(high))),
+        (None, None) => None,
+    };
+    let (one, two) = (at_end(realised), at_end(estimated));
+    let entries: [(&'static str, &dyn Display); 3] = [
+        ("live", &format_args!("realised, {one}")),
+        ("second", &format_args!("estimated, {two}")),
+        ("band", &range.as_deref().unwrap_or_default()),
+    ];
+    legend(m, &entries[..if range.is_some() { 3 } else { 2 }]);
+    let axis = Axis::of(points().map(|point| point.value).chain(lower).chain(upper));
+    Chart {
+        title: format!("{} over time: realised {one}, estimated {two}", clipped(&metric.name, 40)),
+        time: Time::around(report.from, report.to, points().map(|point| point.at)),
+        names: axis.names(),
+        axis,
+        height: 160,
+        lines: &[
+            Line { name: "estimated", class: "second", points: &metric.estimated },
+            Line { name: "realised", class: "live", points: &metric.realised },
+        ],
+        expected: (lower, upper),
+        shown: number,
+    }
+    .draw(m);
+}

@@ -1,0 +1,68 @@
+//! What is kept of columns instead of their values: counts, whose merging is addition.
+
+mod kept;
+mod labels;
+mod numbers;
+mod spectrum;
+
+use serde::{Deserialize, Serialize};
+
+pub use kept::{Kept, Merge, NAME_BYTES};
+pub use labels::{KEPT, Labels};
+pub use numbers::Numbers;
+pub use spectrum::{Bucket, Spectrum};
+
+/// What is kept of a column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Sketch {
+    /// Of numbers.
+    Numbers(Numbers),
+    /// Of categories.
+    Labels(Labels),
+    /// Of anything else.
+    Presence(Presence),
+}
+
+/// How many rows of a column have a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Rows with a value.
+    pub values: u64,
+    /// Rows without one.
+    pub nulls: u64,
+}
+
+impl Merge for Sketch {
+    /// One of another kind, which a column has only under another schema, takes its place.
+    fn merge(&mut self, other: &Self) {
+        match (self, other) {
+            (Self::Numbers(mine), Self::Numbers(other)) => mine.merge(other),
+            (Self::Labels(mine), Self::Labels(other)) => mine.merge(other),
+            (Self::Presence(mine), Self::Presence(other)) => {
+                mine.values += other.values;
+                mine.nulls += other.nulls;
+            }
+            (mine, other) => *mine = other.clone(),
+        }
+    }
+}
+
+impl Sketch {
+    /// Rows, with or without a value.
+    pub fn rows(&self) -> u64 {
+        match self {
+            Self::Numbers(numbers) => numbers.rows(),
+            Self::Labels(labels) => labels.rows(),
+            Self::Presence(presence) => presence.values + presence.nulls,
+        }
+    }
+
+    /// Rows without a value.
+    pub fn nulls(&self) -> u64 {
+        match self {
+            Self::Numbers(numbers) => numbers.nulls(),
+            Self::Labels(labels) => labels.nulls(),
+            Self::Presence(presence) => presence.nulls,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What a project file says of monitoring.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use millstream_graph::spec::Time;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    alert::{AlertSpec, Secret},
+    compare::{Criterion, Discovery, Profile},
+    history::Keep,
+    predictions::PerformanceSpec,
+    quality::RuleSpec,
+    reference::BinRule,
+};
+
+/// How what a project's graphs carry is watched, whichever graph it is. `monitor` of a graph says which of its edges are.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MonitoringSpec {
+    /// The folder that counts are kept in. Without one they are gone when the server ends.
+    pub path: Option<PathBuf>,
+    /// How long counts are of one pane, from 1s to 1m: nothing is known sooner, and nothing is told apart that was closer together.
+    #[serde(default)]
+    pub pane: PaneTime,
+    /// How long panes are kept, and how fine.
+    #[serde(default)]
+    pub keep: KeepSpec,
+    /// The stretch of time before now that is compared with a reference; `1h` by default.
+    pub window: Option<Time>,
+    /// The server that takes mail of alerts.
+    pub smtp: Option<SmtpSpec>,
+    /// How messages name the server that sends them, for people to follow: `https://serving.example.org`.
+    #[serde(default)]
+    pub url: String,
+    /// Alerts on what is measured, by name.
+    #[serde(default)]
+    pub alerts: BTreeMap<String, AlertSpec>,
+}
+
+/// A server that takes mail.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SmtpSpec {
+    /// Its name.
+    pub host: String,
+    /// Its port; 587 by default, 465 with `implicit`, 25 with `none`.
+    pub port: Option<u16>,
+    /// Who the mail is from: `Millstream <alerts@example.org>`.
+    pub from: String,
+    /// Who we are, if it asks.
+    pub user: Option<String>,
+    /// The password, by reference: `env:NAME` or `file:PATH`.
+    pub password: Option<Secret>,
+    /// How the connection is secured.
+    #[serde(default)]
+    pub tls: SmtpTls,
+}
+
+/// How a connection to a mail server is secured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SmtpTls {
+    /// By STARTTLS, without which nothing is sent.
+    #[default]
+    Starttls,
+    /// From its first byte on.
+    Implicit,
+    /// Not at all.
+    None,
+}
+
+/// How long panes are kept.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeepSpec {
+    /// As they came; `1h` by default.
+    pub fine: Option<Time>,
+    /// One an hour; `7d` by default.
+    pub hours: Option<Time>,
+    /// One a day; `90d` by default.
+    pub days: Option<Time>,
+}
+
+/// How the rows of one port are watched. All keys can be left out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WatchSpec {
+    /// These columns; all by default.
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// Whole numbers that are categories.
+    #[serde(default)]
+    pub categorical: Vec<String>,
+    /// What live values are compared with: a training set as Parquet or CSV, or statistics that `millstream monitor profile` has
+    /// written of one.
+    pub reference: Option<PathBuf>,
+    /// Columns whose values divide the rows: each value is watched by itself, too.
+    #[serde(default)]
+    pub segments: Vec<String>,
+    /// Values of such a column that are watched by themselves, beside those of the reference; the others are one segment. 50 by default.
+    pub max_segments: Option<usize>,
+    /// When a column has drifted.
+    #[serde(default)]
+    pub drift: DriftSpec,
+    /// What of the rows are predictions, and how they are held against labels that come later.
+    pub performance: Option<PerformanceSpec>,
+    /// What is expected of columns, by their names.
+    #[serde(default)]
+    pub rules: BTreeMap<String, RuleSpec>,
+}
+
+/// When a column has drifted.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriftSpec {
+    /// Whose measures and thresholds decide.
+    #[serde(default)]
+    pub profile: ProfileSpec,
+    /// How often columns that have not drifted may be said to have, above 0 and below 1; 0.05 by default.
+    pub alpha: Option<f64>,
+    /// The population stability index below which a column has not drifted, however sure the difference is; 0.1 by default.
+    pub at_least: Option<f64>,
+    /// Rows below which nothing is said; 100 by default.
+    pub min_rows: Option<u64>,
+    /// What is done about many columns being asked at once.
+    #[serde(default)]
+    pub discovery: DiscoverySpec,
+    /// Bins of equal parts of the reference, from 2 to 100; 10 by default.
+    pub bins: Option<usize>,
+}
+
+/// Whose measures and thresholds decide.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProfileSpec {
+    /// The population stability index, where it is more than chance and more than little.
+    #[default]
+    Millstream,
+    /// As MLRun does.
+    Mlrun,
+    /// As Evidently does.
+    Evidently,
+    /// As NannyML does.
+    Nannyml,
+}
+
+/// What is done about many columns being asked at once.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiscoverySpec {
+    /// The share of false ones among those said to have drifted is at most `alpha` (Benjamini and Hochberg).
+    #[default]
+    Fdr,
+    /// The chance that any of them is false is at most `alpha` (Bonferroni).
+    Bonferroni,
+    /// Each column is asked by itself.
+    None,
+}
+
+/// The length of a pane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PaneTime(pub Duration);
+
+impl Default for PaneTime {
+    fn default() -> Self {
+        Self(LONGEST_PANE)
+    }
+}
+
+const SHORTEST_PANE: Duration = Duration::from_secs(1);
+const LONGEST_PANE: Duration = Duration::from_secs(60);
+/// Segments of a column, unless the file says otherwise.
+const SEGMENTS: usize = 50;
+/// More bins than this are no bins of equal parts any more.
+const MOST_BINS: usize = 100;
+
+impl<'de> Deserialize<'de> for PaneTime {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Time(time) = Time::deserialize(deserializer)?;
+        let whole = 60_000 % time.as_millis().max(1) == 0;
+        if (SHORTEST_PANE..=LONGEST_PANE).contains(&time) && whole {
+            return Ok(Self(time));
+        }
+        Err(serde::de::Error::custom("a pane is from 1s to 1m long, and a minute is a whole number of them"))
+    }
+}
+
+impl JsonSchema for PaneTime {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PaneTime".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Time::json_schema(generator)
+    }
+}
+
+impl MonitoringSpec {
+    /// How long panes are kept.
+    pub fn keep(&self) -> Keep {
+        let usual = Keep::default();
+        let given = |time: Option<Time>, usual: Duration| time.map_or(usual, |time| time.0);
+        Keep {
+            fine: given(self.keep.fine, usual.fine),
+            hours: given(self.keep.hours, usual.hours),
+            days: given(self.keep.days, usual.days),
+        }
+    }
+
+    /// The stretch of time that is compared.
+    pub fn window(&self) -> Duration {
+        self.window.map_or(Duration::from_secs(3600), |time| time.0)
+    }
+}
+
+impl WatchSpec {
+    /// Values of a segment's column that are watched by themselves.
+    pub fn most_segments(&self) -> usize {
+        self.max_segments.unwrap_or(SEGMENTS)
+    }
+
+    /// The bins of numeric columns.
+    pub fn bins(&self) -> BinRule {
+        match self.drift.profile {
+            ProfileSpec::Mlrun => BinRule::Mlrun,
+            ProfileSpec::Nannyml => BinRule::Doane,
+            ProfileSpec::Millstream | ProfileSpec::Evidently => self.drift.bins.map_or_else(BinRule::default, BinRule::Quantiles),
+        }
+    }
+
+    /// When a column has drifted.
+    pub fn criterion(&self) -> Criterion {
+        let usual = Criterion::default();
+        Criterion {
+            profile: match self.drift.profile {
+                ProfileSpec::Millstream => Profile::Millstream,
+                ProfileSpec::Mlrun => Profile::Mlrun,
+                ProfileSpec::Evidently => Profile::Evidently,
+                ProfileSpec::Nannyml => Profile::Nannyml,
+            },
+            alpha: self.drift.alpha.unwrap_or(usual.alpha),
+            at_least: self.drift.at_least.unwrap_or(usual.at_least),
+            min_rows: self.drift.min_rows.unwrap_or(usual.min_rows),
+            discovery: match self.drift.discovery {
+                DiscoverySpec::Fdr => Discovery::Rate,
+                DiscoverySpec::Bonferroni => Discovery::Any,
+                DiscoverySpec::None => Discovery::Each,
+            },
+        }
+    }
+
+    /// What is wrong with the numbers in it.
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        if self.drift.alpha.is_some_and(|alpha| !(alpha > 0.0 && alpha < 1.0)) {
+            mistakes.push("`alpha` lies between 0 and 1".to_owned());
+        }
+        if self.drift.at_least.is_some_and(|least| !(least >= 0.0 && least.is_finite())) {
+            mistakes.push("`at_least` is 0 or more".to_owned());
+        }
+        if self.drift.bins.is_some_and(|bins| !(2..=MOST_BINS).contains(&bins)) {
+            mistakes.push(format!("there are from 2 to {MOST_BINS} `bins`"));
+        }
+        mistakes.extend(self.rules.iter().flat_map(|(column, rule)| {
+            rule.mistakes().into_iter().map(move |mistake| format!("rule of `{column}`: {mistake}"))
+        }));
+        mistakes
+    }
+}

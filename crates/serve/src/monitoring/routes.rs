@@ -1,0 +1,238 @@
+//! What is known of a graph, over HTTP.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use millstream_graph::suggest;
+use millstream_monitor::{
+    alert::{Matchers, NewSilence, State as AlertState},
+    report::Report,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{locked, time::now};
+use crate::{http::refused, service::json_answer, snapshot::Shared};
+
+pub(crate) fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/graphs/{graph}/monitor", get(as_json))
+        .route("/v1/graphs/{graph}/monitor/report", get(as_page))
+        .route("/v1/graphs/{graph}/monitor/mlrun", get(as_mlrun))
+        .route("/v1/graphs/{graph}/labels", post(labels))
+        .route("/v1/alerts", get(alerts))
+        .route("/v1/alerts/silences", get(silences).post(silence))
+        .route("/v1/alerts/silences/{id}", axum::routing::delete(unsilence))
+        .route("/v1/alerts/{alert}/reset", post(reset))
+}
+
+async fn as_json(State(shared): State<Arc<Shared>>, Path(graph): Path<String>) -> Response {
+    match report(&shared, &graph) {
+        Ok(report) => Json(&*report).into_response(),
+        Err(answer) => answer,
+    }
+}
+
+async fn as_mlrun(State(shared): State<Arc<Shared>>, Path(graph): Path<String>) -> Response {
+    match report(&shared, &graph) {
+        Ok(report) => Json(super::mlrun::exported(&report)).into_response(),
+        Err(answer) => answer,
+    }
+}
+
+async fn as_page(State(shared): State<Arc<Shared>>, Path(graph): Path<String>) -> Response {
+    match report(&shared, &graph) {
+        Ok(report) => {
+            let html = HeaderValue::from_static("text/html; charset=utf-8");
+            let fresh = HeaderValue::from_static("no-store");
+            ([(CONTENT_TYPE, html), (CACHE_CONTROL, fresh)], report.to_html()).into_response()
+        }
+        Err(answer) => answer,
+    }
+}
+
+/// What is known of a graph, or what is wrong with asking.
+fn report(shared: &Shared, graph: &str) -> Result<Arc<Report>, Response> {
+    let refuse = |status, code, message: &str| Err(refused(status, code, message).into_response());
+    let served = shared.live.load();
+    if served.graph(graph).is_none() {
+        let known = served.graphs.iter().map(|(name, _)| name.as_str());
+        return refuse(StatusCode::NOT_FOUND, "unknown_graph", &suggest::unknown("graph", graph, known));
+    }
+    if !served.watches.iter().any(|watch| watch.graph == graph) {
+        let message = format!("graph `{graph}` is not watched; its `monitor` says what is to be");
+        return refuse(StatusCode::NOT_FOUND, "not_watched", &message);
+    }
+    let report = shared.monitoring.report(graph);
+    report.map_or_else(|| refuse(StatusCode::NOT_FOUND, "no_pane", "no pane has ended yet"), Ok)
+}
+
+/// Labels of predictions that were made.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Labels {
+    /// The edge that has the predictions, where there are several.
+    edge: Option<String>,
+    labels: Vec<Label>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Label {
+    /// What the prediction is called: a text or a whole number.
+    id: serde_json::Value,
+    /// What turned out to be true: a number, or yes or no.
+    label: serde_json::Value,
+    /// When, as RFC 3339 or in microseconds since 1970 UTC; now by default.
+    at: Option<serde_json::Value>,
+}
+
+/// Labels in one request.
+const MOST_LABELS: usize = 100_000;
+
+async fn labels(State(shared): State<Arc<Shared>>, Path(graph): Path<String>, body: String) -> Response {
+    let refuse = |message: String| refused(StatusCode::BAD_REQUEST, "invalid_labels", &message).into_response();
+    let served = shared.live.load_full();
+    let Some(watch) = served.watches.iter().find(|watch| watch.graph == graph) else {
+        return report(&shared, &graph).map_or_else(|answer| answer, |_| refuse("the graph is not watched".to_owned()));
+    };
+    let asked: Labels = match serde_json::from_str(&body) {
+        Ok(asked) => asked,
+        Err(error) => return refuse(error.to_string()),
+    };
+    if asked.labels.len() > MOST_LABELS {
+        return refuse(format!("a request has at most {MOST_LABELS} labels"));
+    }
+    let now = now();
+    let read: Result<Vec<_>, String> =
+        asked.labels.iter().enumerate().map(|(at, label)| label.read(now).map_err(|text| format!("label {at}: {text}"))).collect();
+    let read = match read {
+        Ok(read) => read,
+        Err(text) => return refuse(text),
+    };
+    match locked(&shared.monitoring.keeper).label(watch, asked.edge.as_deref(), &read, now) {
+        Ok(counts) => Json(counts).into_response(),
+        Err(text) => refuse(text),
+    }
+}
+
+impl Label {
+    fn read(&self, now: i64) -> Result<(String, Option<i64>, f64), String> {
+        use serde_json::Value;
+        let id = match &self.id {
+            Value::String(id) => id.clone(),
+            Value::Number(id) => id.to_string(),
+            _ => return Err("`id` is a text or a number".to_owned()),
+        };
+        let label = match &self.label {
+            Value::Bool(label) => f64::from(u8::from(*label)),
+            label => label.as_f64().ok_or("`label` is a number, or true or false")?,
+        };
+        let at = match &self.at {
+            None => None,
+            Some(Value::String(at)) => Some(super::time::read(at, now)?),
+            Some(at) => Some(at.as_i64().ok_or("`at` is a time, or microseconds since 1970 UTC")?),
+        };
+        Ok((id, at, label))
+    }
+}
+
+async fn alerts(State(shared): State<Arc<Shared>>) -> Response {
+    let mut keeper = locked(&shared.monitoring.keeper);
+    let alerts = keeper.alerts();
+    let series: Vec<_> = alerts
+        .series()
+        .map(|series| {
+            json!({
+                "alert": series.alert.name(),
+                "severity": series.alert.severity().word(),
+                "labels": series.labels,
+                "state": match series.state {
+                    AlertState::Inactive => "inactive",
+                    AlertState::Pending => "pending",
+                    AlertState::Active => "active",
+                    AlertState::Waiting => "waiting",
+                },
+                "since": series.since,
+                "value": series.activation.map(|activation| activation.last),
+                "peak": series.activation.map(|activation| activation.peak),
+                "evidence": series.activation.and_then(|activation| activation.evidence.as_deref()),
+            })
+        })
+        .collect();
+    let names: Vec<&str> = alerts.alerts().map(|alert| alert.name()).collect();
+    json_answer(StatusCode::OK, &json!({ "alerts": names, "series": series })).into_response()
+}
+
+async fn silences(State(shared): State<Arc<Shared>>) -> Response {
+    let mut keeper = locked(&shared.monitoring.keeper);
+    let silences: Vec<_> = keeper
+        .alerts()
+        .silences()
+        .map(|silence| {
+            json!({
+                "id": silence.id,
+                "matchers": silence.silence.matchers.pairs().collect::<std::collections::BTreeMap<_, _>>(),
+                "from": silence.silence.from,
+                "to": silence.silence.to,
+                "author": silence.silence.author,
+                "comment": silence.silence.comment,
+            })
+        })
+        .collect();
+    json_answer(StatusCode::OK, &json!({ "silences": silences })).into_response()
+}
+
+/// What is silenced: alerts whose labels match, for a time.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Silenced {
+    matchers: std::collections::BTreeMap<String, String>,
+    /// Microseconds since 1970 UTC; now by default.
+    from: Option<i64>,
+    to: i64,
+    author: String,
+    comment: String,
+}
+
+async fn silence(State(shared): State<Arc<Shared>>, body: String) -> Response {
+    let refuse = |message: String| refused(StatusCode::BAD_REQUEST, "invalid_silence", &message).into_response();
+    let asked: Silenced = match serde_json::from_str(&body) {
+        Ok(asked) => asked,
+        Err(error) => return refuse(error.to_string()),
+    };
+    let Silenced { matchers, from, to, author, comment } = asked;
+    let silence = NewSilence { matchers: Matchers::new(matchers), from: from.unwrap_or_else(now), to, author, comment };
+    match locked(&shared.monitoring.keeper).alerts().silence(silence) {
+        Ok(id) => json_answer(StatusCode::OK, &json!({ "id": id })).into_response(),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+async fn unsilence(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
+    if locked(&shared.monitoring.keeper).alerts().unsilence(id) {
+        return json_answer(StatusCode::OK, &json!({})).into_response();
+    }
+    refused(StatusCode::NOT_FOUND, "unknown_silence", &format!("no silence {id}")).into_response()
+}
+
+async fn reset(State(shared): State<Arc<Shared>>, Path(alert): Path<String>) -> Response {
+    let mut keeper = locked(&shared.monitoring.keeper);
+    let alerts = keeper.alerts();
+    let known: Vec<String> = alerts.alerts().map(|known| known.name().to_owned()).collect();
+    if !known.contains(&alert) {
+        let message = suggest::unknown("alert", &alert, known.iter().map(String::as_str));
+        return refused(StatusCode::NOT_FOUND, "unknown_alert", &message).into_response();
+    }
+    let reset = alerts.reset(&alert, None, now());
+    json_answer(StatusCode::OK, &json!({ "reset": reset })).into_response()
+}

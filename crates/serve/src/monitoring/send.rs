@@ -1,0 +1,211 @@
+//! Sends the messages of alerts.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
+use http_body_util::Full;
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
+    message::{Mailbox, MultiPart},
+    transport::smtp::authentication::Credentials,
+};
+use millstream_monitor::{
+    SmtpSpec, SmtpTls,
+    alert::{Level, Message, Secret, Source},
+};
+use tokio::sync::mpsc;
+
+use crate::remote::{Client, Trust};
+
+/// A receiver that takes longer is tried again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a message is tried, and how long after the first failure; the next waits are longer.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of an answer that are read.
+const ANSWER: usize = 64 << 10;
+
+/// A message on its way, and who takes it if it is mail.
+pub(crate) struct Outgoing {
+    pub(super) message: Message,
+    pub(super) mail: Option<Arc<Mail>>,
+}
+
+/// Sends what comes, one after another, until nobody is left who could send more.
+pub(super) async fn send_all(mut outbox: mpsc::Receiver<Outgoing>) {
+    let mut client = None;
+    while let Some(Outgoing { message, mail }) = outbox.recv().await {
+        match message {
+            Message::Log { level, line } => log(level, &line),
+            Message::Http { url, headers, body, secrets } => {
+                let filled = fill(&url, &headers, body, &secrets);
+                let sent = match filled {
+                    Ok(request) => post(&mut client, request).await,
+                    Err(problem) => Err(problem),
+                };
+                if let Err(problem) = sent {
+                    tracing::error!(channel = ?url, problem, "an alert could not be sent");
+                }
+            }
+            Message::Email { to, subject, text, html } => {
+                let sent = match mail {
+                    Some(mail) => mail.send(&to, subject, text, html).await,
+                    None => Err("there is no mail server".to_owned()),
+                };
+                if let Err(problem) = sent {
+                    tracing::error!(?to, problem, "an alert could not be mailed");
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A server that takes mail.
+pub(crate) struct Mail {
+    server: SmtpSpec,
+    from: Mailbox,
+}
+
+impl Mail {
+    /// Checks what can be checked without asking the server.
+    pub(super) fn new(server: &SmtpSpec) -> Result<Self, String> {
+        let from = server.from.parse().map_err(|error| format!("`from`: {error}"))?;
+        let known = server.password.as_ref().is_none_or(|password| !matches!(password.source(), Source::Plain(_)));
+        if !known {
+            return Err("`password` is a reference: `env:NAME` or `file:PATH`".to_owned());
+        }
+        Ok(Self { server: server.clone(), from })
+    }
+
+    async fn send(&self, to: &[String], subject: String, text: String, html: String) -> Result<(), String> {
+        let mut mail = lettre::Message::builder().from(self.from.clone()).subject(subject);
+        for address in to {
+            mail = mail.to(address.parse::<Mailbox>().map_err(|error| format!("{address}: {error}"))?);
+        }
+        let mail = mail.multipart(MultiPart::alternative_plain_html(text, html));
+        let mail = mail.map_err(|error| error.to_string())?;
+        let transport = self.transport()?;
+        let mut pause = PAUSE;
+        for tried in 1.. {
+            let problem = match tokio::time::timeout(PATIENCE, transport.send(mail.clone())).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) if error.is_permanent() || tried == TRIES => return Err(error.to_string()),
+                Err(_) if tried == TRIES => return Err(format!("no answer within {PATIENCE:?}, {tried} times")),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {PATIENCE:?}"),
+            };
+            tracing::warn!(problem, "an alert is mailed again");
+            tokio::time::sleep(pause).await;
+            pause *= 4;
+        }
+        Ok(())
+    }
+
+    fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
+        let host = &self.server.host;
+        let made = match self.server.tls {
+            SmtpTls::Starttls => AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(host),
+            SmtpTls::Implicit => AsyncSmtpTransport::<Tokio1Executor>::relay(host),
+            SmtpTls::None => Ok(AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)),
+        };
+        let mut transport = made.map_err(|error| error.to_string())?.timeout(Some(PATIENCE));
+        if let Some(port) = self.server.port {
+            transport = transport.port(port);
+        }
+        if let Some((user, password)) = self.server.user.as_ref().zip(self.server.password.as_ref()) {
+            transport = transport.credentials(Credentials::new(user.clone(), text(password)?));
+        }
+        Ok(transport.build())
+    }
+}
+
+fn log(level: Level, line: &str) {
+    match level {
+        Level::Info => tracing::info!(target: "millstream::alert", "{line}"),
+        Level::Warn => tracing::warn!(target: "millstream::alert", "{line}"),
+        Level::Error => tracing::error!(target: "millstream::alert", "{line}"),
+    }
+}
+
+/// A call that can be made more than once.
+struct Call {
+    url: String,
+    headers: Vec<(String, HeaderValue)>,
+    body: Bytes,
+}
+
+fn fill(
+    url: &Secret,
+    headers: &std::collections::BTreeMap<String, Secret>,
+    mut body: serde_json::Value,
+    secrets: &[(String, Secret)],
+) -> Result<Call, String> {
+    for (place, secret) in secrets {
+        if let Some(place) = body.pointer_mut(place) {
+            *place = text(secret)?.into();
+        }
+    }
+    let header = |(name, secret): (&String, &Secret)| {
+        let value = HeaderValue::from_str(&text(secret)?);
+        let mut value = value.map_err(|_| format!("header `{name}` has characters that no header has"))?;
+        value.set_sensitive(true);
+        Ok((name.clone(), value))
+    };
+    Ok(Call {
+        url: text(url)?,
+        headers: headers.iter().map(header).collect::<Result<_, String>>()?,
+        body: body.to_string().into(),
+    })
+}
+
+/// The text of a secret, which is looked up each time, so that it can be changed while the server runs.
+fn text(secret: &Secret) -> Result<String, String> {
+    match secret.source() {
+        Source::Plain(text) => Ok(text.to_owned()),
+        Source::Env(name) => std::env::var(name).map_err(|_| format!("the environment has no {name}")),
+        Source::File(path) => {
+            let read = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+            Ok(read.trim_end_matches(['\r', '\n']).to_owned())
+        }
+    }
+}
+
+async fn post(client: &mut Option<Client>, call: Call) -> Result<(), String> {
+    let client = match client {
+        Some(client) => client,
+        None => {
+            let trust = if call.url.starts_with("https:") { Trust::Machine } else { Trust::Nobody };
+            let made = Client::new(&trust).map_err(|error| error.to_string())?;
+            // One that trusts nobody serves plain calls only.
+            if trust == Trust::Nobody { &mut made.clone() } else { client.insert(made) }
+        }
+    };
+    let mut pause = PAUSE;
+    let mut tried = 1;
+    loop {
+        let mut request = Request::builder().method(Method::POST).uri(&call.url);
+        if let Some(headers) = request.headers_mut() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            for (name, value) in &call.headers {
+                if let Ok(name) = http::HeaderName::from_bytes(name.as_bytes()) {
+                    headers.insert(name, value.clone());
+                }
+            }
+        }
+        // The URL may be a secret: what is wrong with it is not said by itself.
+        let request = request.body(Full::new(call.body.clone())).map_err(|_| "its URL is none".to_owned())?;
+        let answer = tokio::time::timeout(PATIENCE, client.call(request, ANSWER)).await;
+        let problem = match answer {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {PATIENCE:?}"),
+        };
+        if tried == TRIES {
+            return Err(format!("{problem}, {tried} times"));
+        }
+        tokio::time::sleep(pause).await;
+        (pause, tried) = (pause * 4, tried + 1);
+    }
+}

@@ -1,0 +1,127 @@
+//! The loan example over data whose drift is known: NannyML's car loans, of which the second half of the analysis has dearer cars.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow::{
+    array::RecordBatch,
+    csv::ReaderBuilder,
+    datatypes::{DataType, Field, Schema},
+};
+use millstream_graph::Request;
+use millstream_monitor::{alert::Notification, report::Report};
+use millstream_runtime::{Engine, Limits};
+
+use super::{Plan, keeper::Keeper};
+use crate::Project;
+
+const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/nannyml/nannyml/datasets/data");
+const LOAN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/loan");
+const HOUR: i64 = 3_600_000_000;
+/// Applications in an hour.
+const CHUNK: usize = 5000;
+
+struct Loan {
+    project: Project,
+    engine: Engine,
+    keeper: Keeper,
+    now: i64,
+}
+
+impl Loan {
+    fn new(folder: Option<PathBuf>) -> Self {
+        let project = Project::load(LOAN).unwrap();
+        let engine = project.engine("loan", Limits::default()).unwrap();
+        let keeper = Keeper::new("loan", Plan { folder, ..project.monitoring().clone() });
+        let monitors = project.watches().iter().filter_map(|watch| watch.monitor.as_ref());
+        monitors.for_each(|monitor| monitor.begin(0));
+        Self { project, engine, keeper, now: 0 }
+    }
+
+    /// Serves the applications of an hour.
+    async fn hour(&mut self, rows: &RecordBatch) -> (Report, Vec<Notification>) {
+        for start in (0..rows.num_rows()).step_by(500) {
+            let rows = rows.slice(start, 500.min(rows.num_rows() - start));
+            self.engine.run(Request::default(), rows).await.unwrap();
+        }
+        self.now += HOUR;
+        let (mut reports, notifications) = self.keeper.turn(self.project.watches(), self.now);
+        (reports.remove("loan").unwrap(), notifications)
+    }
+
+    fn label(&mut self, labels: &[(i64, f64)]) -> u64 {
+        let labels: Vec<_> = labels.iter().map(|(id, label)| (id.to_string(), None, *label)).collect();
+        let watch = Arc::clone(&self.project.watches()[0]);
+        self.keeper.label(&watch, None, &labels, self.now).unwrap().joined
+    }
+}
+
+/// A half of the data, as the graph takes it.
+fn half(engine: &Engine, name: &str) -> RecordBatch {
+    let input = engine.plan().input_schema();
+    let mut fields: Vec<Field> = input.fields().iter().map(|field| field.as_ref().clone()).collect();
+    let columns = fields.len();
+    let header = std::io::BufRead::lines(std::io::BufReader::new(File::open(Path::new(DATA).join(name)).unwrap()));
+    let header = header.into_iter().next().unwrap().unwrap();
+    fields.extend(header.split(',').skip(columns).map(|name| Field::new(name, DataType::Utf8, true)));
+    let reader = ReaderBuilder::new(Arc::new(Schema::new(fields))).with_header(true).with_batch_size(50_000);
+    let mut reader = reader.build(File::open(Path::new(DATA).join(name)).unwrap()).unwrap();
+    let rows = reader.next().unwrap().unwrap().project(&(0..columns).collect::<Vec<_>>()).unwrap();
+    RecordBatch::try_new(Arc::clone(input), rows.columns().to_vec()).unwrap()
+}
+
+fn labels() -> Vec<(i64, f64)> {
+    let text = std::fs::read_to_string(Path::new(DATA).join("synthetic_car_loan_analysis_target.csv")).unwrap();
+    let label = |line: &str| {
+        let (id, label) = line.split_once(',')?;
+        Some((id.parse().ok()?, label.parse().ok()?))
+    };
+    text.lines().skip(1).filter_map(label).collect()
+}
+
+fn drifted(report: &Report) -> Vec<&str> {
+    let edge = report.edges.iter().find(|edge| edge.edge == "input").unwrap();
+    edge.columns.iter().filter(|column| column.drifted == Some(true)).map(|column| column.column.as_str()).collect()
+}
+
+#[tokio::test]
+async fn loans_drift_from_where_their_data_do_one_alert_is_raised_and_labels_that_come_late_are_joined() {
+    if !Path::new(DATA).exists() {
+        eprintln!("skipped: there are no car loans of NannyML; `make test` brings them");
+        return;
+    }
+    let kept = tempfile::tempdir().unwrap();
+    let mut loan = Loan::new(Some(kept.path().to_path_buf()));
+    let (reference, analysis) = (half(&loan.engine, "synthetic_car_loan_reference.csv"), half(&loan.engine, "synthetic_car_loan_analysis.csv"));
+    for start in (0..reference.num_rows()).step_by(CHUNK) {
+        let (report, notifications) = loan.hour(&reference.slice(start, CHUNK)).await;
+        assert_eq!((drifted(&report), notifications.len()), (vec![], 0), "of the reference, from row {start}");
+    }
+    let (labels, mut raised) = (labels(), Vec::new());
+    let mut last = None;
+    for (chunk, start) in (0..analysis.num_rows()).step_by(CHUNK).enumerate() {
+        let (report, notifications) = loan.hour(&analysis.slice(start, CHUNK)).await;
+        let expected: &[&str] = if chunk < 5 { &[] } else { &["car_value", "loan_length"] };
+        assert_eq!(drifted(&report), expected, "of the analysis, chunk {chunk}");
+        raised.extend(notifications.iter().map(|notification| (chunk, notification.alert.name().to_owned(), notification.events.len())));
+        // Labels of the hour before.
+        if let Some(before) = start.checked_sub(CHUNK) {
+            assert_eq!(loan.label(&labels[before..start]), CHUNK as u64);
+        }
+        last = Some(report);
+    }
+    assert_eq!(raised, [(5, "applications_drift".to_owned(), 2)]);
+    let last = last.unwrap();
+    let auc = last.performance.iter().find(|series| series.name == "roc_auc" && series.segment.is_none()).unwrap();
+    // The labels of the last two hours have not been told of when the last report is made.
+    assert_eq!((auc.realised.len(), auc.estimated.len()), (8, 20));
+    let (steady, moved) = (auc.realised[0].value, auc.realised[7].value);
+    assert!(steady > 0.9 && moved < steady - 0.005, "{auc:?}");
+    for realised in &auc.realised {
+        let estimated = auc.estimated.iter().find(|point| point.at == realised.at).unwrap();
+        assert!((estimated.value - realised.value).abs() < 0.02, "{auc:?}");
+    }
+}
