@@ -47,6 +47,8 @@ server() {
 }
 server redis-server
 server nats-server
+# Reports are looked at in a browser.
+server chromium
 
 [ "${1:-}" = all ] || exit 0
 packages target/deltalake deltalake==1.6.6

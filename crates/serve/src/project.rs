@@ -221,8 +221,8 @@ impl Project {
         let watches = watched.collect();
         errors.check()?;
         load::rows_through(&reading, &store, &passages)?;
-        let references = specs.values().flat_map(monitoring::files).map(|file| root.join(file));
-        let files = files.with(models.files()).with(references.collect::<Vec<_>>());
+        let references: Vec<PathBuf> = specs.values().flat_map(monitoring::files).collect();
+        let files = files.with(models.files()).with(references.iter().map(PathBuf::as_path));
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
         Ok(Self {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, AsArray, RecordBatch, new_null_array},
+    array::{AsArray, RecordBatch, new_null_array},
     compute::interleave_record_batch,
     datatypes::{DataType, Field, Schema, TimestampMicrosecondType},
 };

@@ -237,7 +237,7 @@ impl Step for RecordedStep {
     }
 
     fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
-        let answer = || {
+        let mut answer = || {
             let rows = input.rows(0)?;
             let recorded = self.features.rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let recorded = recorded.ok_or_else(|| StepError::internal("no request is being asked again".to_owned()))?;
@@ -331,7 +331,7 @@ async fn ask(
     *features.rows.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.rows.clone());
     let asked = Request { id: Some(request.id.as_str().into()), ..Request::default() };
     let start = Instant::now();
-    let answered = engine.run(asked, rows).await;
+    let answered = engine.try_run(asked, rows).await;
     found.now.push(start.elapsed().as_secs_f64());
     found.then.push(request.took as f64 / 1e6);
     match answered {

@@ -205,8 +205,9 @@ impl Keeper {
     fn observe(&mut self, report: &Report, at: i64) {
         let mut tell = |metric: &str, labels: &[(&str, &str)], value: Option<f64>, evidence: Option<serde_json::Value>| {
             let Some(value) = value else { return };
-            let labels = [("graph", report.graph.as_str())].iter().chain(labels);
-            let labels: Labels = labels.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let mut labels: Labels =
+                labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            labels.insert("graph".to_owned(), report.graph.clone());
             self.alerts.observe(&Sample { metric: metric.to_owned(), labels, value, at, evidence });
         };
         let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);

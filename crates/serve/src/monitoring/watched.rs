@@ -280,8 +280,8 @@ impl Binding<'_> {
         }
         let models = self.spec.steps.iter().filter(|(_, step)| ["model", "ensemble", "enrich"].contains(&&*step.kind));
         let names = models.map(|(name, _)| name.as_str());
-        let mut ports = vec![("input".to_owned(), PortRef::of("input"))];
-        ports.extend(names.map(|name| (name.to_owned(), PortRef::of(name))));
+        let mut ports = vec![("input".to_owned(), graph.input())];
+        ports.extend(names.map(|name| (name.to_owned(), self.spec.port(graph, name))));
         let reply = self.spec.port(graph, &self.spec.respond);
         ports.push(("reply".to_owned(), reply));
         let mut watched = Vec::new();
