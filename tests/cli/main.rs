@@ -8,6 +8,7 @@ mod cluster;
 mod features;
 mod models;
 mod monitoring;
+mod replay;
 mod past;
 mod routers;
 mod serving;

@@ -298,9 +298,7 @@ impl Server {
             }
         });
         tasks.spawn(Watched::keep(Arc::clone(&shared)));
-        let (outbox, sending) = monitoring::outbox();
-        tasks.spawn(sending);
-        let turning = Turning::start(&shared, outbox)?;
+        let turning = Turning::start(&shared)?;
         if let Some(exporter) = self.exporter {
             tasks.spawn(exporter);
         }
@@ -348,11 +346,11 @@ impl Server {
             connections.close().await;
             shared.close().await;
             observer.flush().await;
-            turning.end().await;
         };
         if tokio::time::timeout_at(end, drained).await.is_err() {
             tracing::warn!("requests still under way after {grace:?} are cut off");
         }
+        turning.end().await;
         // They hold what is served, whose files are closed when it goes.
         tasks.shutdown().await;
         Ok(())

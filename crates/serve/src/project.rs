@@ -213,6 +213,12 @@ impl Project {
             errors.extend(problems);
             Vec::new()
         });
+        for through in &passages {
+            if specs.get(through.graph()).is_some_and(|spec| spec.record.is_some()) {
+                let (graph, place) = (through.graph(), document.place(&["graphs", through.graph(), "record"]));
+                errors.push(place, format!("graph `{graph}`: `record` is for requests, and rows of a feature set pass this graph"));
+            }
+        }
         let monitoring = monitoring::Plan::read(document, keys.monitoring.is_some(), root, &mut errors);
         let mut graphs = graphs;
         let watched = specs.iter().zip(&mut graphs).filter_map(|((name, spec), graph)| {
@@ -221,7 +227,7 @@ impl Project {
         let watches = watched.collect();
         errors.check()?;
         load::rows_through(&reading, &store, &passages)?;
-        let references: Vec<PathBuf> = specs.values().flat_map(monitoring::files).collect();
+        let references: Vec<PathBuf> = specs.values().flat_map(monitoring::watched_files).collect();
         let files = files.with(models.files()).with(references.iter().map(PathBuf::as_path));
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));

@@ -168,15 +168,15 @@ impl GraphService {
     {
         let most = self.shared.limits.body_bytes;
         let ran = match self.let_in(asked) {
-            Err(halted) => halted.into(),
+            Err(halted) => self.told(halted.into()),
             Ok((request, mut room)) => {
                 match body::read(&head.headers, body, most, self.body_limits, &mut room).await {
                     Ok(body) => {
                         let bytes = body.len();
                         self.ran(protocol, head, asked, request, (body, bytes)).await
                     }
-                    Err(Unread::Refused(error)) => Err(error),
-                    Err(Unread::NoRoom) => Ok(Ran::without_rows(self.engine().no_room())),
+                    Err(Unread::Refused(error)) => self.told(Err(error)),
+                    Err(Unread::NoRoom) => self.told(Ok(Ran::without_rows(self.engine().no_room()))),
                 }
             }
         };
@@ -193,16 +193,28 @@ impl GraphService {
     ) -> Response<P::Body> {
         let asked = Asked::of(&head.headers);
         let ran = match self.let_in(&asked) {
-            Err(halted) => halted.into(),
+            Err(halted) => self.told(halted.into()),
             Ok((request, mut room)) => {
                 if room.grow(bytes) {
                     self.ran(protocol, head, &asked, request, (message, bytes)).await
                 } else {
-                    Ok(Ran::without_rows(self.engine().no_room()))
+                    self.told(Ok(Ran::without_rows(self.engine().no_room())))
                 }
             }
         };
         self.answered(protocol, head, &asked, ran)
+    }
+
+    /// Tells who watches of a request that did not come to its run.
+    fn told<A>(&self, ran: Result<Ran<A>, DecodeError>) -> Result<Ran<A>, DecodeError> {
+        if let Some(watch) = &self.watch {
+            let start = Instant::now();
+            watch.went(&match &ran {
+                Err(_) => Went::undecoded(start),
+                Ok(ran) => Went::of(start, None, ran.result.as_ref().map(|(reply, _)| reply)),
+            });
+        }
+        ran
     }
 
     /// What a request asks of its run, and room for what it brings, which is taken until it is dropped.

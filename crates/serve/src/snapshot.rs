@@ -245,12 +245,6 @@ impl Shared {
         self.live.load().watches.clone()
     }
 
-    /// Counts from `now` on, in microseconds since 1970 UTC.
-    pub(crate) fn begin_monitoring(&self, now: i64) {
-        let watches = self.watches();
-        watches.iter().filter_map(|watch| watch.monitor.as_ref()).for_each(|monitor| monitor.begin(now));
-    }
-
     pub(crate) fn model_control(&self) -> bool {
         self.model_control.load(SeqCst)
     }

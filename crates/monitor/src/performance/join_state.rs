@@ -129,6 +129,19 @@ pub(super) struct StoredLabel<L> {
     pub(super) label: L,
 }
 
+impl<A: Accumulator> JoinState<A> {
+    /// The bounds of the table that it is of.
+    pub fn config(&self) -> &JoinConfig {
+        &self.config
+    }
+
+    /// The same table with other bounds.
+    #[must_use]
+    pub fn with_config(self, config: JoinConfig) -> Self {
+        Self { config, ..self }
+    }
+}
+
 impl JoinConfig {
     /// Windows and lateness as given; memory of twice `window + lateness`, 100 000 predictions, 10 000 waiting
     /// labels, 32 segments and 1 000 closed windows.
@@ -163,7 +176,7 @@ impl JoinConfig {
     }
 
     /// The start of the window that a time belongs to.
-    pub(super) fn window_of(&self, at: i64) -> i64 {
+    pub(crate) fn window_of(&self, at: i64) -> i64 {
         at.saturating_sub(at.rem_euclid(self.window))
     }
 }

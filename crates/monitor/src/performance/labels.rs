@@ -4,6 +4,8 @@ use std::{
     sync::Arc,
 };
 
+use ahash::AHashMap;
+
 use super::{
     Accumulator, DelayHistogram, JoinConfig, JoinCounts, JoinError, JoinState, Window,
     join_state::{MAX_NAME, StoredLabel, StoredPrediction},
@@ -46,7 +48,8 @@ pub struct LabelJoin<A: Accumulator> {
     /// What a new segment starts from.
     empty: A,
     now: i64,
-    predictions: BTreeMap<Arc<str>, Entry<A>>,
+    predictions: AHashMap<Arc<str>, Entry<A>>,
+    /// Says which prediction is the oldest, and in which order they are written down.
     by_time: BTreeSet<(i64, Arc<str>)>,
     /// Labels without a prediction so far. Of two with one id and one date, the greater one.
     waiting: BTreeMap<(Arc<str>, i64), A::Label>,
@@ -109,7 +112,7 @@ impl<A: Accumulator> LabelJoin<A> {
             config,
             empty,
             now,
-            predictions: BTreeMap::new(),
+            predictions: AHashMap::new(),
             by_time: BTreeSet::new(),
             waiting: BTreeMap::new(),
             waiting_by_time: BTreeSet::new(),
@@ -158,6 +161,22 @@ impl<A: Accumulator> LabelJoin<A> {
         }
     }
 
+    /// Holds at most so many predictions and waiting labels from now on; the oldest make room.
+    pub fn bound(&mut self, capacity: usize, waiting: usize) {
+        (self.config.capacity, self.config.waiting) = (capacity, waiting);
+        self.make_room();
+    }
+
+    /// The present, as far as [`advance`](Self::advance) has moved it.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// The bounds.
+    pub fn config(&self) -> &JoinConfig {
+        &self.config
+    }
+
     /// Windows that labels still change, by time.
     pub fn open_windows(&self) -> impl ExactSizeIterator<Item = &Window<A>> {
         self.open.values()
@@ -191,12 +210,15 @@ impl<A: Accumulator> LabelJoin<A> {
 
     /// All that a restart needs, for a file.
     pub fn state(&self) -> JoinState<A> {
-        let prediction = |(id, entry): (&Arc<str>, &Entry<A>)| StoredPrediction {
-            id: id.to_string(),
-            at: entry.at,
-            segment: entry.segment.to_string(),
-            prediction: entry.prediction.clone(),
-            label: entry.label,
+        let prediction = |(_, id): &(i64, Arc<str>)| {
+            let entry = self.predictions.get(id)?;
+            Some(StoredPrediction {
+                id: id.to_string(),
+                at: entry.at,
+                segment: entry.segment.to_string(),
+                prediction: entry.prediction.clone(),
+                label: entry.label,
+            })
         };
         let label = |((id, at), label): (&(Arc<str>, i64), &A::Label)| StoredLabel {
             id: id.to_string(),
@@ -207,7 +229,7 @@ impl<A: Accumulator> LabelJoin<A> {
             config: self.config.clone(),
             empty: self.empty.clone(),
             now: self.now,
-            predictions: self.predictions.iter().map(prediction).collect(),
+            predictions: self.by_time.iter().filter_map(prediction).collect(),
             waiting: self.waiting.iter().map(label).collect(),
             open: self.open.values().cloned().collect(),
             closed: self.closed.iter().cloned().collect(),
@@ -351,18 +373,23 @@ impl<A: Accumulator> LabelJoin<A> {
     fn hold(&mut self, id: Arc<str>, entry: Entry<A>) {
         self.by_time.insert((entry.at, Arc::clone(&id)));
         self.predictions.insert(id, entry);
-        while self.predictions.len() > self.config.capacity {
-            let labelled = self.forget_oldest();
-            let evicted = &mut self.counts;
-            count(&mut evicted.evicted_labelled, labelled);
-            count(&mut evicted.evicted, !labelled);
-        }
+        self.make_room();
     }
 
     /// Holds a label whose prediction has not come; the oldest one makes room.
     fn hold_waiting(&mut self, id: Arc<str>, at: i64, label: A::Label) {
         self.waiting_by_time.insert((at, Arc::clone(&id)));
         self.waiting.insert((id, at), label);
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
+        while self.predictions.len() > self.config.capacity {
+            let labelled = self.forget_oldest();
+            let evicted = &mut self.counts;
+            count(&mut evicted.evicted_labelled, labelled);
+            count(&mut evicted.evicted, !labelled);
+        }
         while self.waiting.len() > self.config.waiting {
             self.forget_oldest_waiting();
             count(&mut self.counts.waiting_evicted, true);

@@ -87,12 +87,18 @@ fn head(layout: &Layout, ended: &[Ended], rows: usize) -> Vec<ArrayRef> {
         }
     }
     let numbers = UInt32Array::from_iter_values(ended.iter().flat_map(|ended| ended.rows.iter().copied()));
+    let counts = ended.iter().flat_map(|ended| {
+        let count = asked_rows(ended, layout.input);
+        ended.rows.iter().map(move |_| count)
+    });
+    let counts = UInt32Array::from_iter(counts);
     let at = TimestampMicrosecondArray::from_iter_values(each().map(|ended| ended.at)).with_timezone("UTC");
     let took = Int64Array::from_iter_values(each().map(|ended| ended.took));
     let head: [ArrayRef; HEAD] = [
         Arc::new(ids.finish()),
         Arc::new(runs.finish()),
         Arc::new(numbers),
+        Arc::new(counts),
         Arc::new(at),
         Arc::new(took),
         Arc::new(outcomes.finish()),
@@ -105,6 +111,13 @@ fn head(layout: &Layout, ended: &[Ended], rows: usize) -> Vec<ArrayRef> {
         columns.push(Arc::new(texts.finish()));
     }
     columns
+}
+
+/// How many rows a request had, whichever of them the sample has: none if nothing was seen of it where it came in.
+fn asked_rows(ended: &Ended, input: Option<usize>) -> Option<u32> {
+    let batches = ended.seen.iter().filter(|seen| Some(seen.edge) == input);
+    let last = batches.flat_map(|seen| (0..seen.batch.num_rows()).filter_map(|row| seen.places.get(row))).max()?;
+    last.checked_add(1)
 }
 
 /// Where the rows of an edge come from.

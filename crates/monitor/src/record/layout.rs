@@ -1,6 +1,9 @@
 //! The columns of a log: those of every request, then those of each watched edge.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use millstream_graph::suggest;
@@ -18,7 +21,13 @@ pub(super) const REQUEST_ID: &str = "request_id";
 /// When the request came.
 pub(super) const AT: &str = "at";
 /// Columns of every log before those of versions.
-pub(super) const HEAD: usize = 7;
+pub(super) const HEAD: usize = 8;
+/// The edge that every row of a request travels, by which its rows are counted.
+pub(super) const INPUT: &str = "input";
+/// Says in the metadata of a column that it has digests in the place of values: `true`.
+const HASHED: &str = "millstream.hashed";
+/// Says in the metadata of `{edge}__seen` which columns of the edge are dropped: their names as a JSON array.
+const DROPPED: &str = "millstream.dropped";
 
 /// An edge whose rows are logged.
 #[derive(Clone, Debug)]
@@ -36,6 +45,8 @@ pub(super) struct Layout {
     /// Columns of versions, `graph_version` included.
     pub(super) versions: usize,
     pub(super) edges: Vec<Edge>,
+    /// The edge that every row of a request travels.
+    pub(super) input: Option<usize>,
     pub(super) sample: Sample,
     /// The edge and its column whose values choose the rows that are logged.
     pub(super) key: Option<(usize, usize)>,
@@ -70,11 +81,13 @@ impl Layout {
         let mut fields = head(&settings.versions);
         let mut laid = Vec::with_capacity(edges.len());
         for edge in edges {
-            fields.push(Field::new(format!("{}__seen", edge.name), DataType::Boolean, false));
+            let (seen, mut dropped) = (fields.len(), BTreeSet::new());
+            fields.push(Field::new(seen_name(&edge.name), DataType::Boolean, false));
             let mut columns = Vec::with_capacity(edge.schema.fields().len());
             for (source, field) in edge.schema.fields().iter().enumerate() {
                 let own = format!("{}__{}", edge.name, field.name());
                 if named(&settings.drop, field.name(), &own) {
+                    dropped.insert(field.name().clone());
                     continue;
                 }
                 let hashed = named(&settings.hash, field.name(), &own);
@@ -84,7 +97,10 @@ impl Layout {
                     mistakes.push(Mistake::NotHashable { setting: "hash", column: own.clone(), data_type });
                 }
                 let logged = if hashed { DataType::Utf8 } else { plain.clone() };
-                let logged = Field::new(own, logged, true).with_metadata(field.metadata().clone());
+                let mut logged = Field::new(own, logged, true).with_metadata(field.metadata().clone());
+                if hashed {
+                    logged.metadata_mut().insert(HASHED.to_owned(), "true".to_owned());
+                }
                 if !encode::holds(logged.data_type()) {
                     let (column, data_type) = (logged.name().clone(), field.data_type().clone());
                     mistakes.push(Mistake::NotParquet { column, data_type });
@@ -92,6 +108,7 @@ impl Layout {
                 fields.push(logged);
                 columns.push(Column { source, hashed, plain });
             }
+            mark_dropped(&mut fields[seen], &dropped);
             laid.push(Edge { schema: Arc::clone(&edge.schema), columns });
         }
         let mut seen = HashSet::new();
@@ -102,6 +119,7 @@ impl Layout {
             schema: Arc::new(Schema::new(fields)),
             versions: 1 + settings.versions.len(),
             edges: laid,
+            input: edges.iter().position(|edge| edge.name == INPUT),
             sample: Sample::new(settings.sample),
             key: names.key(mistakes),
             hmac,
@@ -119,6 +137,7 @@ fn head(versions: &[String]) -> Vec<Field> {
         text(REQUEST_ID),
         Field::new("run", DataType::Utf8, false),
         Field::new("row", DataType::UInt32, false),
+        Field::new("rows", DataType::UInt32, true),
         Field::new(AT, time, false),
         Field::new("took_us", DataType::Int64, false),
         Field::new("outcome", outcome, false),
@@ -127,6 +146,38 @@ fn head(versions: &[String]) -> Vec<Field> {
     ];
     fields.extend(versions.iter().map(|name| text(name)));
     fields
+}
+
+/// The column that says whether a row came over an edge.
+pub(super) fn seen_name(edge: &str) -> String {
+    format!("{edge}__seen")
+}
+
+/// Whether a column has digests in the place of values.
+pub(super) fn is_hashed(field: &Field) -> bool {
+    field.metadata().get(HASHED).is_some_and(|value| value == "true")
+}
+
+/// The dropped columns of an edge, of its column `{edge}__seen`.
+pub(super) fn dropped(seen: &Field) -> BTreeSet<String> {
+    let names = seen.metadata().get(DROPPED).and_then(|names| serde_json::from_str(names).ok());
+    names.unwrap_or_default()
+}
+
+fn mark_dropped(seen: &mut Field, dropped: &BTreeSet<String>) {
+    if !dropped.is_empty() {
+        seen.metadata_mut().insert(DROPPED.to_owned(), serde_json::json!(dropped).to_string());
+    }
+}
+
+/// A column that is hashed or dropped in some files of a log is so in all of it: nobody may take a digest for a value.
+pub(super) fn add_marks(field: &mut Field, other: &Field) {
+    if is_hashed(other) {
+        field.metadata_mut().insert(HASHED.to_owned(), "true".to_owned());
+    }
+    let mut names = dropped(field);
+    names.extend(dropped(other));
+    mark_dropped(field, &names);
 }
 
 /// A type with the values of dictionaries and runs in their place, at any depth.

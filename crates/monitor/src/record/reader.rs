@@ -1,6 +1,7 @@
 //! Reads a log, whoever wrote its files and whatever columns it had then.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     ops::Range,
@@ -33,7 +34,7 @@ use super::{
     error::ReadError,
     files::{list, parse_name},
     hour::{self, HOUR, hour_of},
-    layout::{AT, REQUEST_ID},
+    layout::{self, AT, REQUEST_ID},
 };
 
 /// A graph's log on disk. It may be read while it is written: every row is found once.
@@ -218,6 +219,17 @@ impl LogRows {
         &self.schema
     }
 
+    /// Whether a column has digests in the place of values, in any of the files.
+    pub fn is_hashed(&self, column: &str) -> bool {
+        self.schema.field_with_name(column).is_ok_and(layout::is_hashed)
+    }
+
+    /// The columns of an edge that are left out because the setting `drop` names them, in any of the files.
+    pub fn dropped(&self, edge: &str) -> BTreeSet<String> {
+        let seen = self.schema.field_with_name(&layout::seen_name(edge));
+        seen.map(layout::dropped).unwrap_or_default()
+    }
+
     /// Opens the next file; false when there is none.
     fn advance(&mut self) -> Result<bool, ReadError> {
         while self.files.is_empty() {
@@ -352,11 +364,12 @@ fn within(batch: &RecordBatch, times: &Range<i64>) -> Result<RecordBatch, ArrowE
     filter_record_batch(batch, &keep)
 }
 
-/// Adds the columns of a file that newer ones do not have.
+/// Adds the columns of a file that newer ones do not have, and what it says of those that they have too.
 fn add_fields(fields: &mut Vec<Field>, opened: &Opened) {
     for field in opened.metadata.schema().fields() {
-        if !fields.iter().any(|known| known.name() == field.name()) {
-            fields.push(Field::clone(field).with_nullable(true));
+        match fields.iter_mut().find(|known| known.name() == field.name()) {
+            Some(known) => layout::add_marks(known, field),
+            None => fields.push(Field::clone(field).with_nullable(true)),
         }
     }
 }

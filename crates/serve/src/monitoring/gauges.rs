@@ -1,98 +1,155 @@
 //! What is known of graphs, as Prometheus metrics.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    sync::{Mutex, PoisonError},
+};
 
-use millstream_monitor::{alert::Exposed, report::Report};
+use millstream_monitor::{
+    alert::Alerts,
+    record::Counts,
+    report::{ColumnReport, Report},
+};
 use prometheus::{GaugeVec, Opts, Registry};
 
 /// A gauge per column, as of the last pane.
 pub(super) struct Gauges {
-    drift: GaugeVec,
-    threshold: GaugeVec,
-    drifted: GaugeVec,
-    nulls: GaugeVec,
-    unseen: GaugeVec,
-    mean: GaugeVec,
-    broken: GaugeVec,
-    rows: GaugeVec,
-    lost: GaugeVec,
-    segments: GaugeVec,
+    families: BTreeMap<&'static str, Family>,
 }
 
-const COLUMN: [&str; 3] = ["graph", "edge", "column"];
+/// Gauges of one name, and the labels under which one is shown.
+struct Family {
+    gauge: GaugeVec,
+    shown: Mutex<BTreeSet<Vec<String>>>,
+}
+
+const COLUMN: &[&str] = &["graph", "edge", "column"];
+/// Each gauge, what it tells, and its labels.
+const FAMILIES: [(&str, &str, &[&str]); 11] = [
+    ("drift", "How far a column lies from its reference", &["graph", "edge", "column", "measure"]),
+    ("drift_threshold", "The drift from which a column has drifted", COLUMN),
+    ("drifted", "Whether a column has drifted", COLUMN),
+    ("null_ratio", "The share of rows without a value, NaN included", COLUMN),
+    ("unseen_ratio", "The share of values that the reference does not have", COLUMN),
+    ("mean", "The mean of a column", COLUMN),
+    ("broken_rules", "Rules that a column breaks", COLUMN),
+    ("rows", "Rows in the window that is compared", &["graph", "edge"]),
+    ("lost_rows", "Rows and requests in the window that were not counted", &["graph"]),
+    ("segment_drift", "How far a column lies from its reference in a segment", &["graph", "edge", "column", "segment"]),
+    ("recorded", "Rows and requests of the request log since the server started, by what became of them", &["graph", "outcome"]),
+];
 
 impl Gauges {
     pub(super) fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
+        let family = |(name, help, labels): (&'static str, &str, &[&str])| {
             let gauge = GaugeVec::new(Opts::new(format!("millstream_monitor_{name}"), help), labels)?;
             registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
+            Ok((name, Family { gauge, shown: Mutex::default() }))
         };
-        Ok(Self {
-            drift: gauge("drift", "How far a column lies from its reference", &["graph", "edge", "column", "measure"])?,
-            threshold: gauge("drift_threshold", "The drift from which a column has drifted", &COLUMN)?,
-            drifted: gauge("drifted", "Whether a column has drifted", &COLUMN)?,
-            nulls: gauge("null_ratio", "The share of rows without a value, NaN included", &COLUMN)?,
-            unseen: gauge("unseen_ratio", "The share of values that the reference does not have", &COLUMN)?,
-            mean: gauge("mean", "The mean of a column", &COLUMN)?,
-            broken: gauge("broken_rules", "Rules that a column breaks", &COLUMN)?,
-            rows: gauge("rows", "Rows in the window that is compared", &["graph", "edge"])?,
-            lost: gauge("lost_rows", "Rows in the window that were not counted", &["graph"])?,
-            segments: gauge("segment_drift", "How far a column lies from its reference in a segment", &["graph", "edge", "column", "segment"])?,
-        })
+        Ok(Self { families: FAMILIES.into_iter().map(family).collect::<Result<_, prometheus::Error>>()? })
     }
 
     /// Shows these in the place of all that was shown before.
-    pub(super) fn show(&self, reports: &BTreeMap<String, Report>) {
-        let all = [
-            &self.drift, &self.threshold, &self.drifted, &self.nulls, &self.unseen, &self.mean, &self.broken, &self.rows,
-            &self.lost, &self.segments,
-        ];
-        all.into_iter().for_each(GaugeVec::reset);
+    pub(super) fn show(&self, reports: &BTreeMap<String, Report>, recorded: &BTreeMap<String, Counts>) {
+        let mut values = Values::default();
         for (graph, report) in reports {
-            self.lost.with_label_values(&[graph]).set(report.lost as f64);
-            for edge in &report.edges {
-                let rows = edge.columns.iter().map(|column| column.rows).max().unwrap_or(0);
-                self.rows.with_label_values(&[graph, &edge.edge]).set(rows as f64);
-                for column in &edge.columns {
-                    let labels = [graph.as_str(), &edge.edge, &column.column];
-                    let set = |gauge: &GaugeVec, value: f64| gauge.with_label_values(&labels).set(value);
-                    for measure in &column.measures {
-                        let labels = [labels[0], labels[1], labels[2], &measure.name];
-                        self.drift.with_label_values(&labels).set(measure.value);
-                    }
-                    if let Some(threshold) = column.measures.first().and_then(|measure| measure.threshold) {
-                        set(&self.threshold, threshold);
-                    }
-                    if let Some(drifted) = column.drifted {
-                        set(&self.drifted, f64::from(u8::from(drifted)));
-                    }
-                    if column.rows > 0 {
-                        set(&self.nulls, (column.nulls + column.nans) as f64 / column.rows as f64);
-                        set(&self.unseen, column.unseen as f64 / column.rows as f64);
-                    }
-                    if let Some(mean) = column.mean {
-                        set(&self.mean, mean);
-                    }
-                    if !column.quality.is_empty() {
-                        set(&self.broken, column.quality.iter().filter(|rule| !rule.ok).count() as f64);
-                    }
-                    for segment in &column.segments {
-                        if let Some(value) = segment.value {
-                            let labels = [labels[0], labels[1], labels[2], &segment.segment];
-                            self.segments.with_label_values(&labels).set(value);
-                        }
-                    }
-                }
+            values.report(graph, report);
+        }
+        for (graph, counts) in recorded {
+            let outcomes = [
+                ("written", counts.rows_written),
+                ("dropped", counts.rows_dropped),
+                ("lost", counts.rows_lost),
+                ("requests_dropped", counts.runs_dropped),
+                ("requests_evicted", counts.runs_evicted),
+                ("write_failures", counts.write_failures),
+            ];
+            for (outcome, count) in outcomes {
+                values.set("recorded", &[graph, outcome], count as f64);
+            }
+        }
+        for (name, family) in &self.families {
+            family.show(values.0.remove(name).unwrap_or_default());
+        }
+    }
+}
+
+impl Family {
+    /// What stays is set, what is new comes, and only then what is no more goes: nobody who looks meanwhile misses a series.
+    fn show(&self, values: BTreeMap<Vec<String>, f64>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (labels, value) in &values {
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            self.gauge.with_label_values(&labels).set(*value);
+        }
+        for gone in shown.iter().filter(|labels| !values.contains_key(*labels)) {
+            let labels: Vec<&str> = gone.iter().map(String::as_str).collect();
+            // It was shown.
+            let _ = self.gauge.remove_label_values(&labels);
+        }
+        *shown = values.into_keys().collect();
+    }
+}
+
+/// Values by gauge and labels.
+#[derive(Default)]
+struct Values(BTreeMap<&'static str, BTreeMap<Vec<String>, f64>>);
+
+impl Values {
+    fn set(&mut self, name: &'static str, labels: &[&str], value: f64) {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        self.0.entry(name).or_default().insert(labels, value);
+    }
+
+    fn report(&mut self, graph: &str, report: &Report) {
+        self.set("lost_rows", &[graph], report.lost as f64);
+        for edge in &report.edges {
+            let rows = edge.columns.iter().map(|column| column.rows).max().unwrap_or(0);
+            self.set("rows", &[graph, &edge.edge], rows as f64);
+            for column in &edge.columns {
+                self.column([graph, &edge.edge, &column.column], column);
+            }
+        }
+    }
+
+    fn column(&mut self, labels: [&str; 3], column: &ColumnReport) {
+        let [graph, edge, name] = labels;
+        for measure in &column.measures {
+            self.set("drift", &[graph, edge, name, &measure.name], measure.value);
+        }
+        if let Some(threshold) = column.measures.first().and_then(|measure| measure.threshold) {
+            self.set("drift_threshold", &labels, threshold);
+        }
+        if let Some(drifted) = column.drifted {
+            self.set("drifted", &labels, f64::from(u8::from(drifted)));
+        }
+        if column.rows > 0 {
+            self.set("null_ratio", &labels, (column.nulls + column.nans) as f64 / column.rows as f64);
+        }
+        let values = column.rows.saturating_sub(column.nulls);
+        if values > 0 {
+            self.set("unseen_ratio", &labels, column.unseen as f64 / values as f64);
+        }
+        if let Some(mean) = column.mean {
+            self.set("mean", &labels, mean);
+        }
+        if !column.quality.is_empty() {
+            let broken = column.quality.iter().filter(|rule| !rule.ok).count();
+            self.set("broken_rules", &labels, broken as f64);
+        }
+        for segment in &column.segments {
+            if let Some(value) = segment.value {
+                self.set("segment_drift", &[graph, edge, name, &segment.segment], value);
             }
         }
     }
 }
 
-/// Writes the alerts as Prometheus shows its own.
-pub(super) fn expose(alerts: &[Exposed], text: &mut String) {
-    let mut last = "";
-    for sample in alerts {
+/// The alerts as Prometheus shows its own.
+pub(super) fn exposed(alerts: &Alerts) -> String {
+    let (mut text, mut last) = (String::new(), "");
+    for sample in &alerts.exposed() {
         if sample.name != last {
             let _ = writeln!(text, "# TYPE {} gauge", sample.name);
             last = sample.name;
@@ -102,6 +159,7 @@ pub(super) fn expose(alerts: &[Exposed], text: &mut String) {
         // Writing into a string does not fail.
         let _ = writeln!(text, "{}{{{}}} {}", sample.name, labels.join(","), sample.value);
     }
+    text
 }
 
 fn escaped(value: &str) -> String {

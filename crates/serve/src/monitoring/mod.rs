@@ -1,11 +1,15 @@
 //! Monitoring of what a server serves: what is watched, what is made of it, and where it is shown.
 
+mod files;
 mod gauges;
 mod keeper;
+mod kept;
 mod mlrun;
 mod openapi;
 mod routes;
+mod samples;
 mod send;
+mod shown;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
@@ -27,26 +31,32 @@ use millstream_monitor::{
     report::Report,
 };
 use prometheus::Registry;
-use tokio::sync::{mpsc, oneshot};
+use serde_json::Value;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::JoinSet,
+};
 
 use self::{
     gauges::Gauges,
-    keeper::Keeper,
+    keeper::{Keeper, Turned},
     send::{Mail, Outgoing},
 };
-use crate::snapshot::Shared;
+use crate::{reload::blocking, snapshot::Shared};
 
-pub(crate) use keeper::of_window;
 pub(crate) use openapi::openapi;
 pub(crate) use routes::routes;
-pub(crate) use watched::{GraphWatch, Went, files, watch};
+pub(crate) use shown::of_window;
+pub(crate) use watched::{GraphWatch, Went, files as watched_files, watch};
 
 /// Messages of alerts that wait to be sent. When there are more, the newest is dropped and counted: nobody's alert may hold up
 /// another's evaluation.
 const OUTBOX: usize = 256;
+/// Panes that are put together after each: more would take longer than a pane.
+const MOST_PANES: u32 = 360;
 
 /// How a project's graphs are watched, whichever they are.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Plan {
     /// Where counts are kept, if they are.
     folder: Option<PathBuf>,
@@ -56,6 +66,8 @@ pub(crate) struct Plan {
     pane: PaneTime,
     alerts: Vec<Alert>,
     mail: Option<Arc<Mail>>,
+    /// The project's folder, in which files of secrets lie.
+    root: Arc<Path>,
     /// How messages name who sends them.
     url: String,
 }
@@ -68,7 +80,7 @@ impl Plan {
             Ok(spec) => spec.unwrap_or_default(),
             Err(problems) => {
                 errors.extend(problems);
-                return Self::default();
+                MonitoringSpec::default()
             }
         };
         let inside = |path: &PathBuf| millstream_featurestore::inside(root, &path.to_string_lossy());
@@ -91,7 +103,13 @@ impl Plan {
             let place = document.place(&["monitoring", "alerts"]);
             errors.push(place, "monitoring: alerts that are mailed need `smtp`, the server that takes mail");
         }
-        let window = i64::try_from(spec.window().as_micros()).unwrap_or(i64::MAX);
+        let (pane, window) = (spec.pane.0, spec.window());
+        if window < pane || window > pane * MOST_PANES {
+            let place = document.place(&["monitoring", "window"]);
+            let text = format!("monitoring: the window is from one pane ({pane:?}) to {MOST_PANES} of them long");
+            errors.push(place, text);
+        }
+        let window = i64::try_from(window.as_micros()).unwrap_or(i64::MAX);
         Self {
             folder,
             keep: spec.keep(),
@@ -99,66 +117,105 @@ impl Plan {
             pane: spec.pane,
             alerts,
             mail: mail.map(Arc::new),
+            root: root.into(),
             url: spec.url,
         }
     }
 
     /// The file of a graph's counts, if they are kept.
     pub(crate) fn panes(&self, graph: &str) -> Option<PathBuf> {
-        Some(self.folder.as_ref()?.join(format!("{graph}.panes")))
+        Some(kept::panes_file(self.folder.as_ref()?, graph))
     }
 }
 
 /// What is known of the graphs of a server, over all versions of its project.
 pub(crate) struct Monitoring {
+    /// Locked for as long as a pane takes, so nobody who serves requests waits for it.
     keeper: Mutex<Keeper>,
-    latest: Mutex<BTreeMap<String, Arc<Report>>>,
+    /// What the next pane is turned by.
+    plan: Mutex<Arc<Plan>>,
+    latest: Mutex<Latest>,
     gauges: Gauges,
-    plan: Mutex<Plan>,
+    /// Those who ask the keeper take turns, on threads where no request waits.
+    asking: Semaphore,
     stopping: Mutex<bool>,
     stopped: Condvar,
+}
+
+/// What the last pane has led to.
+#[derive(Default)]
+struct Latest {
+    reports: BTreeMap<String, Arc<Report>>,
+    /// The alerts as `GET` has them, and as Prometheus shows its own.
+    alerts: Arc<Value>,
+    exposed: Arc<str>,
 }
 
 impl Monitoring {
     /// For a project, whose metrics are in `registry`.
     pub(crate) fn new(project: &str, plan: &Plan, registry: &Registry) -> Result<Self, prometheus::Error> {
+        let plan = Arc::new(plan.clone());
+        let mut keeper = Keeper::new(project, Arc::clone(&plan));
+        let latest = Latest {
+            alerts: Arc::new(routes::series(keeper.alerts())),
+            exposed: gauges::exposed(keeper.alerts()).into(),
+            ..Latest::default()
+        };
         Ok(Self {
-            keeper: Mutex::new(Keeper::new(project, plan.clone())),
-            latest: Mutex::default(),
+            keeper: Mutex::new(keeper),
+            plan: Mutex::new(plan),
+            latest: Mutex::new(latest),
             gauges: Gauges::new(registry)?,
-            plan: Mutex::new(plan.clone()),
+            asking: Semaphore::new(1),
             stopping: Mutex::new(false),
             stopped: Condvar::new(),
         })
     }
 
-    /// Goes on as the next version of the project says.
+    /// Goes on as the next version of the project says, from the next pane on.
     pub(crate) fn change(&self, plan: &Plan) {
-        locked(&self.keeper).change(plan.clone());
-        *locked(&self.plan) = plan.clone();
+        *locked(&self.plan) = Arc::new(plan.clone());
     }
 
     /// What is known of a graph, if anything has been counted.
     pub(crate) fn report(&self, graph: &str) -> Option<Arc<Report>> {
-        locked(&self.latest).get(graph).cloned()
+        locked(&self.latest).reports.get(graph).cloned()
     }
 
-    /// Takes what was counted up to `now`, and answers the messages that are to be sent.
-    pub(crate) fn turn(&self, watches: &[Arc<GraphWatch>], now: i64) -> Vec<Outgoing> {
-        let (reports, notifications) = locked(&self.keeper).turn(watches, now);
-        self.gauges.show(&reports);
-        *locked(&self.latest) = reports.into_iter().map(|(graph, report)| (graph, Arc::new(report))).collect();
-        let plan = locked(&self.plan);
-        let outgoing = |notification: &Notification| Outgoing {
-            message: notification.message(&plan.url),
-            mail: plan.mail.clone(),
-        };
-        notifications.iter().map(outgoing).collect()
+    /// The alerts as of the last pane.
+    pub(crate) fn alerts(&self) -> Arc<Value> {
+        Arc::clone(&locked(&self.latest).alerts)
     }
 
     /// The alerts as Prometheus shows its own.
     pub(crate) fn expose(&self, text: &mut String) {
-        gauges::expose(&locked(&self.keeper).alerts().exposed(), text);
+        let exposed = Arc::clone(&locked(&self.latest).exposed);
+        text.push_str(&exposed);
+    }
+
+    /// Takes what was counted up to `now`, and answers the messages that are to be sent.
+    fn turn(&self, watches: &[Arc<GraphWatch>], now: i64) -> Vec<Outgoing> {
+        let plan = Arc::clone(&locked(&self.plan));
+        let mut keeper = locked(&self.keeper);
+        let Turned { reports, notifications, recorded } = keeper.turn(&plan, watches, now);
+        self.gauges.show(&reports, &recorded);
+        self.publish(&mut keeper, Some(reports));
+        let outgoing = |notification: &Notification| Outgoing {
+            message: notification.message(&plan.url),
+            mail: plan.mail.clone(),
+            root: Arc::clone(&plan.root),
+        };
+        notifications.iter().map(outgoing).collect()
+    }
+
+    fn publish(&self, keeper: &mut Keeper, reports: Option<BTreeMap<String, Report>>) {
+        let alerts = Arc::new(routes::series(keeper.alerts()));
+        let exposed = gauges::exposed(keeper.alerts()).into();
+        let mut latest = locked(&self.latest);
+        (latest.alerts, latest.exposed) = (alerts, exposed);
+        if let Some(reports) = reports {
+            latest.reports = reports.into_iter().map(|(graph, report)| (graph, Arc::new(report))).collect();
+        }
     }
 
     fn stop(&self) {
@@ -166,15 +223,50 @@ impl Monitoring {
         self.stopped.notify_all();
     }
 
-    /// Waits until the next pane begins. Answers whether it was asked to stop.
-    fn wait(&self) -> bool {
+    /// Waits until the next pane begins, or until something waits to be written.
+    fn wait(&self) -> Wake {
         let pane = i64::try_from(locked(&self.plan).pane.0.as_micros()).unwrap_or(i64::MAX).max(1);
-        let now = time::now();
-        let left = Duration::from_micros((pane - now.rem_euclid(pane)) as u64);
-        let waited = self.stopped.wait_timeout_while(locked(&self.stopping), left, |stopping| !*stopping);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let left = pane - time::now().rem_euclid(pane);
+        let waited = Duration::from_micros(left.min(DRAIN).unsigned_abs());
+        let stopping = self.stopped.wait_timeout_while(locked(&self.stopping), waited, |stopping| !*stopping);
+        match *stopping.unwrap_or_else(PoisonError::into_inner).0 {
+            true => Wake::Stop,
+            false if left <= DRAIN => Wake::Turn,
+            false => Wake::Drain,
+        }
     }
 }
+
+/// Asks the keeper, on a thread where no request waits, and shows what has changed.
+pub(crate) async fn ask<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    question: impl FnOnce(&mut Keeper) -> T + Send + 'static,
+) -> Option<T> {
+    let _turn = shared.monitoring.asking.acquire().await.ok()?;
+    let asked = Arc::clone(shared);
+    let answer = blocking(move || {
+        let mut keeper = locked(&asked.monitoring.keeper);
+        let answer = question(&mut keeper);
+        asked.monitoring.publish(&mut keeper, None);
+        answer
+    });
+    answer.await.ok()
+}
+
+/// Why the thread that turns panes wakes.
+enum Wake {
+    /// A pane has ended.
+    Turn,
+    /// Requests may wait to be written.
+    Drain,
+    /// The server ends.
+    Stop,
+}
+
+/// Requests wait no longer than this until it is looked whether they are to be written, in microseconds.
+const DRAIN: i64 = 1_000_000;
+/// The time in which what was counted is written when the server ends, beside its grace.
+const LAST: Duration = Duration::from_secs(5);
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -184,39 +276,55 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Turning {
     shared: Arc<Shared>,
     ended: oneshot::Receiver<()>,
+    sending: JoinSet<()>,
 }
 
 impl Turning {
-    /// Begins. Messages of alerts are for `outbox`.
-    pub(crate) fn start(shared: &Arc<Shared>, outbox: mpsc::Sender<Outgoing>) -> io::Result<Self> {
+    /// Begins.
+    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let (end, ended) = oneshot::channel();
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let mut sending = JoinSet::new();
+        sending.spawn(send::send_all(messages));
         let turned = Arc::clone(shared);
         let turn = move || {
-            turned.begin_monitoring(time::now());
+            // Counting begins.
+            locked(&turned.monitoring.keeper).drain(&turned.watches(), time::now());
             let mut dropped = 0_u64;
-            while !turned.monitoring.wait() {
-                let watches = turned.watches();
-                for message in turned.monitoring.turn(&watches, time::now()) {
-                    if outbox.try_send(message).is_err() {
-                        dropped += 1;
-                        tracing::error!(dropped, "a message of an alert was dropped: too many wait");
+            loop {
+                match turned.monitoring.wait() {
+                    Wake::Turn => {
+                        for message in turned.monitoring.turn(&turned.watches(), time::now()) {
+                            if outbox.try_send(message).is_err() {
+                                dropped += 1;
+                                tracing::error!(dropped, "a message of an alert was dropped: too many wait");
+                            }
+                        }
                     }
+                    Wake::Drain => locked(&turned.monitoring.keeper).drain(&turned.watches(), time::now()),
+                    Wake::Stop => break,
                 }
             }
             locked(&turned.monitoring.keeper).end(&turned.watches(), time::now());
             // Nobody waits any more when the server was dropped.
             let _ = end.send(());
         };
-        #[expect(clippy::disallowed_methods, reason = "one thread, which ends with the server")]
         thread::Builder::new().name("millstream-monitor".to_owned()).spawn(turn)?;
-        Ok(Self { shared: Arc::clone(shared), ended })
+        Ok(Self { shared: Arc::clone(shared), ended, sending })
     }
 
-    /// Ends, when what was counted is kept.
+    /// Ends, when what was counted is kept and what was to be told is told, or took too long.
     pub(crate) async fn end(mut self) {
         self.shared.monitoring.stop();
-        // An error says that the thread has ended already.
-        let _ = (&mut self.ended).await;
+        let ended = async {
+            // An error says that the thread has ended already.
+            let _ = (&mut self.ended).await;
+            // It had the other end of the outbox.
+            while self.sending.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(LAST, ended).await.is_err() {
+            tracing::warn!("what was counted last is not kept, or not told: it took longer than {LAST:?}");
+        }
     }
 }
 
@@ -224,10 +332,4 @@ impl Drop for Turning {
     fn drop(&mut self) {
         self.shared.monitoring.stop();
     }
-}
-
-/// Messages of alerts, on their way out.
-pub(crate) fn outbox() -> (mpsc::Sender<Outgoing>, impl Future<Output = ()>) {
-    let (sender, receiver) = mpsc::channel(OUTBOX);
-    (sender, send::send_all(receiver))
 }

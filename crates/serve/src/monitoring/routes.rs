@@ -1,6 +1,6 @@
 //! What is known of a graph, over HTTP.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -14,13 +14,13 @@ use http::{
 };
 use millstream_graph::suggest;
 use millstream_monitor::{
-    alert::{Matchers, NewSilence, State as AlertState},
+    alert::{Alerts, Matchers, NewSilence, Silence, State as AlertState},
     report::Report,
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{locked, time::now};
+use super::{ask, time::now};
 use crate::{http::refused, service::json_answer, snapshot::Shared};
 
 pub(crate) fn routes() -> Router<Arc<Shared>> {
@@ -68,7 +68,7 @@ fn report(shared: &Shared, graph: &str) -> Result<Arc<Report>, Response> {
         let known = served.graphs.iter().map(|(name, _)| name.as_str());
         return refuse(StatusCode::NOT_FOUND, "unknown_graph", &suggest::unknown("graph", graph, known));
     }
-    if !served.watches.iter().any(|watch| watch.graph == graph) {
+    if !served.watches.iter().any(|watch| watch.graph == graph && watch.monitor.is_some()) {
         let message = format!("graph `{graph}` is not watched; its `monitor` says what is to be");
         return refuse(StatusCode::NOT_FOUND, "not_watched", &message);
     }
@@ -102,7 +102,7 @@ const MOST_LABELS: usize = 100_000;
 async fn labels(State(shared): State<Arc<Shared>>, Path(graph): Path<String>, body: String) -> Response {
     let refuse = |message: String| refused(StatusCode::BAD_REQUEST, "invalid_labels", &message).into_response();
     let served = shared.live.load_full();
-    let Some(watch) = served.watches.iter().find(|watch| watch.graph == graph) else {
+    let Some(watch) = served.watches.iter().find(|watch| watch.graph == graph).map(Arc::clone) else {
         return report(&shared, &graph).map_or_else(|answer| answer, |_| refuse("the graph is not watched".to_owned()));
     };
     let asked: Labels = match serde_json::from_str(&body) {
@@ -119,15 +119,15 @@ async fn labels(State(shared): State<Arc<Shared>>, Path(graph): Path<String>, bo
         Ok(read) => read,
         Err(text) => return refuse(text),
     };
-    match locked(&shared.monitoring.keeper).label(watch, asked.edge.as_deref(), &read, now) {
-        Ok(counts) => Json(counts).into_response(),
-        Err(text) => refuse(text),
+    match ask(&shared, move |keeper| keeper.label(&watch, asked.edge.as_deref(), &read, now)).await {
+        Some(Ok(counts)) => Json(counts).into_response(),
+        Some(Err(text)) => refuse(text),
+        None => answered(None),
     }
 }
 
 impl Label {
     fn read(&self, now: i64) -> Result<(String, Option<i64>, f64), String> {
-        use serde_json::Value;
         let id = match &self.id {
             Value::String(id) => id.clone(),
             Value::Number(id) => id.to_string(),
@@ -147,8 +147,11 @@ impl Label {
 }
 
 async fn alerts(State(shared): State<Arc<Shared>>) -> Response {
-    let mut keeper = locked(&shared.monitoring.keeper);
-    let alerts = keeper.alerts();
+    json_answer(StatusCode::OK, &shared.monitoring.alerts()).into_response()
+}
+
+/// Every series that an alert looks at.
+pub(super) fn series(alerts: &Alerts) -> Value {
     let series: Vec<_> = alerts
         .series()
         .map(|series| {
@@ -170,33 +173,33 @@ async fn alerts(State(shared): State<Arc<Shared>>) -> Response {
         })
         .collect();
     let names: Vec<&str> = alerts.alerts().map(|alert| alert.name()).collect();
-    json_answer(StatusCode::OK, &json!({ "alerts": names, "series": series })).into_response()
+    json!({ "alerts": names, "series": series })
+}
+
+/// The answer to a question of the keeper, which is there as long as the server is.
+fn answered(answer: Option<Response>) -> Response {
+    let gone = || refused(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping").into_response();
+    answer.unwrap_or_else(gone)
 }
 
 async fn silences(State(shared): State<Arc<Shared>>) -> Response {
-    let mut keeper = locked(&shared.monitoring.keeper);
-    let silences: Vec<_> = keeper
-        .alerts()
-        .silences()
-        .map(|silence| {
-            json!({
-                "id": silence.id,
-                "matchers": silence.silence.matchers.pairs().collect::<std::collections::BTreeMap<_, _>>(),
-                "from": silence.silence.from,
-                "to": silence.silence.to,
-                "author": silence.silence.author,
-                "comment": silence.silence.comment,
-            })
-        })
-        .collect();
-    json_answer(StatusCode::OK, &json!({ "silences": silences })).into_response()
+    let listed = ask(&shared, |keeper| {
+        let silence = |silence: Silence| {
+            let NewSilence { matchers, from, to, author, comment } = silence.silence;
+            let matchers: BTreeMap<_, _> = matchers.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            json!({ "id": silence.id, "matchers": matchers, "from": from, "to": to, "author": author, "comment": comment })
+        };
+        let silences: Vec<Value> = keeper.alerts().silences().map(silence).collect();
+        json_answer(StatusCode::OK, &json!({ "silences": silences })).into_response()
+    });
+    answered(listed.await)
 }
 
 /// What is silenced: alerts whose labels match, for a time.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Silenced {
-    matchers: std::collections::BTreeMap<String, String>,
+    matchers: BTreeMap<String, String>,
     /// Microseconds since 1970 UTC; now by default.
     from: Option<i64>,
     to: i64,
@@ -212,27 +215,31 @@ async fn silence(State(shared): State<Arc<Shared>>, body: String) -> Response {
     };
     let Silenced { matchers, from, to, author, comment } = asked;
     let silence = NewSilence { matchers: Matchers::new(matchers), from: from.unwrap_or_else(now), to, author, comment };
-    match locked(&shared.monitoring.keeper).alerts().silence(silence) {
-        Ok(id) => json_answer(StatusCode::OK, &json!({ "id": id })).into_response(),
-        Err(error) => refuse(error.to_string()),
+    match ask(&shared, |keeper| keeper.alerts().silence(silence)).await {
+        Some(Ok(id)) => json_answer(StatusCode::OK, &json!({ "id": id })).into_response(),
+        Some(Err(error)) => refuse(error.to_string()),
+        None => answered(None),
     }
 }
 
 async fn unsilence(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
-    if locked(&shared.monitoring.keeper).alerts().unsilence(id) {
-        return json_answer(StatusCode::OK, &json!({})).into_response();
-    }
-    refused(StatusCode::NOT_FOUND, "unknown_silence", &format!("no silence {id}")).into_response()
+    let ended = ask(&shared, move |keeper| match keeper.alerts().unsilence(id) {
+        true => json_answer(StatusCode::OK, &json!({})).into_response(),
+        false => refused(StatusCode::NOT_FOUND, "unknown_silence", &format!("no silence {id}")).into_response(),
+    });
+    answered(ended.await)
 }
 
 async fn reset(State(shared): State<Arc<Shared>>, Path(alert): Path<String>) -> Response {
-    let mut keeper = locked(&shared.monitoring.keeper);
-    let alerts = keeper.alerts();
-    let known: Vec<String> = alerts.alerts().map(|known| known.name().to_owned()).collect();
-    if !known.contains(&alert) {
-        let message = suggest::unknown("alert", &alert, known.iter().map(String::as_str));
-        return refused(StatusCode::NOT_FOUND, "unknown_alert", &message).into_response();
-    }
-    let reset = alerts.reset(&alert, None, now());
-    json_answer(StatusCode::OK, &json!({ "reset": reset })).into_response()
+    let reset = ask(&shared, move |keeper| {
+        let alerts = keeper.alerts();
+        let known: Vec<String> = alerts.alerts().map(|known| known.name().to_owned()).collect();
+        if !known.contains(&alert) {
+            let message = suggest::unknown("alert", &alert, known.iter().map(String::as_str));
+            return refused(StatusCode::NOT_FOUND, "unknown_alert", &message).into_response();
+        }
+        let reset = alerts.reset(&alert, None, now());
+        json_answer(StatusCode::OK, &json!({ "reset": reset })).into_response()
+    });
+    answered(reset.await)
 }

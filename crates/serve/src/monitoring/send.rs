@@ -1,6 +1,6 @@
 //! Sends the messages of alerts.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
@@ -10,6 +10,7 @@ use lettre::{
     message::{Mailbox, MultiPart},
     transport::smtp::authentication::Credentials,
 };
+use millstream_graph::ErrorKind;
 use millstream_monitor::{
     SmtpSpec, SmtpTls,
     alert::{Level, Message, Secret, Source},
@@ -30,16 +31,18 @@ const ANSWER: usize = 64 << 10;
 pub(crate) struct Outgoing {
     pub(super) message: Message,
     pub(super) mail: Option<Arc<Mail>>,
+    /// The project's folder, in which files of secrets lie.
+    pub(super) root: Arc<Path>,
 }
 
 /// Sends what comes, one after another, until nobody is left who could send more.
 pub(super) async fn send_all(mut outbox: mpsc::Receiver<Outgoing>) {
     let mut client = None;
-    while let Some(Outgoing { message, mail }) = outbox.recv().await {
+    while let Some(Outgoing { message, mail, root }) = outbox.recv().await {
         match message {
             Message::Log { level, line } => log(level, &line),
             Message::Http { url, headers, body, secrets } => {
-                let filled = fill(&url, &headers, body, &secrets);
+                let filled = fill(&root, (&url, &headers), body, &secrets);
                 let sent = match filled {
                     Ok(request) => post(&mut client, request).await,
                     Err(problem) => Err(problem),
@@ -50,7 +53,7 @@ pub(super) async fn send_all(mut outbox: mpsc::Receiver<Outgoing>) {
             }
             Message::Email { to, subject, text, html } => {
                 let sent = match mail {
-                    Some(mail) => mail.send(&to, subject, text, html).await,
+                    Some(mail) => mail.send(&root, &to, (subject, text, html)).await,
                     None => Err("there is no mail server".to_owned()),
                 };
                 if let Err(problem) = sent {
@@ -79,14 +82,14 @@ impl Mail {
         Ok(Self { server: server.clone(), from })
     }
 
-    async fn send(&self, to: &[String], subject: String, text: String, html: String) -> Result<(), String> {
+    async fn send(&self, root: &Path, to: &[String], (subject, text, html): (String, String, String)) -> Result<(), String> {
         let mut mail = lettre::Message::builder().from(self.from.clone()).subject(subject);
         for address in to {
             mail = mail.to(address.parse::<Mailbox>().map_err(|error| format!("{address}: {error}"))?);
         }
         let mail = mail.multipart(MultiPart::alternative_plain_html(text, html));
         let mail = mail.map_err(|error| error.to_string())?;
-        let transport = self.transport()?;
+        let transport = self.transport(root)?;
         let mut pause = PAUSE;
         for tried in 1.. {
             let problem = match tokio::time::timeout(PATIENCE, transport.send(mail.clone())).await {
@@ -103,7 +106,7 @@ impl Mail {
         Ok(())
     }
 
-    fn transport(&self) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
+    fn transport(&self, root: &Path) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
         let host = &self.server.host;
         let made = match self.server.tls {
             SmtpTls::Starttls => AsyncSmtpTransport::<Tokio1Executor>::starttls_relay(host),
@@ -115,7 +118,7 @@ impl Mail {
             transport = transport.port(port);
         }
         if let Some((user, password)) = self.server.user.as_ref().zip(self.server.password.as_ref()) {
-            transport = transport.credentials(Credentials::new(user.clone(), text(password)?));
+            transport = transport.credentials(Credentials::new(user.clone(), text(root, password)?));
         }
         Ok(transport.build())
     }
@@ -137,36 +140,36 @@ struct Call {
 }
 
 fn fill(
-    url: &Secret,
-    headers: &std::collections::BTreeMap<String, Secret>,
+    root: &Path,
+    (url, headers): (&Secret, &BTreeMap<String, Secret>),
     mut body: serde_json::Value,
     secrets: &[(String, Secret)],
 ) -> Result<Call, String> {
     for (place, secret) in secrets {
         if let Some(place) = body.pointer_mut(place) {
-            *place = text(secret)?.into();
+            *place = text(root, secret)?.into();
         }
     }
     let header = |(name, secret): (&String, &Secret)| {
-        let value = HeaderValue::from_str(&text(secret)?);
+        let value = HeaderValue::from_str(&text(root, secret)?);
         let mut value = value.map_err(|_| format!("header `{name}` has characters that no header has"))?;
         value.set_sensitive(true);
         Ok((name.clone(), value))
     };
     Ok(Call {
-        url: text(url)?,
+        url: text(root, url)?,
         headers: headers.iter().map(header).collect::<Result<_, String>>()?,
         body: body.to_string().into(),
     })
 }
 
 /// The text of a secret, which is looked up each time, so that it can be changed while the server runs.
-fn text(secret: &Secret) -> Result<String, String> {
+fn text(root: &Path, secret: &Secret) -> Result<String, String> {
     match secret.source() {
         Source::Plain(text) => Ok(text.to_owned()),
         Source::Env(name) => std::env::var(name).map_err(|_| format!("the environment has no {name}")),
         Source::File(path) => {
-            let read = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+            let read = std::fs::read_to_string(root.join(path)).map_err(|error| format!("{path}: {error}"))?;
             Ok(read.trim_end_matches(['\r', '\n']).to_owned())
         }
     }
@@ -199,6 +202,10 @@ async fn post(client: &mut Option<Client>, call: Call) -> Result<(), String> {
         let answer = tokio::time::timeout(PATIENCE, client.call(request, ANSWER)).await;
         let problem = match answer {
             Ok(Ok(_)) => return Ok(()),
+            // Who refuses a message refuses it again.
+            Ok(Err(error)) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Overloaded) => {
+                return Err(error.to_string());
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {PATIENCE:?}"),
         };

@@ -11,7 +11,6 @@ use arrow::{
     csv::ReaderBuilder,
     datatypes::{DataType, Field, Schema},
 };
-use millstream_graph::Request;
 use millstream_monitor::{alert::Notification, report::Report};
 use millstream_runtime::{Engine, Limits};
 
@@ -28,6 +27,7 @@ struct Loan {
     project: Project,
     engine: Engine,
     keeper: Keeper,
+    plan: Arc<Plan>,
     now: i64,
 }
 
@@ -35,21 +35,21 @@ impl Loan {
     fn new(folder: Option<PathBuf>) -> Self {
         let project = Project::load(LOAN).unwrap();
         let engine = project.engine("loan", Limits::default()).unwrap();
-        let keeper = Keeper::new("loan", Plan { folder, ..project.monitoring().clone() });
-        let monitors = project.watches().iter().filter_map(|watch| watch.monitor.as_ref());
-        monitors.for_each(|monitor| monitor.begin(0));
-        Self { project, engine, keeper, now: 0 }
+        let plan = Arc::new(Plan { folder, ..project.monitoring().clone() });
+        let mut keeper = Keeper::new("loan", Arc::clone(&plan));
+        keeper.drain(project.watches(), 0);
+        Self { project, engine, keeper, plan, now: 0 }
     }
 
     /// Serves the applications of an hour.
     async fn hour(&mut self, rows: &RecordBatch) -> (Report, Vec<Notification>) {
         for start in (0..rows.num_rows()).step_by(500) {
             let rows = rows.slice(start, 500.min(rows.num_rows() - start));
-            self.engine.run(Request::default(), rows).await.unwrap();
+            self.engine.run(rows).await.unwrap();
         }
         self.now += HOUR;
-        let (mut reports, notifications) = self.keeper.turn(self.project.watches(), self.now);
-        (reports.remove("loan").unwrap(), notifications)
+        let mut turned = self.keeper.turn(&self.plan, self.project.watches(), self.now);
+        (turned.reports.remove("loan").unwrap(), turned.notifications)
     }
 
     fn label(&mut self, labels: &[(i64, f64)]) -> u64 {
@@ -109,7 +109,8 @@ async fn loans_drift_from_where_their_data_do_one_alert_is_raised_and_labels_tha
         raised.extend(notifications.iter().map(|notification| (chunk, notification.alert.name().to_owned(), notification.events.len())));
         // Labels of the hour before.
         if let Some(before) = start.checked_sub(CHUNK) {
-            assert_eq!(loan.label(&labels[before..start]), CHUNK as u64);
+            // A few applications break a rule and have no score.
+            assert!((4950..=5000).contains(&loan.label(&labels[before..start])));
         }
         last = Some(report);
     }
@@ -124,4 +125,29 @@ async fn loans_drift_from_where_their_data_do_one_alert_is_raised_and_labels_tha
         let estimated = auc.estimated.iter().find(|point| point.at == realised.at).unwrap();
         assert!((estimated.value - realised.value).abs() < 0.02, "{auc:?}");
     }
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_again_and_an_alert_that_was_told_is_not_told_again() {
+    if !Path::new(DATA).exists() {
+        eprintln!("skipped: there are no car loans of NannyML; `make test` brings them");
+        return;
+    }
+    let kept = tempfile::tempdir().unwrap();
+    let mut loan = Loan::new(Some(kept.path().to_path_buf()));
+    let drifted = half(&loan.engine, "synthetic_car_loan_analysis.csv").slice(30_000, CHUNK);
+    assert_eq!(loan.hour(&drifted).await.1.len(), 1);
+    let joined = loan.label(&labels()[30_000..30_100]);
+    loan.keeper.end(loan.project.watches(), loan.now + 1);
+    let now = loan.now + 1;
+    drop(loan);
+
+    let mut again = Loan::new(Some(kept.path().to_path_buf()));
+    again.now = now;
+    let (report, notifications) = again.hour(&drifted).await;
+    assert_eq!((report.requests, notifications.len()), (0, 0));
+    assert_eq!(report.alerts.iter().filter(|alert| alert.since.is_some()).count(), 1);
+    // Labels that came before are known, and the other predictions still wait for theirs.
+    assert_eq!(again.label(&labels()[30_000..30_100]), 0);
+    assert!(joined > 90 && again.label(&labels()[30_100..30_200]) > 90);
 }

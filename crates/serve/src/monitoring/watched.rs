@@ -9,12 +9,13 @@ use std::{
 
 use arrow::datatypes::SchemaRef;
 use millstream_graph::{
-    EdgeId, Graph, Plan, PortRef, RunId, Seen, Tap,
+    EdgeId, Graph, Phase, Plan, PortRef, RunId, Seen, Source, Tap,
     spec::{Document, GraphSpec, SpecErrors},
 };
 use millstream_monitor::{
     Answered, Layout, Monitor, Reference, ReferenceOptions, WatchSpec, Watching,
     compare::Criterion,
+    layout::Kind,
     predictions::Predictions,
     quality::RuleSpec,
     record::{Finished, RecordSettings, Recorder, Watched},
@@ -178,7 +179,7 @@ impl Binding<'_> {
         for text in self.spec.monitor.keys() {
             let port = self.spec.port(graph, text);
             match travelling(graph, &port) {
-                Ok(Some(schema)) => drop(ports.insert(text.clone(), (port, schema))),
+                Ok(Some((schema, _))) => drop(ports.insert(text.clone(), (port, schema))),
                 Ok(None) => self.wrong(&["monitor", text], "nobody reads this port, so nothing travels from it"),
                 Err(problem) => self.wrong(&["monitor", text], &problem),
             }
@@ -218,6 +219,24 @@ impl Binding<'_> {
         };
         let layout = Layout::new(port, schema, &watching);
         let layout = layout.map_err(|problems| mistakes.extend(problems)).ok();
+        for (column, rule) in &watch.rules {
+            let Some(watched) = layout.iter().flat_map(|layout| &layout.columns).find(|known| *known.name == **column) else {
+                if layout.is_some() && schema.index_of(column).is_ok() {
+                    mistakes.push(format!("rules: column `{column}` is not among the `columns`"));
+                }
+                continue;
+            };
+            let numeric = matches!(watched.kind, Kind::Numeric { .. });
+            let categorical = matches!(watched.kind, Kind::Categorical(_));
+            let of_numbers = rule.min.is_some() || rule.max.is_some() || rule.outside.is_some() || rule.mean.is_some();
+            let of_categories = rule.unseen.is_some() || rule.distinct.is_some();
+            if of_numbers && !numeric {
+                mistakes.push(format!("rules: `{column}` has no numbers for `min`, `max`, `outside` and `mean`"));
+            }
+            if of_categories && !categorical {
+                mistakes.push(format!("rules: `{column}` has no categories for `unseen` and `distinct`"));
+            }
+        }
         let predictions = self.predictions(&watch, schema).unwrap_or_else(|problems| {
             mistakes.extend(problems.into_iter().map(|problem| format!("performance: {problem}")));
             None
@@ -287,8 +306,8 @@ impl Binding<'_> {
         let mut watched = Vec::new();
         let mut at = Vec::new();
         for (name, port) in ports {
-            // A step that nobody reads has nothing to log.
-            if let Ok(Some(schema)) = travelling(graph, &port) {
+            // A step that nobody reads has nothing to log, and what runs after the reply comes when its request is in the log already.
+            if let Ok(Some((schema, Phase::Main))) = travelling(graph, &port) {
                 watched.push(Watched { name, schema });
                 at.push(port);
             }
@@ -309,13 +328,20 @@ impl Binding<'_> {
     }
 }
 
-/// What travels from a port when somebody watches it; none if it has no reader.
-fn travelling(graph: &Graph, port: &PortRef) -> Result<Option<SchemaRef>, String> {
+/// What travels from a port when somebody watches it, and when; none if it has no reader.
+fn travelling(graph: &Graph, port: &PortRef) -> Result<Option<(SchemaRef, Phase)>, String> {
     let (mut probed, probe) = (graph.clone(), Arc::new(Probe) as Arc<dyn Tap>);
     probed.tap(port, Arc::clone(&probe));
     let plan: Plan = probed.compile().map_err(|errors| errors.to_string())?;
-    let edge = plan.edges().iter().position(|edge| edge.taps().iter().any(|tap| Arc::ptr_eq(tap, &probe)));
-    Ok(edge.map(|edge| Arc::clone(plan.edge_schema(EdgeId(edge as u32)))))
+    let found = plan.edges().iter().position(|edge| edge.taps().iter().any(|tap| Arc::ptr_eq(tap, &probe)));
+    Ok(found.map(|at| {
+        let phase = match plan.edges()[at].from() {
+            Source::Input => Phase::Main,
+            Source::Handler => Phase::Handler,
+            Source::Port(step, _) | Source::Error(step) => plan.steps()[step.index()].phase(),
+        };
+        (Arc::clone(plan.edge_schema(EdgeId(at as u32))), phase)
+    }))
 }
 
 /// A tap that is never asked.

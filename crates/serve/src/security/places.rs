@@ -26,6 +26,9 @@ pub(super) fn needs(method: &Method, path: &str) -> Option<Role> {
     if reads {
         return Some(Role::Viewer);
     }
+    if method == Method::DELETE && path.starts_with("/v1/alerts/silences/") {
+        return Some(Role::Operator);
+    }
     if method != Method::POST {
         return Some(Role::Admin);
     }
@@ -90,6 +93,10 @@ mod tests {
             ("POST", "/v1/features/s", Some(Role::Operator)),
             ("POST", "/v1/features/read", Some(Role::Operator)),
             ("DELETE", "/v1/features/s", Some(Role::Admin)),
+            ("GET", "/v1/alerts", Some(Role::Viewer)),
+            ("POST", "/v1/alerts/income/reset", Some(Role::Operator)),
+            ("DELETE", "/v1/alerts/silences/3", Some(Role::Operator)),
+            ("POST", "/v1/graphs/fraud/labels", Some(Role::Invoker)),
             ("POST", "/push", Some(Role::Operator)),
             ("POST", "/get-online-features", Some(Role::Invoker)),
             ("POST", "/v1/models/m:predict", Some(Role::Invoker)),

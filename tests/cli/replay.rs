@@ -1,0 +1,1 @@
+//! What a request log has, asked again.
