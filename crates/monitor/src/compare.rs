@@ -1,15 +1,24 @@
 //! Live counts beside those of a reference: how far apart they are, and whether that is more than chance.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+mod shape;
+#[cfg(test)]
+mod tests;
 
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+};
+
+use self::shape::{borders, frequencies, histogram, interval};
 use crate::{
     drift::{
-        Shares, Sizes, Zeros, benjamini_hochberg, bonferroni, chi_square_contingency, ks_binned, psi_chi_square_limit,
+        Shares, Sizes, Zeros, benjamini_hochberg, bonferroni, chi_square_contingency, ks_binned,
+        psi_chi_square_limit,
     },
     pane::{Columns, EdgePane},
     reference::{Reference, ReferenceColumn},
-    report::{ColumnKind, ColumnReport, EdgeReport, Measure, Quantile, SegmentReport, Shape, ShiftedBin},
-    sketch::{Labels, Numbers, Sketch, Spectrum},
+    report::{ColumnKind, ColumnReport, EdgeReport, Measure, Quantile, SegmentReport, ShiftedBin},
+    sketch::{Labels, Sketch, Spectrum},
 };
 
 /// When a column has drifted.
@@ -55,7 +64,18 @@ pub enum Discovery {
 
 impl Default for Criterion {
     fn default() -> Self {
-        Self { profile: Profile::default(), alpha: 0.05, at_least: 0.1, min_rows: 100, discovery: Discovery::default() }
+        Self::of(Profile::default())
+    }
+}
+
+impl Criterion {
+    /// That of a profile. Other tools ask each column by itself.
+    pub const fn of(profile: Profile) -> Self {
+        let discovery = match profile {
+            Profile::Millstream => Discovery::Rate,
+            Profile::Mlrun | Profile::Evidently | Profile::Nannyml => Discovery::Each,
+        };
+        Self { profile, alpha: 0.05, at_least: 0.1, min_rows: 100, discovery }
     }
 }
 
@@ -90,21 +110,26 @@ pub fn compare(edges: &[(&str, &EdgePane, Option<&Reference>, Criterion)]) -> Ve
                 .collect(),
         })
         .collect();
-    let criteria: BTreeMap<&str, Criterion> = edges.iter().map(|(name, .., criterion)| (*name, *criterion)).collect();
+    let criteria: BTreeMap<&str, Criterion> =
+        edges.iter().map(|(name, .., criterion)| (*name, *criterion)).collect();
     judge(&mut reports, &criteria);
     reports
 }
 
 /// The leading measure of a column, if there are rows enough to say anything.
 pub fn leading(column: &str, sketch: &Sketch, reference: &Reference, criterion: &Criterion) -> Option<f64> {
-    let mut report = ColumnReport { column: column.to_owned(), rows: sketch.rows(), ..ColumnReport::default() };
-    measure(&mut report, sketch, reference, criterion);
-    report.measures.first().map(|measure| measure.value)
+    let before = Before::of(reference, column)?;
+    let measures = before.measures(&before.counts(sketch)?, sketch, criterion).ok()?;
+    measures.first().map(|measure| measure.value)
 }
 
 fn described(column: &str, sketch: &Sketch) -> ColumnReport {
-    let report =
-        ColumnReport { column: column.to_owned(), rows: sketch.rows(), nulls: sketch.nulls(), ..ColumnReport::default() };
+    let report = ColumnReport {
+        column: column.to_owned(),
+        rows: sketch.rows(),
+        nulls: sketch.nulls(),
+        ..ColumnReport::default()
+    };
     match sketch {
         Sketch::Numbers(numbers) => {
             let spectrum = numbers.spectrum();
@@ -116,7 +141,10 @@ fn described(column: &str, sketch: &Sketch) -> ColumnReport {
                 std: spectrum.std(),
                 min: numbers.range().map(|range| range.0),
                 max: numbers.range().map(|range| range.1),
-                quantiles: [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99].into_iter().filter_map(quantile).collect(),
+                quantiles: [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]
+                    .into_iter()
+                    .filter_map(quantile)
+                    .collect(),
                 live: histogram(numbers, &borders(numbers, None)),
                 ..report
             }
@@ -133,40 +161,95 @@ fn described(column: &str, sketch: &Sketch) -> ColumnReport {
     }
 }
 
-fn measure(report: &mut ColumnReport, sketch: &Sketch, reference: &Reference, criterion: &Criterion) {
-    let Some((bins, known)) = reference.column(&report.column).zip(reference.pane.columns.get(&report.column)) else {
+/// A column of a reference: how it is counted, and what was counted.
+#[derive(Clone, Copy)]
+struct Before<'b> {
+    bins: &'b ReferenceColumn,
+    sketch: &'b Sketch,
+}
+
+impl<'b> Before<'b> {
+    fn of(reference: &'b Reference, column: &str) -> Option<Self> {
+        let (bins, sketch) = reference.column(column).zip(reference.pane.columns.get(column))?;
+        Some(Self { bins, sketch })
+    }
+
+    /// The counts of both sides in the bins of the reference. Of categories, those that the reference knows have a bin each, and all
+    /// others share one: which of them have a name is another matter on each side.
+    fn counts(self, live: &Sketch) -> Option<(Vec<u64>, Vec<u64>)> {
+        match (live, self.sketch, self.bins) {
+            (Sketch::Numbers(live), Sketch::Numbers(before), ReferenceColumn::Numeric { edges }) => {
+                Some((before.counts_in(edges), live.counts_in(edges)))
+            }
+            (Sketch::Labels(live), Sketch::Labels(before), ReferenceColumn::Categorical { known }) => {
+                let counts = |labels: &Labels| -> Vec<u64> {
+                    known.iter().map(|name| labels.count_of(name)).chain([labels.beyond(known)]).collect()
+                };
+                // A category that neither side has says nothing.
+                let used = |(before, now): &(u64, u64)| before + now > 0;
+                Some(counts(before).into_iter().zip(counts(live)).filter(used).unzip())
+            }
+            _ => None,
+        }
+    }
+
+    /// Every measure of the profile, if there are values enough to say anything; else why not.
+    fn measures(
+        self,
+        (before, now): &(Vec<u64>, Vec<u64>),
+        live: &Sketch,
+        criterion: &Criterion,
+    ) -> Result<Vec<Measure>, String> {
+        let (n, m): (u64, u64) = (before.iter().sum(), now.iter().sum());
+        if n < criterion.min_rows || m < criterion.min_rows {
+            let (few, whose) = if n < m { (n, "of the reference") } else { (m, "so far") };
+            return Err(format!(
+                "{few} values {whose} are too few to say; {} are enough",
+                criterion.min_rows
+            ));
+        }
+        let shares = Shares::new(before, now).map_err(|error| error.to_string())?;
+        Ok(measures(&Counted { before, now, shares: &shares }, self.sketch, live, criterion))
+    }
+}
+
+fn measure(report: &mut ColumnReport, live: &Sketch, reference: &Reference, criterion: &Criterion) {
+    let Some(before) = Before::of(reference, &report.column) else {
         report.note = Some("the reference has no such column".to_owned());
         return;
     };
-    let (before, now) = match (sketch, known, bins) {
-        (Sketch::Numbers(live), Sketch::Numbers(before), ReferenceColumn::Numeric { edges }) => {
-            let borders = borders(live, Some(before));
-            report.reference = Some(histogram(before, &borders));
-            report.live = histogram(live, &borders);
-            let counts = (before.counts_in(edges), live.counts_in(edges));
-            report.shifted = shifted(&counts, |bin| interval(edges, bin));
-            counts
-        }
-        (Sketch::Labels(live), Sketch::Labels(before), ReferenceColumn::Categorical { .. }) => {
-            report.reference = Some(frequencies(before));
-            report.unseen = live.unseen();
-            let (names, counts) = aligned(before, live);
-            report.shifted = shifted(&counts, |bin| names[bin].clone());
-            counts
-        }
-        _ => {
-            report.note = Some("the reference has values of another type in this column".to_owned());
-            return;
-        }
-    };
-    let (n, m): (u64, u64) = (before.iter().sum(), now.iter().sum());
-    if n < criterion.min_rows || m < criterion.min_rows {
-        let (few, whose) = if n < m { (n, "of the reference") } else { (m, "so far") };
-        report.note = Some(format!("{few} values {whose} are too few to say; {} are enough", criterion.min_rows));
+    let Some(counts) = before.counts(live) else {
+        report.note = Some("the reference has values of another type in this column".to_owned());
         return;
+    };
+    match before.measures(&counts, live, criterion) {
+        Ok(measures) => report.measures = measures,
+        Err(note) => report.note = Some(note),
     }
-    if let Ok(shares) = Shares::new(&before, &now) {
-        report.measures = measures(&Counted { before: &before, now: &now, shares: &shares }, known, sketch, criterion);
+    match (live, before.sketch, before.bins) {
+        (Sketch::Numbers(live), Sketch::Numbers(numbers), ReferenceColumn::Numeric { edges }) => {
+            let borders = borders(live, Some(numbers));
+            report.reference = Some(histogram(numbers, &borders));
+            report.live = histogram(live, &borders);
+            report.shifted = shifted(&counts, |bin| interval(edges, bin));
+        }
+        (Sketch::Labels(labels), Sketch::Labels(before), ReferenceColumn::Categorical { known }) => {
+            report.reference = Some(frequencies(before));
+            let unseen = reference.unseen(&report.column, live);
+            report.unseen = unseen.unwrap_or(0);
+            if unseen.is_none() {
+                let kept = known.len();
+                let note = || {
+                    format!(
+                        "the reference has more than the {kept} categories that are kept: which values are new is not known"
+                    )
+                };
+                report.note.get_or_insert_with(note);
+            }
+            let (names, counts) = named(known, before, labels, unseen.is_some());
+            report.shifted = shifted(&counts, |bin| names[bin].clone());
+        }
+        _ => {}
     }
 }
 
@@ -255,7 +338,7 @@ fn measures(counted: &Counted<'_>, before: &Sketch, now: &Sketch, criterion: &Cr
     measures
 }
 
-/// The verdicts: of a test, by all its p-values together; of a distance, by its threshold.
+/// The verdicts: of tests, by their p-values together; of a distance without one, by its threshold alone.
 fn judge(reports: &mut [EdgeReport], criteria: &BTreeMap<&str, Criterion>) {
     for discovery in [Discovery::Rate, Discovery::Any, Discovery::Each] {
         let mut asked: Vec<(&mut ColumnReport, Criterion)> = reports
@@ -265,16 +348,19 @@ fn judge(reports: &mut [EdgeReport], criteria: &BTreeMap<&str, Criterion>) {
             .flat_map(|(criterion, edge)| edge.columns.iter_mut().map(|column| (column, *criterion)))
             .filter(|(column, _)| !column.measures.is_empty())
             .collect();
-        let p_values: Vec<f64> = asked.iter().map(|(column, _)| column.measures[0].p_value.unwrap_or(1.0)).collect();
+        // Only columns that are tested are among the tests.
+        let p_values: Vec<f64> =
+            asked.iter().filter_map(|(column, _)| column.measures.first()?.p_value).collect();
         let adjusted = match discovery {
             Discovery::Rate => benjamini_hochberg(&p_values),
             Discovery::Any => bonferroni(&p_values),
             Discovery::Each => Ok(p_values.clone()),
         };
-        let adjusted = adjusted.unwrap_or(p_values);
-        for ((column, criterion), p_value) in asked.iter_mut().zip(adjusted) {
+        let mut adjusted = adjusted.unwrap_or(p_values).into_iter();
+        for (column, criterion) in &mut asked {
             let Some(leading) = column.measures.first_mut() else { continue };
-            let sure = leading.p_value.is_none() || p_value < criterion.alpha;
+            let p_value = leading.p_value.and_then(|_| adjusted.next());
+            let sure = p_value.is_none_or(|p_value| p_value < criterion.alpha);
             let large = leading.threshold.is_none_or(|threshold| leading.value >= threshold);
             leading.drifted = sure && large;
             column.drifted = Some(leading.drifted);
@@ -282,19 +368,24 @@ fn judge(reports: &mut [EdgeReport], criteria: &BTreeMap<&str, Criterion>) {
     }
 }
 
-fn segments(column: &str, pane: &EdgePane, reference: &Reference, criterion: &Criterion) -> Vec<SegmentReport> {
+fn segments(
+    column: &str,
+    pane: &EdgePane,
+    reference: &Reference,
+    criterion: &Criterion,
+) -> Vec<SegmentReport> {
     let mut reports = Vec::new();
+    let bins = reference.column(column);
     for (by, live) in &pane.segments {
-        let before = reference.pane.segments.get(by);
-        let mut add = |name: String, columns: &Columns, before: Option<&Columns>| {
+        let all_before = reference.pane.segments.get(by);
+        let mut add = |name: &str, columns: &Columns, before: Option<&Columns>| {
             let Some(sketch) = columns.get(column) else { return };
-            let mut report = ColumnReport { column: column.to_owned(), ..ColumnReport::default() };
-            if let Some(before) = before {
-                // The segment's own reference: that it differs from the others is no drift.
-                let pane = EdgePane { columns: before.clone(), ..EdgePane::default() };
-                measure(&mut report, sketch, &reference.with_pane(pane), criterion);
-            }
-            let leading = report.measures.first();
+            // The segment's own reference: that it differs from the others is no drift.
+            let before = bins.zip(before.and_then(|before| before.get(column)));
+            let before = before.map(|(bins, sketch)| Before { bins, sketch });
+            let measures =
+                before.and_then(|before| before.measures(&before.counts(sketch)?, sketch, criterion).ok());
+            let leading = measures.as_ref().and_then(|measures| measures.first());
             reports.push(SegmentReport {
                 segment: format!("{by} = {name}"),
                 rows: sketch.rows(),
@@ -304,33 +395,39 @@ fn segments(column: &str, pane: &EdgePane, reference: &Reference, criterion: &Cr
                 }),
             });
         };
-        let mut named: Vec<_> = live.iter().filter(|(_, columns, _)| columns.values().any(|sketch| sketch.rows() > 0)).collect();
+        let mut named: Vec<_> =
+            live.iter().filter(|(_, columns, _)| columns.values().any(|sketch| sketch.rows() > 0)).collect();
         named.sort_by(|a, b| a.0.cmp(b.0));
         for (name, columns, _) in named {
-            add(name.to_owned(), columns, before.and_then(|before| before.get(name)));
+            add(name, columns, all_before.and_then(|before| before.get(name)));
         }
         if let Some(rest) = live.rest() {
-            add("others".to_owned(), rest, before.and_then(|before| before.rest()));
+            add("others", rest, all_before.and_then(|before| before.rest()));
         }
     }
     reports
 }
 
-/// Categories of both sides, and their counts.
-fn aligned(before: &Labels, live: &Labels) -> (Vec<String>, (Vec<u64>, Vec<u64>)) {
-    let mut names: Vec<String> =
-        before.counts().into_iter().chain(live.counts()).map(|(name, _)| name.to_owned()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let counts = |labels: &Labels| -> Vec<u64> {
-        names.iter().map(|name| labels.count_of(name)).chain([labels.rest()]).collect()
-    };
-    let mut counts = (counts(before), counts(live));
+/// Categories for people, and the counts of both sides: those that are known, and if what is outside is `new`, the most frequent of it.
+fn named(known: &[String], before: &Labels, live: &Labels, new: bool) -> (Vec<String>, (Vec<u64>, Vec<u64>)) {
+    let mut names = known.to_vec();
+    let mut counts: (Vec<u64>, Vec<u64>) =
+        known.iter().map(|name| (before.count_of(name), live.count_of(name))).unzip();
+    let mut others = live.beyond(known);
+    if new {
+        let known: HashSet<&str> = known.iter().map(String::as_str).collect();
+        let kept = live.counts().into_iter().filter(|(name, count)| *count > 0 && !known.contains(name));
+        for (name, count) in kept.take(SHIFTED) {
+            names.push(name.to_owned());
+            counts.0.push(0);
+            counts.1.push(count);
+            others = others.saturating_sub(count);
+        }
+    }
     names.push("others".to_owned());
-    // A category that neither side has says nothing.
-    let used: Vec<usize> = (0..names.len()).filter(|&at| counts.0[at] + counts.1[at] > 0).collect();
-    counts = (used.iter().map(|&at| counts.0[at]).collect(), used.iter().map(|&at| counts.1[at]).collect());
-    (used.iter().map(|&at| std::mem::take(&mut names[at])).collect(), counts)
+    counts.0.push(before.beyond(known));
+    counts.1.push(others);
+    (names, counts)
 }
 
 fn shifted((before, now): &(Vec<u64>, Vec<u64>), name: impl Fn(usize) -> String) -> Vec<ShiftedBin> {
@@ -349,45 +446,6 @@ fn shifted((before, now): &(Vec<u64>, Vec<u64>), name: impl Fn(usize) -> String)
     bins.truncate(SHIFTED);
     bins.retain(|bin| change(bin) > 0.0);
     bins
-}
-
-fn interval(edges: &[f64], bin: usize) -> String {
-    let edge = |at: usize| format!("{:.6}", edges[at]).trim_end_matches('0').trim_end_matches('.').to_owned();
-    match (bin.checked_sub(1), bin < edges.len()) {
-        (None, true) => format!("below {}", edge(bin)),
-        (Some(below), true) => format!("{} to {}", edge(below), edge(bin)),
-        (Some(below), false) => format!("{} and more", edge(below)),
-        (None, false) => "all values".to_owned(),
-    }
-}
-
-/// Bins for people: 30 of equal width over what lies between the first and the last hundredth of both sides.
-fn borders(live: &Numbers, before: Option<&Numbers>) -> Vec<f64> {
-    const BINS: usize = 30;
-    let ends = |numbers: &Numbers| numbers.spectrum().quantile(0.01).zip(numbers.spectrum().quantile(0.99));
-    let all = [Some(live), before].into_iter().flatten().filter_map(ends);
-    let Some((low, high)) = all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Vec::new() };
-    let width = (high - low) / BINS as f64;
-    if !width.is_finite() || width <= 0.0 {
-        return vec![low, low.next_up()];
-    }
-    let mut borders: Vec<f64> = (0..=BINS).map(|at| low + width * at as f64).collect();
-    borders.dedup();
-    borders
-}
-
-fn histogram(numbers: &Numbers, borders: &[f64]) -> Shape {
-    let mut counts = numbers.counts_in(borders);
-    let (above, below) = (counts.pop().unwrap_or(0), if counts.is_empty() { 0 } else { counts.remove(0) });
-    Shape::Numeric { edges: borders.to_vec(), counts, below, above }
-}
-
-fn frequencies(labels: &Labels) -> Shape {
-    const NAMED: usize = 20;
-    let counts = labels.counts();
-    let other = counts.iter().skip(NAMED).map(|(_, count)| count).sum::<u64>() + labels.rest();
-    let named = counts.into_iter().take(NAMED).filter(|(_, count)| *count > 0);
-    Shape::Categorical { counts: named.map(|(name, count)| (name.to_owned(), count)).collect(), other }
 }
 
 /// The buckets of both sides: their centres, in ascending order, and the counts of each side.

@@ -2,13 +2,17 @@
 
 use std::{
     collections::VecDeque,
-    fs::{File, OpenOptions},
+    ffi::OsString,
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crate::{pane::Pane, sketch::Merge};
+use crate::{
+    pane::{Pane, belongs},
+    sketch::Merge,
+};
 
 /// How long panes are kept, and how fine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +27,22 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { fine: Duration::from_secs(HOUR), hours: Duration::from_secs(7 * DAY), days: Duration::from_secs(90 * DAY) }
+        Self {
+            fine: Duration::from_secs(HOUR),
+            hours: Duration::from_secs(7 * DAY),
+            days: Duration::from_secs(90 * DAY),
+        }
     }
 }
 
 /// The panes of one graph. Each row was counted in exactly one of them.
 ///
 /// In the file, a pane is a record of its length, its checksum and its bytes; panes are appended as they come, and the file is
-/// written anew, whole, when what was appended since has become as long as the rest. Whatever a crash leaves at its end that is no
-/// record is cut off.
+/// written anew, whole, when what was appended since has become as long as the rest. Half a record at its end, which a crash leaves, is
+/// cut off; a whole record whose bytes have changed is moved aside with all that stands behind it ([`Self::set_aside`]).
+///
+/// Nobody else opens the history while it is open: a lock on a file beside it, with `.lock` behind its name, says so. That file stays.
+/// Others may [read](read_panes) the panes.
 pub struct History {
     keep: Keep,
     levels: [VecDeque<Sealed>; 3],
@@ -49,6 +60,10 @@ struct Sealed {
 struct PaneFile {
     path: PathBuf,
     appending: File,
+    /// Locked for as long as it is open.
+    _lock: File,
+    /// Where bytes went that could not be read.
+    aside: Option<PathBuf>,
     /// Bytes that the last whole writing left, and bytes appended since.
     whole: u64,
     appended: u64,
@@ -72,6 +87,12 @@ pub enum HistoryError {
     /// The file is of something else, or of another version.
     #[error("{}: is no file of panes that this version reads; move it away", file.display())]
     Foreign {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Somebody else has it open.
+    #[error("{}: another server keeps its counts there; give each server its own folder", file.display())]
+    Taken {
         /// The file.
         file: PathBuf,
     },
@@ -100,16 +121,27 @@ impl History {
     /// In a file, with the panes that it has. Its folder is made if it is not there.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or is of something else.
+    /// When the file cannot be read or written, is of something else, or somebody else has it open.
     pub fn open(path: &Path, keep: Keep) -> Result<Self, HistoryError> {
         let mut history = Self::in_memory(keep);
-        let (panes, length) = read(path)?;
+        let failed = |doing, source| HistoryError::File { file: path.to_path_buf(), doing, source };
+        std::fs::create_dir_all(folder(path))
+            .map_err(|source| failed("its folder cannot be made", source))?;
+        let lock = locked(path)?;
+        let Contents { panes, length, bad } = match read(path) {
+            Err(HistoryError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Contents::default()
+            }
+            contents => contents?,
+        };
         for pane in panes {
             history.add(&pane)?;
         }
-        let failed = |doing, source| HistoryError::File { file: path.to_path_buf(), doing, source };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| failed("its folder cannot be made", source))?;
+        let aside = (!bad.is_empty()).then(|| with(path, ".bad"));
+        if let Some(aside) = &aside {
+            let moved = File::create(aside)
+                .and_then(|mut aside| aside.write_all(&bad).and_then(|()| aside.sync_all()));
+            moved.map_err(|source| failed("what cannot be read of it cannot be moved aside", source))?;
         }
         let opened = OpenOptions::new().create(true).append(true).open(path);
         let appending = opened.map_err(|source| failed("cannot be opened", source))?;
@@ -124,8 +156,20 @@ impl History {
         };
         cut().map_err(|source| failed("cannot be written", source))?;
         let whole = length.max(MAGIC.len() as u64);
-        history.file = Some(PaneFile { path: path.to_path_buf(), appending, whole, appended: 0 });
+        let path = path.to_path_buf();
+        history.file = Some(PaneFile { path, appending, _lock: lock, aside, whole, appended: 0 });
         Ok(history)
+    }
+
+    /// Where bytes went that could not be read when the file was opened, if there were any: to a file beside it with `.bad` behind its
+    /// name, in the place of those of an earlier time.
+    pub fn set_aside(&self) -> Option<&Path> {
+        self.file.as_ref()?.aside.as_deref()
+    }
+
+    /// Keeps panes so long from the next one on. What is gone already does not come back.
+    pub fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
     }
 
     /// Adds a pane, which begins where the last one ended or later. What has become old becomes coarser, and in the end goes.
@@ -150,8 +194,8 @@ impl History {
         Ok(())
     }
 
-    /// What was counted from `from` on and before `to`, in microseconds since 1970 UTC, as far as whole panes tell: one that begins
-    /// within belongs to it.
+    /// What was counted from `from` on and before `to`, in microseconds since 1970 UTC, as far as whole panes tell: one that lies there
+    /// for more than half of its own time belongs to it ([`Pane::is_within`]).
     ///
     /// # Errors
     /// When a pane cannot be unpacked.
@@ -163,10 +207,10 @@ impl History {
         Ok(whole)
     }
 
-    /// The panes of that time, the oldest first.
+    /// The panes of that time, the oldest first: those of which more than half lies there.
     pub fn panes(&self, from: i64, to: i64) -> impl Iterator<Item = Result<Pane, HistoryError>> {
         let sealed = self.levels.iter().rev().flatten();
-        sealed.filter(move |sealed| sealed.from >= from && sealed.from < to).map(Sealed::open)
+        sealed.filter(move |sealed| belongs((sealed.from, sealed.to), (from, to))).map(Sealed::open)
     }
 
     /// How many bytes the panes take, packed.
@@ -177,7 +221,8 @@ impl History {
     fn add(&mut self, pane: &Pane) -> Result<Vec<u8>, HistoryError> {
         let sealed = Sealed::of(pane)?;
         let bytes = sealed.bytes.clone();
-        let level = [HOUR, DAY].into_iter().take_while(|span| pane.to - pane.from >= *span as i64 * MICROS).count();
+        let level =
+            [HOUR, DAY].into_iter().take_while(|span| pane.to - pane.from >= *span as i64 * MICROS).count();
         self.put(level, sealed)?;
         self.age(pane.to)?;
         Ok(bytes)
@@ -203,7 +248,8 @@ impl History {
         let limits = [self.keep.fine, self.keep.hours, self.keep.days].map(micros);
         for (level, span) in [(0, HOUR), (1, DAY)] {
             let span = span as i64 * MICROS;
-            while self.levels[level].front().is_some_and(|pane| pane.to <= now.saturating_sub(limits[level])) {
+            while self.levels[level].front().is_some_and(|pane| pane.to <= now.saturating_sub(limits[level]))
+            {
                 let Some(old) = self.levels[level].pop_front() else { break };
                 let (from, mut pane) = (old.from.div_euclid(span) * span, old.open()?);
                 let coarser = &mut self.levels[level + 1];
@@ -211,7 +257,11 @@ impl History {
                 if coarser.get(at).is_some_and(|pane| pane.from == from)
                     && let Some(into) = coarser.remove(at)
                 {
-                    pane.merge(&into.open()?);
+                    // It has counted what was before this pane, whatever time it is rounded to.
+                    let mut into = into.open()?;
+                    into.to = into.to.min(pane.from);
+                    into.merge(&pane);
+                    pane = into;
                 }
                 (pane.from, pane.to) = (from, from + span);
                 coarser.insert(at, Sealed::of(&pane)?);
@@ -224,11 +274,14 @@ impl History {
     /// Writes the file anew, beside the old one, which it then replaces.
     fn rewrite(&mut self) -> Result<(), HistoryError> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        let failed = |source| HistoryError::File { file: file.path.clone(), doing: "cannot be written anew", source };
-        let beside = file.path.with_extension("panes.tmp");
+        let failed =
+            |source| HistoryError::File { file: file.path.clone(), doing: "cannot be written anew", source };
+        let beside = with(&file.path, ".tmp");
         let levels = &self.levels;
         let write = || -> io::Result<(File, u64)> {
-            let mut new = io::BufWriter::new(File::create(&beside)?);
+            let opened = OpenOptions::new().create(true).append(true).open(&beside)?;
+            opened.set_len(0)?;
+            let mut new = io::BufWriter::new(opened);
             let mut length = MAGIC.len();
             new.write_all(MAGIC)?;
             for sealed in levels.iter().rev().flatten() {
@@ -236,16 +289,17 @@ impl History {
                 length += written.len();
                 new.write_all(&written)?;
             }
-            new.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            let new = new.into_inner().map_err(io::IntoInnerError::into_error)?;
+            new.sync_all()?;
             std::fs::rename(&beside, &file.path)?;
-            if let Some(folder) = file.path.parent() {
-                File::open(folder)?.sync_all()?;
-            }
-            Ok((OpenOptions::new().append(true).open(&file.path)?, length as u64))
+            Ok((new, length as u64))
         };
         let (appending, whole) = write().map_err(failed)?;
+        // From here on the old file has no name: whatever else fails, panes go to the new one.
         (file.appending, file.whole, file.appended) = (appending, whole, 0);
-        Ok(())
+        File::open(folder(&file.path)).and_then(|folder| folder.sync_all()).map_err(|source| {
+            HistoryError::File { file: file.path.clone(), doing: "its folder cannot be written", source }
+        })
     }
 }
 
@@ -277,45 +331,89 @@ fn record(bytes: &[u8]) -> Vec<u8> {
     record
 }
 
-/// The panes of a file, and how many of its bytes are good.
-///
-/// # Errors
-/// When it cannot be read or is of something else. A file that is not there has no panes.
-fn read(path: &Path) -> Result<(Vec<Pane>, u64), HistoryError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        Err(source) => {
-            return Err(HistoryError::File { file: path.to_path_buf(), doing: "cannot be read", source });
-        }
-    };
-    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
-        // A crash may have cut even that short.
-        return if MAGIC.starts_with(&bytes) { Ok((Vec::new(), 0)) } else { Err(HistoryError::Foreign { file: path.to_path_buf() }) };
-    };
-    let mut panes = Vec::new();
-    while let Some((record, behind)) = next_record(rest) {
-        let Ok(pane) = unpack(record) else { break };
-        panes.push(pane);
-        rest = behind;
-    }
-    Ok((panes, (bytes.len() - rest.len()) as u64))
+/// What a file has.
+#[derive(Default)]
+struct Contents {
+    panes: Vec<Pane>,
+    /// How many of its bytes are good.
+    length: u64,
+    /// Those behind, unless they are what a crash leaves.
+    bad: Vec<u8>,
 }
 
-fn next_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Reads a file as far as its records are good.
+///
+/// # Errors
+/// When it cannot be read or is of something else.
+fn read(path: &Path) -> Result<Contents, HistoryError> {
+    let bytes = std::fs::read(path);
+    let bytes = bytes.map_err(|source| HistoryError::File {
+        file: path.to_path_buf(),
+        doing: "cannot be read",
+        source,
+    })?;
+    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+        // A crash may have cut even that short.
+        return match MAGIC.starts_with(&bytes) {
+            true => Ok(Contents::default()),
+            false => Err(HistoryError::Foreign { file: path.to_path_buf() }),
+        };
+    };
+    let mut contents = Contents::default();
+    while let Some((record, checksum, behind)) = next_record(rest) {
+        let good = (crc32c::crc32c(record) == checksum).then(|| unpack(record).ok()).flatten();
+        let Some(pane) = good else {
+            contents.bad = rest.to_vec();
+            break;
+        };
+        contents.panes.push(pane);
+        rest = behind;
+    }
+    contents.length = (bytes.len() - rest.len()) as u64;
+    Ok(contents)
+}
+
+/// A record of its full length, what its checksum should be, and what stands behind it.
+fn next_record(bytes: &[u8]) -> Option<(&[u8], u32, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (checksum, rest) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|length| *length <= MOST_BYTES)?;
     let (record, behind) = rest.split_at_checked(length)?;
-    (crc32c::crc32c(record) == u32::from_le_bytes(*checksum)).then_some((record, behind))
+    Some((record, u32::from_le_bytes(*checksum), behind))
 }
 
-/// The panes of a file, of this replica or of another, added up: to compare them elsewhere.
+/// The panes of a file, of this replica or of another, in the order in which they were written; those of a server that runs can be read,
+/// too. What cannot be read at its end is left out.
 ///
 /// # Errors
-/// When the file cannot be read or is of something else.
+/// When the file is not there, cannot be read or is of something else.
 pub fn read_panes(path: &Path) -> Result<Vec<Pane>, HistoryError> {
-    Ok(read(path)?.0)
+    Ok(read(path)?.panes)
+}
+
+/// The lock on a file, which is of a file beside it: the file itself is replaced now and then, and some systems let nobody read what
+/// is locked.
+fn locked(path: &Path) -> Result<File, HistoryError> {
+    let failed = |source| HistoryError::File { file: path.to_path_buf(), doing: "cannot be locked", source };
+    let lock = OpenOptions::new().create(true).append(true).open(with(path, ".lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(HistoryError::Taken { file: path.to_path_buf() }),
+        // There are file systems without locks.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(lock),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The path with this behind its name.
+fn with(path: &Path, end: &str) -> PathBuf {
+    let mut path = OsString::from(path);
+    path.push(end);
+    path.into()
 }
 
 #[cfg(test)]
@@ -323,7 +421,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{pane::EdgePane, sketch::{Numbers, Sketch}};
+    use crate::{
+        pane::EdgePane,
+        sketch::{Labels, Numbers, Sketch},
+    };
 
     const MINUTE: i64 = 60 * MICROS;
 
@@ -401,6 +502,115 @@ mod tests {
         std::fs::write(&path, "something else").unwrap();
         assert!(matches!(History::open(&path, Keep::default()), Err(HistoryError::Foreign { .. })));
         assert_eq!(std::fs::read(&path).unwrap(), b"something else");
+        assert!(!folder.path().join("fraud.panes.bad").exists());
+    }
+
+    #[test]
+    fn what_stands_behind_a_record_that_has_changed_is_moved_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fraud.panes");
+        let ends: Vec<usize> = (0..3)
+            .map(|minute| {
+                filled(&mut History::open(&path, Keep::default()).unwrap(), minute..minute + 1);
+                std::fs::metadata(&path).unwrap().len() as usize
+            })
+            .collect();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[ends[0] + HEAD + 3] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let mut history = History::open(&path, Keep::default()).unwrap();
+        let aside = history.set_aside().unwrap().to_path_buf();
+        assert_eq!(
+            (aside.file_name().unwrap().to_str(), history.over(0, i64::MAX).unwrap().answered()),
+            (Some("fraud.panes.bad"), 5)
+        );
+        assert_eq!(std::fs::read(aside).unwrap(), bytes[ends[0]..]);
+        history.push(&pane(5, &[1.0])).unwrap();
+        drop(history);
+        let again = History::open(&path, Keep::default()).unwrap();
+        assert_eq!((again.over(0, i64::MAX).unwrap().answered(), again.set_aside()), (6, None));
+    }
+
+    #[test]
+    fn a_history_that_is_open_is_opened_by_nobody_else_and_read_by_anybody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fraud.panes");
+        let mut history = History::open(&path, Keep::default()).unwrap();
+        filled(&mut history, 0..2);
+        for _ in 0..2 {
+            let error = History::open(&path, Keep::default()).err().unwrap();
+            assert!(matches!(error, HistoryError::Taken { .. }), "{error}");
+            assert!(error.to_string().ends_with("give each server its own folder"), "{error}");
+            assert_eq!(read_panes(&path).unwrap().len(), 2);
+            history.rewrite().unwrap();
+        }
+        filled(&mut history, 2..3);
+        drop(history);
+        assert_eq!(History::open(&path, Keep::default()).unwrap().over(0, i64::MAX).unwrap().answered(), 15);
+    }
+
+    #[test]
+    fn panes_of_a_file_that_is_not_there_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let Err(HistoryError::File { source, .. }) = read_panes(&folder.path().join("gone.panes")) else {
+            panic!("a file")
+        };
+        assert_eq!(source.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_path_without_a_folder_lies_in_the_working_folder() {
+        assert_eq!(folder(Path::new("fraud.panes")), Path::new("."));
+        assert_eq!(folder(Path::new("counts/fraud.panes")), Path::new("counts"));
+        assert_eq!(with(Path::new("counts/fraud.v2.panes"), ".bad"), Path::new("counts/fraud.v2.panes.bad"));
+    }
+
+    #[test]
+    fn panes_of_turns_that_come_early_or_late_are_in_the_window_that_has_most_of_them() {
+        let mut history = History::in_memory(Keep::default());
+        let mut from = 0;
+        for minute in 1..=20 {
+            // Up to 3 seconds late.
+            let to = minute * MINUTE + minute % 4 * MICROS;
+            history.push(&Pane { from, to, ..pane(0, &[1.0]) }).unwrap();
+            from = to;
+        }
+        for now in 10..=20 {
+            let now = now * MINUTE + now % 4 * MICROS;
+            assert_eq!(history.over(now - 5 * MINUTE, now).unwrap().answered(), 5, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_changes_its_kind_is_of_the_later_kind_when_panes_have_aged() {
+        let named = |minute: i64| {
+            let mut pane = pane(minute, &[1.0]);
+            let column = Sketch::Labels(Labels::new([]));
+            pane.edges.get_mut("score").unwrap().columns.insert("amount".to_owned(), column);
+            pane
+        };
+        for numbers_first in [true, false] {
+            let mut history = History::in_memory(Keep { fine: Duration::ZERO, ..Keep::default() });
+            for minute in 0..40 {
+                let pane = if (minute < 20) == numbers_first { pane(minute, &[1.0]) } else { named(minute) };
+                history.push(&pane).unwrap();
+            }
+            assert_eq!(history.levels[1].len(), 1);
+            let kept = history.over(i64::MIN, i64::MAX).unwrap();
+            let numbers = matches!(kept.edges["score"].columns["amount"], Sketch::Numbers(_));
+            assert_eq!((numbers, kept.answered()), (!numbers_first, 40));
+        }
+    }
+
+    #[test]
+    fn panes_are_kept_as_long_as_was_said_last() {
+        let mut history = History::in_memory(Keep::default());
+        filled(&mut history, 0..30);
+        let minute = Duration::from_secs(60);
+        history.keep(Keep { fine: minute, hours: minute, days: minute });
+        assert_eq!(history.levels[0].len(), 30);
+        filled(&mut history, 30..31);
+        assert_eq!(history.levels[0].len(), 1);
     }
 
     proptest! {

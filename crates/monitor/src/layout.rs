@@ -1,12 +1,13 @@
 //! What is watched of a graph: which edges, which of their columns, and by which bins, categories and segments.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::datatypes::{DataType, Schema};
 
 use crate::{
+    quality::RuleSpec,
     reference::{Reference, ReferenceColumn},
-    sketch::{Labels, Numbers, Presence, Sketch},
+    sketch::{Bounds, Labels, Numbers, Presence, Sketch},
 };
 
 /// What is watched of one edge.
@@ -34,8 +35,13 @@ pub struct Column {
 /// How a column's values are counted.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// As numbers, in the bins that these edges cut.
-    Numeric(Arc<[f64]>),
+    /// As numbers.
+    Numeric {
+        /// The edges that cut their bins.
+        edges: Arc<[f64]>,
+        /// What lies outside of these is counted, too.
+        bounds: Bounds,
+    },
     /// As categories, these of which are known before.
     Categorical(Arc<[String]>),
     /// Only whether there is one.
@@ -68,6 +74,8 @@ pub struct Watching<'w> {
     pub most_segments: usize,
     /// What the columns are compared with.
     pub reference: Option<&'w Reference>,
+    /// What is expected of columns, by their names: the bounds of numbers.
+    pub rules: Option<&'w BTreeMap<String, RuleSpec>>,
 }
 
 /// Bins of a column that has no reference.
@@ -97,16 +105,22 @@ impl Layout {
         let column = |at: usize| {
             let field = schema.field(at);
             let reference = watching.reference.and_then(|reference| reference.column(field.name()));
-            Column {
-                name: field.name().as_str().into(),
-                place: at,
-                kind: kind(field.data_type(), categorical.contains(&at), reference),
+            let mut kind = kind(field.data_type(), categorical.contains(&at), reference);
+            if let Kind::Numeric { bounds, .. } = &mut kind
+                && let Some(rule) = watching.rules.and_then(|rules| rules.get(field.name()))
+            {
+                *bounds = rule.bounds();
             }
+            Column { name: field.name().as_str().into(), place: at, kind }
         };
         for &at in categorical.iter().chain(&dividing) {
             if !matches!(kind(schema.field(at).data_type(), true, None), Kind::Categorical(_)) {
                 let field = schema.field(at);
-                problems.push(format!("column `{}` of type {} has no categories", field.name(), field.data_type()));
+                problems.push(format!(
+                    "column `{}` of type {} has no categories",
+                    field.name(),
+                    field.data_type()
+                ));
             }
         }
         let segment = |at: usize| Segment {
@@ -138,7 +152,7 @@ impl Kind {
     /// A column of this kind that has counted nothing.
     pub fn sketch(&self) -> Sketch {
         match self {
-            Self::Numeric(edges) => Sketch::Numbers(Numbers::new(edges)),
+            Self::Numeric { edges, bounds } => Sketch::Numbers(Numbers::within(edges, *bounds)),
             Self::Categorical(known) => Sketch::Labels(Labels::new(known.iter().map(String::as_str))),
             Self::Presence => Sketch::Presence(Presence::default()),
         }
@@ -153,13 +167,18 @@ pub(crate) fn kind(data_type: &DataType, categorical: bool, reference: Option<&R
     };
     let counted_by_name = categorical || matches!(reference, Some(ReferenceColumn::Categorical { .. }));
     match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean => Kind::Categorical(known()),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean => {
+            Kind::Categorical(known())
+        }
         DataType::Dictionary(_, values) => kind(values, categorical, reference),
         integer if integer.is_integer() && counted_by_name => Kind::Categorical(known()),
-        number if number.is_integer() || number.is_floating() => match reference {
-            Some(ReferenceColumn::Numeric { edges }) => Kind::Numeric(edges.as_slice().into()),
-            _ => Kind::Numeric(NO_EDGES.into()),
-        },
+        number if number.is_integer() || number.is_floating() => {
+            let edges = match reference {
+                Some(ReferenceColumn::Numeric { edges }) => edges.as_slice(),
+                _ => &NO_EDGES,
+            };
+            Kind::Numeric { edges: edges.into(), bounds: Bounds::default() }
+        }
         _ => Kind::Presence,
     }
 }

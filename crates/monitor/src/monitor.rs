@@ -42,7 +42,8 @@ pub struct Monitor {
     lost: Box<[AtomicU64]>,
     /// Requests for which every place was taken.
     lost_requests: AtomicU64,
-    turned: Mutex<i64>,
+    /// When the pane that is counted now began, if anybody has said.
+    turned: Mutex<Option<i64>>,
 }
 
 /// One place to count in. On cache lines of its own, because its lock is taken for each batch.
@@ -86,7 +87,7 @@ impl Monitor {
             shards: std::iter::repeat_with(shard).take(places).collect(),
             lost: layouts.iter().map(|_| AtomicU64::new(0)).collect(),
             lost_requests: AtomicU64::new(0),
-            turned: Mutex::new(0),
+            turned: Mutex::new(None),
             layouts,
         })
     }
@@ -116,10 +117,11 @@ impl Monitor {
         requests.seconds.add(&SECONDS, answered.seconds);
     }
 
-    /// Takes what was counted since it was last asked, up to `now`, in microseconds since 1970 UTC.
+    /// Takes what was counted since it was last asked, or since [`begin`](Self::begin), up to `now`, in microseconds since 1970 UTC. If
+    /// neither was, the pane spans no time.
     pub fn turn(&self, now: i64) -> Pane {
         let mut turned = locked(&self.turned);
-        let mut pane = Pane { from: std::mem::replace(&mut *turned, now), to: now, ..Pane::default() };
+        let mut pane = Pane { from: turned.replace(now).unwrap_or(now), to: now, ..Pane::default() };
         pane.requests = requests();
         for Shard(shard) in &self.shards {
             let mut counts = locked(shard);
@@ -134,16 +136,13 @@ impl Monitor {
                 pane.edges.entry(layout.edge.to_string()).or_default().lost += lost;
             }
         }
-        let lost = self.lost_requests.swap(0, Relaxed);
-        if lost > 0 {
-            *pane.requests.outcomes.entry("lost".to_owned()).or_default() += lost;
-        }
+        pane.requests.lost += self.lost_requests.swap(0, Relaxed);
         pane
     }
 
-    /// Says when counting begins, in microseconds since 1970 UTC.
+    /// Says when counting begins, in microseconds since 1970 UTC, unless it has begun.
     pub fn begin(&self, now: i64) {
-        *locked(&self.turned) = now;
+        locked(&self.turned).get_or_insert(now);
     }
 
     /// A place to count in, if one is free.
@@ -262,12 +261,30 @@ mod tests {
         seen(&tap, 0, batch);
         let pane = monitor.turn(1);
         assert_eq!((pane.edges["score"].rows, pane.edges["score"].lost), (3, 3));
-        assert_eq!(pane.requests.outcomes["lost"], 1);
+        assert_eq!((pane.requests.lost, pane.answered(), pane.failed()), (1, 0, 0));
+        assert_eq!(monitor.turn(2).requests.lost, 0);
+    }
+
+    #[test]
+    fn a_pane_begins_where_the_last_one_ended_and_spans_no_time_before_that_is_known() {
+        let monitor = Monitor::new(Vec::new());
+        let span = |now: i64| {
+            let pane = monitor.turn(now);
+            (pane.from, pane.to)
+        };
+        assert_eq!((span(70), span(90)), ((70, 70), (70, 90)));
+        monitor.begin(91);
+        assert_eq!(span(100), (90, 100));
+        let begun = Monitor::new(Vec::new());
+        begun.begin(5);
+        begun.begin(6);
+        assert_eq!((begun.turn(9).from, begun.turn(12).from), (5, 9));
     }
 
     #[test]
     fn threads_that_count_together_count_what_one_would() {
-        let batches: Vec<_> = (0..400).map(|i| rows! { amount: [f64::from(i) * 0.1, -f64::from(i)] }).collect();
+        let batches: Vec<_> =
+            (0..400).map(|i| rows! { amount: [f64::from(i) * 0.1, -f64::from(i)] }).collect();
         let count = |threads: usize| {
             let monitor = Monitor::with_places(vec![watched(&batches[0], &[])], threads + 1);
             let tap = Arc::clone(&monitor).tap(0);

@@ -22,8 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     performance::{
-        Accumulator, BinaryEstimator, BinaryMetrics, BinaryPrediction, ExpectedMetrics, JoinConfig, JoinCounts, JoinError,
-        JoinState, LabelJoin, LabelReply, LabelledScore, Number, PredictReply, RegressionMetrics, ScoredRow, Segment, Window,
+        Accumulator, BinaryEstimator, BinaryMetrics, BinaryPrediction, ExpectedMetrics, JoinConfig,
+        JoinCounts, JoinError, JoinState, LabelJoin, LabelReply, LabelledScore, Number, PredictReply,
+        RegressionMetrics, ScoredRow, Segment, Window,
     },
     report::{MetricSeries, Point},
     values,
@@ -134,7 +135,11 @@ impl Predictions {
     ///
     /// # Errors
     /// Every mistake.
-    pub fn new(spec: &PerformanceSpec, schema: &Schema, reference: Option<&[RecordBatch]>) -> Result<Arc<Self>, Vec<String>> {
+    pub fn new(
+        spec: &PerformanceSpec,
+        schema: &Schema,
+        reference: Option<&[RecordBatch]>,
+    ) -> Result<Arc<Self>, Vec<String>> {
         Self::with_clock(spec, schema, reference, system)
     }
 
@@ -171,12 +176,17 @@ impl Predictions {
                 None
             }
             (Some(_), _) if spec.task == Task::Regression => {
-                mistakes.push("regression is not estimated: an error model's output can be watched as a column".to_owned());
+                mistakes.push(
+                    "regression is not estimated: an error model's output can be watched as a column"
+                        .to_owned(),
+                );
                 None
             }
             (Some(label), Some(rows)) => {
                 let estimator = estimator(spec, label, rows);
-                estimator.map_err(|mistake| mistakes.push(format!("the reference cannot be judged by: {mistake}"))).ok()
+                estimator
+                    .map_err(|mistake| mistakes.push(format!("the reference cannot be judged by: {mistake}")))
+                    .ok()
             }
         };
         match columns {
@@ -361,7 +371,8 @@ impl PredictionColumns {
         };
         match spec.task {
             Task::Binary if spec.prediction.is_none() && spec.probability.is_none() => {
-                mistakes.push("name the column of the `prediction`, of the `probability`, or of both".to_owned());
+                mistakes
+                    .push("name the column of the `prediction`, of the `probability`, or of both".to_owned());
             }
             Task::Regression if spec.prediction.is_none() => {
                 mistakes.push("name the column of the `prediction`".to_owned());
@@ -421,7 +432,8 @@ impl PredictionColumns {
         };
         if self.prediction.is_none() {
             for (row, said) in said.iter_mut().enumerate() {
-                *said = value(&probability, row).map(|probability| f64::from(u8::from(probability >= self.threshold)));
+                *said = value(&probability, row)
+                    .map(|probability| f64::from(u8::from(probability >= self.threshold)));
             }
         }
         let probability = |row| value(&probability, row).unwrap_or(f64::NAN);
@@ -431,7 +443,9 @@ impl PredictionColumns {
     /// When each row was predicted: as it says itself, or when it came, which is not after the present.
     fn times(&self, arrived: &Arrived, now: i64) -> Vec<Option<i64>> {
         let Some(place) = self.time else { return vec![Some(arrived.at.min(now)); arrived.rows] };
-        let Some(times) = arrived.columns.get(place).and_then(micros) else { return vec![None; arrived.rows] };
+        let Some(times) = arrived.columns.get(place).and_then(micros) else {
+            return vec![None; arrived.rows];
+        };
         times.as_primitive::<Int64Type>().iter().collect()
     }
 
@@ -461,7 +475,14 @@ impl PredictionColumns {
 }
 
 fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean | DataType::Dictionary(..))
+    matches!(
+        data_type,
+        DataType::Utf8
+            | DataType::LargeUtf8
+            | DataType::Utf8View
+            | DataType::Boolean
+            | DataType::Dictionary(..)
+    )
 }
 
 /// Times as microseconds since 1970 UTC. Text is read as a timestamp.
@@ -474,7 +495,11 @@ fn micros(array: &ArrayRef) -> Option<ArrayRef> {
 }
 
 /// What a reference says of probabilities and labels.
-fn estimator(spec: &PerformanceSpec, label: &str, reference: &[RecordBatch]) -> Result<BinaryEstimator, String> {
+fn estimator(
+    spec: &PerformanceSpec,
+    label: &str,
+    reference: &[RecordBatch],
+) -> Result<BinaryEstimator, String> {
     let mut rows = Vec::new();
     // A reference has no names, times or segments, and may leave it to the threshold what was predicted.
     let mut spec = PerformanceSpec { id: None, time: None, segment: None, ..spec.clone() };
@@ -569,7 +594,9 @@ impl Judge {
         let config = predictions.config.clone();
         let judged = match predictions.columns.task {
             Task::Binary => Judged::Binary(LabelJoin::new(BinaryMetrics::default(), config, now)?),
-            Task::Regression => Judged::Regression(LabelJoin::new(RegressionMetrics::default(), config, now)?),
+            Task::Regression => {
+                Judged::Regression(LabelJoin::new(RegressionMetrics::default(), config, now)?)
+            }
         };
         let timed = predictions.columns.time.is_some();
         Ok(Self { judged, timed, closed: Series::default(), estimates: BTreeMap::new() })
@@ -594,7 +621,10 @@ impl Judge {
             let (names, times) = (columns.names(&arrived), columns.times(&arrived, now));
             let segments = columns.segments(&arrived);
             for (row, said) in columns.read(&arrived.columns, arrived.rows).into_iter().enumerate() {
-                let (Some((said, probability)), Some(name), Some(at)) = (said, &names[row], times[row]) else { continue };
+                let (Some((said, probability)), Some(name), Some(at)) = (said, &names[row], times[row])
+                else {
+                    continue;
+                };
                 let row = Row { name, at, segment: &segments[row], said, probability };
                 self.predict(&row, predictions.estimator.as_ref(), now);
             }
@@ -729,7 +759,13 @@ impl Judge {
             Judged::Regression(join) => (None, Some(join.state())),
         };
         let closed = self.closed.clone();
-        postcard::to_stdvec(&Saved { version: VERSION, binary, regression, closed, estimates: self.estimates.clone() })
+        postcard::to_stdvec(&Saved {
+            version: VERSION,
+            binary,
+            regression,
+            closed,
+            estimates: self.estimates.clone(),
+        })
     }
 
     /// Takes up what was saved, if it is of the same task, window and lateness.
@@ -796,9 +832,29 @@ pub enum RestoreError {
 
 /// The points of metrics, and of metrics of segments: those stand behind a separator that no name of a metric has.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Wire", into = "Wire")]
 struct Series(IndexMap<String, VecDeque<Point>>);
 
 const SEPARATOR: char = '\u{1f}';
+
+/// The form of series in a file: points are written for JSON otherwise, which a file of bytes cannot be read back from.
+type Wire = Vec<(String, Vec<(i64, f64)>)>;
+
+impl From<Wire> for Series {
+    fn from(wire: Wire) -> Self {
+        let points =
+            |points: Vec<(i64, f64)>| points.into_iter().map(|(at, value)| Point { at, value }).collect();
+        Self(wire.into_iter().map(|(key, of)| (key, points(of))).collect())
+    }
+}
+
+impl From<Series> for Wire {
+    fn from(Series(series): Series) -> Self {
+        let points =
+            |points: VecDeque<Point>| points.into_iter().map(|Point { at, value }| (at, value)).collect();
+        series.into_iter().map(|(key, of)| (key, points(of))).collect()
+    }
+}
 
 impl Series {
     /// Adds points, by time. Series that end long before the last window, and before `now`, are dropped, and those beyond the bound.
@@ -815,7 +871,8 @@ impl Series {
         let oldest = newest.saturating_sub(windows(window));
         self.0.retain(|_, points| last(points) >= oldest);
         if self.0.len() > SERIES {
-            let mut ends: Vec<(i64, String)> = self.0.iter().map(|(key, points)| (last(points), key.clone())).collect();
+            let mut ends: Vec<(i64, String)> =
+                self.0.iter().map(|(key, points)| (last(points), key.clone())).collect();
             ends.sort_unstable();
             ends.truncate(self.0.len() - SERIES);
             let gone: BTreeSet<String> = ends.into_iter().map(|(_, key)| key).collect();
@@ -938,7 +995,8 @@ mod tests {
     /// The times of the points of a series.
     fn times(judge: &Judge, predictions: &Predictions, name: &str, segment: Option<&str>) -> Vec<i64> {
         let series = judge.series(predictions);
-        let mut found = series.iter().filter(|series| series.name == name && series.segment.as_deref() == segment);
+        let mut found =
+            series.iter().filter(|series| series.name == name && series.segment.as_deref() == segment);
         let times = found.next().map(|series| series.realised.iter().map(|point| point.at).collect());
         assert!(found.next().is_none(), "{name} is there once");
         times.unwrap_or_default()
@@ -1016,7 +1074,9 @@ mod tests {
     #[test]
     fn a_row_is_of_the_time_when_it_came_and_not_of_the_turn() {
         // When it came, when it was taken, and the window it is counted in.
-        for (came, taken, window) in [(MINUTE + 5, 3 * MINUTE, MINUTE), (9 * MINUTE, 2 * MINUTE + 1, 2 * MINUTE)] {
+        for (came, taken, window) in
+            [(MINUTE + 5, 3 * MINUTE, MINUTE), (9 * MINUTE, 2 * MINUTE + 1, 2 * MINUTE)]
+        {
             let predictions = predictions(&rows! { p: [0.9] }, json!({}));
             let mut judge = Judge::new(&predictions, i64::MIN).unwrap();
             asked(&predictions, came, "a", rows! { p: [0.9] });
@@ -1036,7 +1096,9 @@ mod tests {
         assert_eq!((judge.counts().predictions, judge.counts().evicted), (25, 5));
         assert_eq!(label(&mut judge, "r4", None, 30).waiting, 1);
         assert_eq!(label(&mut judge, "r5", None, 30), joined());
-        (0..3).for_each(|at| drop(label(&mut judge, &format!("x{at}"), None, 30)));
+        for at in 0..3 {
+            label(&mut judge, &format!("x{at}"), None, 30);
+        }
         assert_eq!(judge.counts().waiting_evicted, 2, "a tenth as many labels wait");
         let said = serde_json::to_value(judge.counts()).unwrap();
         assert_eq!((&said["evicted"], &said["waiting_evicted"]), (&json!(5), &json!(2)));
@@ -1085,9 +1147,15 @@ mod tests {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let predictions = &predictions;
-                scope.spawn(move || (0..500).for_each(|i| asked(predictions, i, &format!("{thread}-{i}"), rows! { p: [0.5, 0.6] })));
+                scope.spawn(move || {
+                    (0..500).for_each(|i| {
+                        asked(predictions, i, &format!("{thread}-{i}"), rows! { p: [0.5, 0.6] })
+                    })
+                });
             }
-            (0..20).for_each(|_| taken += predictions.inbox.drain().iter().map(|arrived| arrived.rows as u64).sum::<u64>());
+            (0..20).for_each(|_| {
+                taken += predictions.inbox.drain().iter().map(|arrived| arrived.rows as u64).sum::<u64>()
+            });
         });
         taken += predictions.inbox.drain().iter().map(|arrived| arrived.rows as u64).sum::<u64>();
         assert_eq!(taken + predictions.dropped(), 4000);
@@ -1096,23 +1164,34 @@ mod tests {
 
     #[test]
     fn only_needed_columns_are_held_and_no_more_than_their_rows() {
-        let texts: Vec<String> = (0..5000).map(|row| format!("a name that is long enough for a buffer {row}")).collect();
+        let texts: Vec<String> =
+            (0..5000).map(|row| format!("a name that is long enough for a buffer {row}")).collect();
         let text: ArrayRef = Arc::new(StringArray::from(texts));
         let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
         let numbers: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![0.5; 5000]));
         for data_type in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, dictionary] {
             let id = cast(&text, &data_type).unwrap();
-            let batch = RecordBatch::try_from_iter([("wide", Arc::clone(&text)), ("id", id), ("p", Arc::clone(&numbers))]);
+            let batch = RecordBatch::try_from_iter([
+                ("wide", Arc::clone(&text)),
+                ("id", id),
+                ("p", Arc::clone(&numbers)),
+            ]);
             let batch = batch.unwrap();
             let predictions = predictions(&batch, json!({"id": "id"}));
             let shares = (0..2500).map(|_| share(None, 2)).collect();
             observe(&predictions, 1, shares, &Rows::whole(batch));
             let arrived = predictions.inbox.drain();
             assert_eq!((arrived.len(), arrived[7].columns.len()), (2500, 2));
-            let held = |arrived: &Arrived| arrived.columns.iter().map(|array| array.get_buffer_memory_size()).sum::<usize>();
+            let held = |arrived: &Arrived| {
+                arrived.columns.iter().map(|array| array.get_buffer_memory_size()).sum::<usize>()
+            };
             assert!(arrived.iter().all(|arrived| held(arrived) < 1000), "{data_type} {}", held(&arrived[7]));
             let names = predictions.columns.names(&arrived[7]);
-            assert_eq!(names[1].as_deref(), Some("a name that is long enough for a buffer 15"), "{data_type}");
+            assert_eq!(
+                names[1].as_deref(),
+                Some("a name that is long enough for a buffer 15"),
+                "{data_type}"
+            );
         }
         let whole: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![0.5; 5000]));
         assert!(Arc::ptr_eq(&own(&whole), &whole), "one that is all of its buffer is not copied");
@@ -1170,7 +1249,9 @@ mod tests {
             series.add(vec![point(&format!("s{at}"), at), point("all", at)], i64::MAX, i64::MAX);
         }
         assert_eq!(series.0.len(), SERIES);
-        assert!(series.0.contains_key("all") && series.0.contains_key("s2999") && !series.0.contains_key("s1000"));
+        assert!(
+            series.0.contains_key("all") && series.0.contains_key("s2999") && !series.0.contains_key("s1000")
+        );
     }
 
     #[test]
@@ -1186,7 +1267,7 @@ mod tests {
             assert_eq!(times(&judge, &predictions, "accuracy", Some(OTHERS)), [] as [i64; 0], "no label yet");
             assert_eq!(label(&mut judge, "r39", None, 2), joined());
             assert_eq!(label(&mut judge, "first", None, 2), joined());
-            assert_eq!(label(&mut judge, "r00", None, 2), joined());
+            assert_eq!(label(&mut judge, "r0", None, 2), joined());
             assert_eq!(times(&judge, &predictions, "accuracy", Some("k00")), [0]);
             assert_eq!(times(&judge, &predictions, "accuracy", Some("k39")), [] as [i64; 0]);
             assert_eq!(times(&judge, &predictions, "accuracy", Some(OTHERS)), beyond[..1], "{first}");
@@ -1208,11 +1289,18 @@ mod tests {
                 assert_eq!(label(&mut judge, &format!("r{minute}"), None, 100 * MINUTE), joined());
             }
             let metric = judge.series(&predictions)[0].name.clone();
-            assert_eq!(times(&judge, &predictions, &metric, None), [3 * MINUTE, 20 * MINUTE], "closed, and open");
+            assert_eq!(
+                times(&judge, &predictions, &metric, None),
+                [3 * MINUTE, 20 * MINUTE],
+                "closed, and open"
+            );
             let bytes = judge.save().unwrap();
             let mut again = Judge::new(&predictions, i64::MIN).unwrap();
             again.restore(&bytes).unwrap();
-            assert_eq!((again.save().unwrap(), again.series(&predictions)), (bytes.clone(), judge.series(&predictions)));
+            assert_eq!(
+                (again.save().unwrap(), again.series(&predictions)),
+                (bytes.clone(), judge.series(&predictions))
+            );
             assert_eq!((again.now(), again.counts()), (20 * MINUTE, judge.counts()));
             saved.push(bytes);
         }
@@ -1227,7 +1315,10 @@ mod tests {
             assert_eq!(judge.fits(&other), fits);
             judge = Judge::new(&other, i64::MIN).unwrap();
             let restored = judge.restore(&saved[0]);
-            assert!(if fits { restored.is_ok() } else { matches!(restored, Err(RestoreError::Changed)) }, "{restored:?}");
+            assert!(
+                if fits { restored.is_ok() } else { matches!(restored, Err(RestoreError::Changed)) },
+                "{restored:?}"
+            );
             assert_eq!((judge.fits(&other), judge.config().capacity), (true, other.config.capacity));
         }
         let mut judge = Judge::new(&binary(), 5).unwrap();
@@ -1249,7 +1340,9 @@ mod tests {
         let predictions = Predictions::with_clock(&spec, &schema, Some(&[known]), || CLOCK.get()).unwrap();
         let mut judge = Judge::new(&predictions, i64::MIN).unwrap();
         let now = 5000 * MINUTE;
-        for (name, at) in [("far past", 0), ("a", now - 50), ("b", now + 3), ("b", now + 4), ("far", i64::MAX), ("past", 7)] {
+        for (name, at) in
+            [("far past", 0), ("a", now - 50), ("b", now + 3), ("b", now + 4), ("far", i64::MAX), ("past", 7)]
+        {
             asked(&predictions, 9, "r", dated(name, at));
         }
         judge.take(&predictions, now);

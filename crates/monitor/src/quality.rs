@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     report::RuleOutcome,
-    sketch::{Numbers, Sketch},
+    sketch::{Bounds, Numbers, Sketch},
 };
 
 /// What is expected of a column. Bounds are shares between 0 and 1, or values of the column.
@@ -24,7 +24,8 @@ pub struct RuleSpec {
     /// The share of values outside of `min` and `max` that is tolerated; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outside: Option<f64>,
-    /// At most this share of the values is of categories that the reference does not have.
+    /// At most this share of the values is of categories that the reference does not have. It is not asked where there is no reference,
+    /// or one that had too many categories to keep all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen: Option<f64>,
     /// At most so many categories occur.
@@ -43,7 +44,14 @@ impl RuleSpec {
             bad.then(|| format!("`{name}` is a share between 0 and 1"))
         };
         let mut mistakes: Vec<String> =
-            [share("nulls", self.nulls), share("unseen", self.unseen), share("outside", self.outside)].into_iter().flatten().collect();
+            [share("nulls", self.nulls), share("unseen", self.unseen), share("outside", self.outside)]
+                .into_iter()
+                .flatten()
+                .collect();
+        let numbers = [self.min, self.max].into_iter().flatten().chain(self.mean.into_iter().flatten());
+        if numbers.into_iter().any(f64::is_nan) {
+            mistakes.push("`min`, `max` and `mean` are numbers".to_owned());
+        }
         if self.min.zip(self.max).is_some_and(|(min, max)| min > max) {
             mistakes.push("`min` is above `max`".to_owned());
         }
@@ -53,14 +61,15 @@ impl RuleSpec {
         mistakes
     }
 
-    /// Edges that a column needs so that values outside of the range are counted exactly: below the first, and from the second on.
-    pub(crate) fn edges(&self) -> Vec<f64> {
-        [self.min, self.max.map(f64::next_up)].into_iter().flatten().collect()
+    /// The range of values that is expected.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds { min: self.min, max: self.max }
     }
 
-    /// How each expectation came out. Values outside of a range are exact where `counted` are the counts in its own
-    /// [`edges`](Self::edges); else they are estimated from the values' magnitudes.
-    pub fn outcomes(&self, sketch: &Sketch) -> Vec<RuleOutcome> {
+    /// How each expectation came out, as far as it is known; `unseen` is what [`Reference::unseen`](crate::Reference::unseen) says. How
+    /// many values lie outside of a range is known of columns that were counted within it:
+    /// [`Watching::rules`](crate::Watching::rules).
+    pub fn outcomes(&self, sketch: &Sketch, unseen: Option<u64>) -> Vec<RuleOutcome> {
         let rows = sketch.rows();
         let mut outcomes = Vec::new();
         let mut add = |rule: String, broken: u64, checked: u64, ok: bool| {
@@ -70,18 +79,33 @@ impl RuleSpec {
         if let Some(most) = self.nulls {
             let nans = if let Sketch::Numbers(numbers) = sketch { numbers.nans() } else { 0 };
             let broken = sketch.nulls() + nans;
-            add(format!("at most {most} of the rows without a value"), broken, rows, share(broken, rows) <= most);
+            add(
+                format!("at most {most} of the rows without a value"),
+                broken,
+                rows,
+                share(broken, rows) <= most,
+            );
         }
         match sketch {
             Sketch::Numbers(numbers) => self.of_numbers(numbers, &mut add),
             Sketch::Labels(labels) => {
-                if let Some(most) = self.unseen {
-                    let (broken, values) = (labels.unseen(), labels.values());
-                    add(format!("at most {most} of the values unseen in the reference"), broken, values, share(broken, values) <= most);
+                if let Some((most, broken)) = self.unseen.zip(unseen) {
+                    let values = labels.values();
+                    add(
+                        format!("at most {most} of the values unseen in the reference"),
+                        broken,
+                        values,
+                        share(broken, values) <= most,
+                    );
                 }
                 if let Some(most) = self.distinct {
                     let distinct = labels.distinct();
-                    add(format!("at most {most} categories"), distinct.saturating_sub(most), distinct, distinct <= most);
+                    add(
+                        format!("at most {most} categories"),
+                        distinct.saturating_sub(most),
+                        distinct,
+                        distinct <= most,
+                    );
                 }
             }
             Sketch::Presence(_) => {}
@@ -91,15 +115,10 @@ impl RuleSpec {
 
     fn of_numbers(&self, numbers: &Numbers, add: &mut impl FnMut(String, u64, u64, bool)) {
         let values = numbers.values() + numbers.infinities();
-        if self.min.is_some() || self.max.is_some() {
-            let counts = numbers.counts_in(&self.edges());
-            let below = if self.min.is_some() { counts[0] } else { 0 };
-            let above = if self.max.is_some() { counts.last().copied().unwrap_or(0) } else { 0 };
-            // The range itself is known exactly: where it is kept, nothing was outside, whatever an estimate says.
-            let inside = numbers.range().is_none_or(|(least, most)| {
-                self.min.is_none_or(|min| least >= min) && self.max.is_none_or(|max| most <= max)
-            });
-            let broken = if inside { numbers.infinities() } else { (below + above).max(1) + numbers.infinities() };
+        if (self.min.is_some() || self.max.is_some())
+            && let Some(outside) = numbers.outside(self.bounds())
+        {
+            let broken = outside + numbers.infinities();
             let rule = match (self.min, self.max) {
                 (Some(min), Some(max)) => format!("between {min} and {max}"),
                 (Some(min), None) => format!("at least {min}"),
@@ -112,7 +131,12 @@ impl RuleSpec {
             && let Some(mean) = numbers.spectrum().mean()
         {
             let ok = (low..=high).contains(&mean);
-            add(format!("a mean between {low} and {high}"), if ok { 0 } else { numbers.values() }, numbers.values(), ok);
+            add(
+                format!("a mean between {low} and {high}"),
+                if ok { 0 } else { numbers.values() },
+                numbers.values(),
+                ok,
+            );
         }
     }
 }
@@ -124,12 +148,17 @@ mod tests {
 
     fn of(rule: &str, sketch: &Sketch) -> Vec<(u64, u64, bool)> {
         let rule: RuleSpec = serde_json::from_str(rule).unwrap();
-        rule.outcomes(sketch).into_iter().map(|outcome| (outcome.broken, outcome.checked, outcome.ok)).collect()
+        let unseen = if let Sketch::Labels(labels) = sketch { Some(labels.unseen()) } else { None };
+        rule.outcomes(sketch, unseen)
+            .into_iter()
+            .map(|outcome| (outcome.broken, outcome.checked, outcome.ok))
+            .collect()
     }
 
     #[test]
     fn what_breaks_a_rule_is_counted() {
-        let mut numbers = Numbers::new(&[]);
+        let bounds = Bounds { min: None, max: Some(10.0) };
+        let mut numbers = Numbers::within(&[], bounds);
         [1.0, 2.0, 3.0, 1000.0, f64::NAN].into_iter().for_each(|value| numbers.add(&[], value));
         numbers.add_nulls(5);
         let numbers = Sketch::Numbers(numbers);
@@ -153,8 +182,38 @@ mod tests {
     }
 
     #[test]
+    fn values_outside_of_a_range_are_counted_one_by_one() {
+        let rule: RuleSpec = serde_json::from_str(r#"{"min": 0, "max": 100.1}"#).unwrap();
+        let rules = [("amount".to_owned(), rule.clone())].into_iter().collect();
+        let mut values: Vec<f64> = (0..1000).map(|i| 100.0 + f64::from(i) * 1e-4).collect();
+        values.extend([100.100_001, 1e9, -1e-9, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]);
+        let batch = millstream_graph::rows! { amount: values };
+        let watching = crate::Watching { rules: Some(&rules), ..Default::default() };
+        let layout = std::sync::Arc::new(crate::Layout::new("input", &batch.schema(), &watching).unwrap());
+        let mut counting = crate::pane::Counting::new(&layout);
+        counting.add(&batch);
+        let pane = counting.take().unwrap().1;
+        let outcomes = rule.outcomes(&pane.columns["amount"], None);
+        assert_eq!((outcomes[0].broken, outcomes[0].checked, outcomes[0].ok), (5, 1005, false));
+    }
+
+    #[test]
+    fn a_rule_whose_breaches_are_not_known_is_left_out() {
+        let mut numbers = Numbers::new(&[]);
+        [1.0, 5.0].into_iter().for_each(|value| numbers.add(&[], value));
+        let mut labels = Labels::new(["a"]);
+        labels.add("b");
+        let rule = |text: &str| -> RuleSpec { serde_json::from_str(text).unwrap() };
+        assert_eq!(rule(r#"{"min": 2}"#).outcomes(&Sketch::Numbers(numbers), None), []);
+        assert_eq!(rule(r#"{"unseen": 0}"#).outcomes(&Sketch::Labels(labels), None), []);
+    }
+
+    #[test]
     fn bounds_that_make_no_sense_are_named() {
-        let rule: RuleSpec = serde_json::from_str(r#"{"nulls": 2, "min": 3, "max": 1, "mean": [2, 1]}"#).unwrap();
+        let rule = RuleSpec { min: Some(f64::NAN), ..RuleSpec::default() };
+        assert_eq!(rule.mistakes().len(), 1);
+        let rule: RuleSpec =
+            serde_json::from_str(r#"{"nulls": 2, "min": 3, "max": 1, "mean": [2, 1]}"#).unwrap();
         assert_eq!(rule.mistakes().len(), 3);
     }
 }

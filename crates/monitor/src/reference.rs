@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::File,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,7 +24,7 @@ use crate::{
     drift::{Bins, DriftError},
     layout::{Kind, Layout, Watching, kind},
     pane::{Counting, EdgePane},
-    sketch::{KEPT, Labels, Merge},
+    sketch::{KEPT, Labels, Merge, Sketch},
     values,
 };
 
@@ -32,6 +33,8 @@ use crate::{
 pub struct Reference {
     /// What it was made of, for people.
     pub source: String,
+    /// Which bins numeric columns are counted in.
+    rule: BinRule,
     /// How each column is counted.
     bins: BTreeMap<String, ReferenceColumn>,
     /// The counts.
@@ -55,7 +58,8 @@ pub enum ReferenceColumn {
 }
 
 /// Which bins numeric columns are counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BinRule {
     /// So many of equal parts of the reference.
     Quantiles(usize),
@@ -68,6 +72,16 @@ pub enum BinRule {
 impl Default for BinRule {
     fn default() -> Self {
         Self::Quantiles(10)
+    }
+}
+
+impl fmt::Display for BinRule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quantiles(bins) => write!(out, "{bins} bins of equal parts"),
+            Self::Mlrun => out.write_str("MLRun's bins"),
+            Self::Doane => out.write_str("NannyML's bins"),
+        }
     }
 }
 
@@ -120,6 +134,14 @@ pub enum ReferenceError {
         /// The file.
         file: PathBuf,
     },
+    /// The statistics were made in another way than they are to be used.
+    #[error("{}: {}; write the statistics anew, or name the training set in their place", file.display(), .problems.join("; "))]
+    Unsuited {
+        /// The file.
+        file: PathBuf,
+        /// Every difference.
+        problems: Vec<String>,
+    },
     /// Its columns cannot be watched as asked.
     #[error("{}", .problems.join("; "))]
     Columns {
@@ -151,16 +173,26 @@ impl Reference {
     /// Reads a training set (`.parquet`, `.csv`), or the statistics (`.json`) that [`Self::to_json`] has written of one.
     ///
     /// # Errors
-    /// When the file cannot be read, or is not what its name says.
+    /// When the file cannot be read, or is not what its name says; and when statistics were made in other bins, or without columns that
+    /// `options` say are categories or divide the rows.
     pub fn read(file: &Path, options: &ReferenceOptions<'_>) -> Result<Self, ReferenceError> {
-        let extension = file.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        let extension =
+            file.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
         let mut reference = match extension.as_deref() {
             Some("parquet") => Self::read_parquet(file, options)?,
             Some("csv") => Self::of(&read_csv(file)?, options)?,
-            Some("json") => return Self::read_json(file),
+            Some("json") => {
+                let reference = Self::read_json(file)?;
+                let problems = reference.differences(options);
+                return match problems[..] {
+                    [] => Ok(reference),
+                    _ => Err(ReferenceError::Unsuited { file: file.to_path_buf(), problems }),
+                };
+            }
             _ => return Err(ReferenceError::UnknownFormat { file: file.to_path_buf() }),
         };
-        reference.source = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        reference.source =
+            file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(reference)
     }
 
@@ -170,14 +202,17 @@ impl Reference {
     /// As [`Self::read`]; statistics have no rows.
     pub fn rows_of(file: &Path, columns: &[&str]) -> Result<Vec<RecordBatch>, ReferenceError> {
         let batches: Batches = match file.extension() {
-            Some(extension) if extension.eq_ignore_ascii_case("parquet") => Parquet { file }.batches(None, None)?,
+            Some(extension) if extension.eq_ignore_ascii_case("parquet") => {
+                Parquet { file }.batches(None, None)?
+            }
             Some(extension) if extension.eq_ignore_ascii_case("csv") => {
                 Box::new(read_csv(file)?.into_iter().map(Ok))
             }
             _ => return Err(ReferenceError::UnknownFormat { file: file.to_path_buf() }),
         };
         let picked = |batch: RecordBatch| {
-            let places: Vec<usize> = columns.iter().filter_map(|name| batch.schema().index_of(name).ok()).collect();
+            let places: Vec<usize> =
+                columns.iter().filter_map(|name| batch.schema().index_of(name).ok()).collect();
             batch.project(&places)
         };
         batches.map(|batch| Ok(picked(batch?)?)).collect()
@@ -269,14 +304,16 @@ impl Reference {
         for (place, field) in schema.fields().iter().enumerate() {
             let categorical = options.categorical.contains(field.name());
             let column = match kind(field.data_type(), categorical, None) {
-                Kind::Numeric(_) => numeric(open(Some(place))?, options.bins)
-                    .map_err(|error| error.of(field.name()))?,
+                Kind::Numeric { .. } => {
+                    numeric(open(Some(place))?, options.bins).map_err(|error| error.of(field.name()))?
+                }
                 Kind::Categorical(_) => frequent(open(Some(place))?)?,
                 Kind::Presence => continue,
             };
             bins.insert(field.name().clone(), column);
         }
-        let mut reference = Self { source: "rows".to_owned(), bins, pane: EdgePane::default() };
+        let source = "rows".to_owned();
+        let mut reference = Self { source, rule: options.bins, bins, pane: EdgePane::default() };
         let watching = Watching {
             categorical: options.categorical,
             segments: options.segments,
@@ -292,7 +329,6 @@ impl Reference {
 
     /// Of what was counted of an edge, in the bins that its quantiles cut.
     pub fn of_pane(source: &str, pane: EdgePane) -> Self {
-        use crate::sketch::Sketch;
         let column = |(name, sketch): (&String, &Sketch)| {
             let column = match sketch {
                 Sketch::Numbers(numbers) => {
@@ -306,12 +342,39 @@ impl Reference {
             };
             Some((name.clone(), column))
         };
-        Self { source: source.to_owned(), bins: pane.columns.iter().filter_map(column).collect(), pane }
+        let bins = pane.columns.iter().filter_map(column).collect();
+        Self { source: source.to_owned(), rule: BinRule::Quantiles(10), bins, pane }
     }
 
-    /// The same bins over other counts.
-    pub(crate) fn with_pane(&self, pane: EdgePane) -> Self {
-        Self { source: self.source.clone(), bins: self.bins.clone(), pane }
+    /// How it differs from one that is made as `options` say.
+    fn differences(&self, options: &ReferenceOptions<'_>) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.rule != options.bins {
+            problems.push(format!("has {}, and {} are asked for", self.rule, options.bins));
+        }
+        for column in options.categorical {
+            if !matches!(self.column(column), Some(ReferenceColumn::Categorical { .. })) {
+                problems.push(format!("has no categories of column `{column}`"));
+            }
+        }
+        for column in options.segments {
+            if !self.pane.segments.contains_key(column) {
+                problems.push(format!("has no segments by column `{column}`"));
+            }
+        }
+        problems
+    }
+
+    /// How many values of a column are of categories that the reference does not have. None where that cannot be known: the column has no
+    /// categories, or had more of them than are kept, so that one outside may have been there.
+    pub fn unseen(&self, column: &str, live: &Sketch) -> Option<u64> {
+        let (bins, before) = self.column(column).zip(self.pane.columns.get(column))?;
+        match (bins, before, live) {
+            (ReferenceColumn::Categorical { known }, Sketch::Labels(before), Sketch::Labels(live)) => {
+                (before.beyond(known) == 0).then(|| live.beyond(known))
+            }
+            _ => None,
+        }
     }
 
     /// How a column is counted.
@@ -369,8 +432,8 @@ struct Parquet<'p> {
 impl Parquet<'_> {
     fn open(self) -> Result<ParquetRecordBatchReaderBuilder<File>, ReferenceError> {
         let opened = File::open(self.file);
-        let opened = opened
-            .map_err(|source| ReferenceError::Unreadable { file: self.file.to_path_buf(), source })?;
+        let opened =
+            opened.map_err(|source| ReferenceError::Unreadable { file: self.file.to_path_buf(), source })?;
         ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|source| self.malformed(source))
     }
 
@@ -388,7 +451,11 @@ impl Parquet<'_> {
     }
 
     fn malformed(self, source: ParquetError) -> ReferenceError {
-        ReferenceError::Malformed { file: self.file.to_path_buf(), wanted: "Parquet file", source: source.into() }
+        ReferenceError::Malformed {
+            file: self.file.to_path_buf(),
+            wanted: "Parquet file",
+            source: source.into(),
+        }
     }
 }
 
@@ -438,7 +505,9 @@ fn numeric(batches: Batches, rule: BinRule) -> Result<ReferenceColumn, Nameless>
     for batch in batches {
         let add = |array: &ArrayRef| -> Result<(), ArrowError> {
             let array = cast(array, &DataType::Float64)?;
-            numbers.extend(array.as_primitive::<Float64Type>().iter().flatten().filter(|value| value.is_finite()));
+            numbers.extend(
+                array.as_primitive::<Float64Type>().iter().flatten().filter(|value| value.is_finite()),
+            );
             Ok(())
         };
         let added = batch.and_then(|batch| batch.columns().iter().try_for_each(add));
@@ -502,7 +571,8 @@ fn read_csv(file: &Path) -> Result<Vec<RecordBatch>, ReferenceError> {
     let format = arrow::csv::reader::Format::default().with_header(true);
     let opened = || File::open(file).map_err(unreadable);
     let (schema, _) = format.infer_schema(opened()?, None).map_err(malformed)?;
-    let reader = arrow::csv::ReaderBuilder::new(Arc::new(schema)).with_format(format).with_batch_size(BATCH_ROWS);
+    let reader =
+        arrow::csv::ReaderBuilder::new(Arc::new(schema)).with_format(format).with_batch_size(BATCH_ROWS);
     reader.build(opened()?).map_err(malformed)?.collect::<Result<_, _>>().map_err(malformed)
 }
 
@@ -511,7 +581,6 @@ mod tests {
     use millstream_graph::rows;
 
     use super::*;
-    use crate::sketch::Sketch;
 
     fn sample() -> RecordBatch {
         let amounts: Vec<f64> = (0..1000).map(f64::from).collect();
@@ -525,13 +594,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let batch = sample();
         let path = |name: &str| folder.path().join(name);
-        let mut writer =
-            parquet::arrow::ArrowWriter::try_new(File::create(path("train.parquet")).unwrap(), batch.schema(), None).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(
+            File::create(path("train.parquet")).unwrap(),
+            batch.schema(),
+            None,
+        )
+        .unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         arrow::csv::Writer::new(File::create(path("train.csv")).unwrap()).write(&batch).unwrap();
         let (categorical, segments) = (["class".to_owned()], ["country".to_owned()]);
-        let options = ReferenceOptions { categorical: &categorical, segments: &segments, most_segments: 9, ..Default::default() };
+        let options = ReferenceOptions {
+            categorical: &categorical,
+            segments: &segments,
+            most_segments: 9,
+            ..Default::default()
+        };
         let memory = Reference::of(&[batch.slice(0, 300), batch.slice(300, 700)], &options).unwrap();
         std::fs::write(path("train.json"), memory.to_json().unwrap()).unwrap();
         for name in ["train.parquet", "train.csv", "train.json"] {
@@ -540,7 +618,9 @@ mod tests {
         }
         let Some(ReferenceColumn::Numeric { edges }) = memory.column("amount") else { panic!("numeric") };
         assert_eq!(edges[..2], [99.9, 199.8]);
-        let Some(ReferenceColumn::Categorical { known }) = memory.column("class") else { panic!("categorical") };
+        let Some(ReferenceColumn::Categorical { known }) = memory.column("class") else {
+            panic!("categorical")
+        };
         assert_eq!(known.len(), 3);
         let Sketch::Numbers(amounts) = &memory.pane.columns["amount"] else { panic!("numbers") };
         assert_eq!(amounts.counts_in(edges), [100; 10]);
@@ -561,6 +641,48 @@ mod tests {
             content.into_iter().for_each(|content| std::fs::write(&file, content).unwrap());
             let error = Reference::read(&file, &ReferenceOptions::default()).unwrap_err().to_string();
             assert!(error.ends_with(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn statistics_that_were_made_in_another_way_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("train.json");
+        let (class, country) = (["class".to_owned()], ["country".to_owned()]);
+        let options =
+            |bins, categorical, segments| ReferenceOptions { bins, categorical, segments, most_segments: 9 };
+        let made = Reference::of(&[sample()], &options(BinRule::Mlrun, &class, &country)).unwrap();
+        std::fs::write(&file, made.to_json().unwrap()).unwrap();
+        let (amount, gone) = (["amount".to_owned()], ["gone".to_owned()]);
+        let cases: [(BinRule, &[String], &[String], &[&str]); 6] = [
+            (BinRule::Mlrun, &class, &country, &[]),
+            (BinRule::Mlrun, &country, &[], &[]),
+            (BinRule::default(), &[], &[], &["has MLRun's bins, and 10 bins of equal parts are asked for"]),
+            (
+                BinRule::Doane,
+                &[],
+                &class,
+                &["NannyML's bins are asked for", "has no segments by column `class`"],
+            ),
+            (BinRule::Mlrun, &amount, &[], &["has no categories of column `amount`"]),
+            (
+                BinRule::Mlrun,
+                &gone,
+                &gone,
+                &["has no categories of column `gone`", "has no segments by column `gone`"],
+            ),
+        ];
+        for (bins, categorical, segments, wanted) in cases {
+            match Reference::read(&file, &options(bins, categorical, segments)) {
+                Ok(_) => assert!(wanted.is_empty(), "{wanted:?}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(
+                        !wanted.is_empty() && wanted.iter().all(|wanted| text.contains(wanted)),
+                        "{text}"
+                    );
+                }
+            }
         }
     }
 

@@ -27,7 +27,7 @@ pub struct MonitoringSpec {
     /// How long panes are kept, and how fine.
     #[serde(default)]
     pub keep: KeepSpec,
-    /// The stretch of time before now that is compared with a reference; `1h` by default.
+    /// The stretch of time before now that is compared with a reference; `1h` or 360 panes by default, and no more than those.
     pub window: Option<Time>,
     /// The server that takes mail of alerts.
     pub smtp: Option<SmtpSpec>,
@@ -124,9 +124,8 @@ pub struct DriftSpec {
     pub at_least: Option<f64>,
     /// Rows below which nothing is said; 100 by default.
     pub min_rows: Option<u64>,
-    /// What is done about many columns being asked at once.
-    #[serde(default)]
-    pub discovery: DiscoverySpec,
+    /// What is done about many columns being asked at once: `fdr` by default, and `none` where the profile is that of another tool.
+    pub discovery: Option<DiscoverySpec>,
     /// Bins of equal parts of the reference, from 2 to 100; 10 by default.
     pub bins: Option<usize>,
 }
@@ -169,6 +168,8 @@ impl Default for PaneTime {
     }
 }
 
+/// Panes that are put together after each: more would take longer than a pane.
+pub const MOST_PANES: u32 = 360;
 const SHORTEST_PANE: Duration = Duration::from_secs(1);
 const LONGEST_PANE: Duration = Duration::from_secs(60);
 /// Segments of a column, unless the file says otherwise.
@@ -209,9 +210,10 @@ impl MonitoringSpec {
         }
     }
 
-    /// The stretch of time that is compared.
+    /// The stretch of time that is compared: an hour, or [`MOST_PANES`], unless the file says otherwise.
     pub fn window(&self) -> Duration {
-        self.window.map_or(Duration::from_secs(3600), |time| time.0)
+        let usual = Duration::from_secs(3600).min(self.pane.0 * MOST_PANES);
+        self.window.map_or(usual, |time| time.0)
     }
 }
 
@@ -226,28 +228,30 @@ impl WatchSpec {
         match self.drift.profile {
             ProfileSpec::Mlrun => BinRule::Mlrun,
             ProfileSpec::Nannyml => BinRule::Doane,
-            ProfileSpec::Millstream | ProfileSpec::Evidently => self.drift.bins.map_or_else(BinRule::default, BinRule::Quantiles),
+            ProfileSpec::Millstream | ProfileSpec::Evidently => {
+                self.drift.bins.map_or_else(BinRule::default, BinRule::Quantiles)
+            }
         }
     }
 
     /// When a column has drifted.
     pub fn criterion(&self) -> Criterion {
-        let usual = Criterion::default();
+        let usual = Criterion::of(match self.drift.profile {
+            ProfileSpec::Millstream => Profile::Millstream,
+            ProfileSpec::Mlrun => Profile::Mlrun,
+            ProfileSpec::Evidently => Profile::Evidently,
+            ProfileSpec::Nannyml => Profile::Nannyml,
+        });
         Criterion {
-            profile: match self.drift.profile {
-                ProfileSpec::Millstream => Profile::Millstream,
-                ProfileSpec::Mlrun => Profile::Mlrun,
-                ProfileSpec::Evidently => Profile::Evidently,
-                ProfileSpec::Nannyml => Profile::Nannyml,
-            },
+            profile: usual.profile,
             alpha: self.drift.alpha.unwrap_or(usual.alpha),
             at_least: self.drift.at_least.unwrap_or(usual.at_least),
             min_rows: self.drift.min_rows.unwrap_or(usual.min_rows),
-            discovery: match self.drift.discovery {
+            discovery: self.drift.discovery.map_or(usual.discovery, |discovery| match discovery {
                 DiscoverySpec::Fdr => Discovery::Rate,
                 DiscoverySpec::Bonferroni => Discovery::Any,
                 DiscoverySpec::None => Discovery::Each,
-            },
+            }),
         }
     }
 
@@ -267,5 +271,28 @@ impl WatchSpec {
             rule.mistakes().into_iter().map(move |mistake| format!("rule of `{column}`: {mistake}"))
         }));
         mistakes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_asked_by_themselves_under_the_profiles_of_other_tools_unless_the_file_says_otherwise() {
+        let cases = [
+            ("{}", Discovery::Rate),
+            (r#"{"profile": "millstream"}"#, Discovery::Rate),
+            (r#"{"profile": "mlrun"}"#, Discovery::Each),
+            (r#"{"profile": "evidently"}"#, Discovery::Each),
+            (r#"{"profile": "nannyml"}"#, Discovery::Each),
+            (r#"{"profile": "evidently", "discovery": "fdr"}"#, Discovery::Rate),
+            (r#"{"discovery": "bonferroni"}"#, Discovery::Any),
+            (r#"{"discovery": "none"}"#, Discovery::Each),
+        ];
+        for (text, expected) in cases {
+            let watch = WatchSpec { drift: serde_json::from_str(text).unwrap(), ..WatchSpec::default() };
+            assert_eq!(watch.criterion().discovery, expected, "{text}");
+        }
     }
 }

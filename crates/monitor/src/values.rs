@@ -3,8 +3,8 @@
 use arrow::{
     array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray},
     datatypes::{
-        DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
-        UInt16Type, UInt32Type, UInt64Type,
+        DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+        UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
 
@@ -16,7 +16,7 @@ use crate::{
 /// Adds the values of a column. Answers whether they were of the kind that is counted.
 pub(crate) fn add(kind: &Kind, array: &ArrayRef, sketch: &mut Sketch) -> bool {
     match (kind, sketch) {
-        (Kind::Numeric(edges), Sketch::Numbers(numbers)) => add_numbers(array, edges, numbers),
+        (Kind::Numeric { edges, .. }, Sketch::Numbers(numbers)) => add_numbers(array, edges, numbers),
         (Kind::Categorical(_), Sketch::Labels(sketch)) => labels(array, &mut |_, label| match label {
             Some(label) => sketch.add(label),
             None => sketch.add_nulls(1),
@@ -78,9 +78,15 @@ fn primitive<T: ArrowPrimitiveType>(
 /// Tells of each row its category, if it has one. Answers whether the array has any.
 pub(crate) fn labels(array: &ArrayRef, each: &mut dyn FnMut(usize, Option<&str>)) -> bool {
     match array.data_type() {
-        DataType::Utf8 => array.as_string::<i32>().iter().enumerate().for_each(|(row, label)| each(row, label)),
-        DataType::LargeUtf8 => array.as_string::<i64>().iter().enumerate().for_each(|(row, label)| each(row, label)),
-        DataType::Utf8View => array.as_string_view().iter().enumerate().for_each(|(row, label)| each(row, label)),
+        DataType::Utf8 => {
+            array.as_string::<i32>().iter().enumerate().for_each(|(row, label)| each(row, label))
+        }
+        DataType::LargeUtf8 => {
+            array.as_string::<i64>().iter().enumerate().for_each(|(row, label)| each(row, label))
+        }
+        DataType::Utf8View => {
+            array.as_string_view().iter().enumerate().for_each(|(row, label)| each(row, label))
+        }
         DataType::Boolean => array.as_boolean().iter().enumerate().for_each(|(row, value)| {
             each(row, value.map(|value| if value { "true" } else { "false" }));
         }),

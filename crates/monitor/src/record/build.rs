@@ -116,7 +116,8 @@ fn head(layout: &Layout, ended: &[Ended], rows: usize) -> Vec<ArrayRef> {
 /// How many rows a request had, whichever of them the sample has: none if nothing was seen of it where it came in.
 fn asked_rows(ended: &Ended, input: Option<usize>) -> Option<u32> {
     let batches = ended.seen.iter().filter(|seen| Some(seen.edge) == input);
-    let last = batches.flat_map(|seen| (0..seen.batch.num_rows()).filter_map(|row| seen.places.get(row))).max()?;
+    let last =
+        batches.flat_map(|seen| (0..seen.batch.num_rows()).filter_map(|row| seen.places.get(row))).max()?;
     last.checked_add(1)
 }
 

@@ -1,15 +1,22 @@
 //! Small files of an hour become one.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::{io, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::RecordBatch,
+    datatypes::{Fields, Schema},
+};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{
     encode::encode,
     error::RecordError,
-    folder::{Folder, Held, Opened},
+    folder::{Folder, Held, Opened, disk},
     hour,
 };
 
@@ -45,7 +52,8 @@ impl Compactor {
         over: bool,
     ) -> Result<Option<Compacted>, RecordError> {
         let path = folder.path(hour);
-        let small = |held: &&Held| held.own && held.bytes < SMALL && !self.broken.contains(&path.join(&held.name));
+        let small =
+            |held: &&Held| held.own && held.bytes < SMALL && !self.broken.contains(&path.join(&held.name));
         let small: Vec<&Held> = held.iter().filter(small).collect();
         if small.len() < if over { 2 } else { MANY } {
             return Ok(None);
@@ -79,7 +87,7 @@ impl Compactor {
         self.broken.retain(|path| path.exists());
     }
 
-    /// The first files of one schema that may become one.
+    /// The first files of the same columns that may become one.
     fn group(
         &mut self,
         folder: &Folder,
@@ -114,11 +122,14 @@ impl Compactor {
 
     fn read(&mut self, opened: &Opened) -> Result<Vec<RecordBatch>, RecordError> {
         let malformed = |source| RecordError::Malformed { path: opened.path.clone(), source };
-        let file = opened.file.try_clone().map_err(super::folder::disk(&opened.path, "cannot be opened"))?;
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, opened.metadata.clone());
-        let read = reader.build().map_err(malformed).and_then(|reader| {
-            let malformed = |source| RecordError::Malformed { path: opened.path.clone(), source };
-            reader.map(|batch| batch.map_err(|error| malformed(error.into()))).collect()
+        let file = opened.file.try_clone().map_err(disk(&opened.path, "cannot be opened"))?;
+        let reader =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, opened.metadata.clone()).build();
+        // The schema's metadata has what the file says of itself, such as what it replaces. The next file says its own.
+        let schema = Arc::new(Schema::new(opened.metadata.schema().fields().clone()));
+        let plain = |batch: RecordBatch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec());
+        let read = reader.map_err(malformed).and_then(|reader| {
+            reader.map(|batch| batch.and_then(plain).map_err(|error| malformed(error.into()))).collect()
         });
         read.map_err(|error| self.note(opened.path.clone(), error))
     }
@@ -134,7 +145,7 @@ impl Compactor {
 
 /// Files that may become one.
 struct Group {
-    schema: SchemaRef,
+    fields: Fields,
     bytes: u64,
     rows: i64,
     files: Vec<Opened>,
@@ -142,14 +153,14 @@ struct Group {
 
 impl Group {
     fn new(bytes: u64, opened: Opened) -> Self {
-        let (schema, rows) = (opened.metadata.schema().clone(), rows(&opened));
-        Self { schema, bytes, rows, files: vec![opened] }
+        let (fields, rows) = (opened.metadata.schema().fields().clone(), rows(&opened));
+        Self { fields, bytes, rows, files: vec![opened] }
     }
 
     fn takes(&self, bytes: u64, opened: &Opened) -> bool {
         self.bytes.saturating_add(bytes) <= SMALL
             && self.rows.saturating_add(rows(opened)) <= ROWS
-            && self.schema == *opened.metadata.schema()
+            && self.fields == *opened.metadata.schema().fields()
     }
 
     fn add(&mut self, bytes: u64, opened: Opened) {

@@ -28,7 +28,9 @@ pub enum Mistake {
     #[error("`sample`: {0} is no share; write a number above 0 and at most 1")]
     Sample(f64),
     /// A name cannot be part of a file's name.
-    #[error("`{setting}`: `{name}` cannot name files; write at most 100 letters, digits, `_`, `.` or `-`, the first no `.`")]
+    #[error(
+        "`{setting}`: `{name}` cannot name files; write at most 100 letters, digits, `_`, `.` or `-`, the first no `.`"
+    )]
     Name {
         /// The setting.
         setting: &'static str,
@@ -50,7 +52,9 @@ pub enum Mistake {
     #[error("column `{0}` is under `drop` and under `hash`; keep it under one of them")]
     DroppedAndHashed(String),
     /// Values of this type have no text that stays the same.
-    #[error("`{setting}`: column `{column}` is {data_type}; only text, binary, whole numbers and booleans are hashed")]
+    #[error(
+        "`{setting}`: column `{column}` is {data_type}; only text, binary, whole numbers and booleans are hashed"
+    )]
     NotHashable {
         /// The setting.
         setting: &'static str,
@@ -60,11 +64,13 @@ pub enum Mistake {
         data_type: DataType,
     },
     /// Columns are hashed without a secret.
-    #[error("`hash` needs `secret`: hashes without one can be undone by trying values; write `secret: env:NAME`")]
+    #[error(
+        "`hash` needs `secret`: hashes without one can be undone by trying values; write `secret: env:NAME`"
+    )]
     NoSecret,
-    /// The secret does not stand in the environment.
-    #[error("`secret`: `{0}` is no reference; write `env:NAME`, and put the secret into that variable")]
-    SecretForm(String),
+    /// The secret is no reference. It is not shown: it may be the secret itself.
+    #[error("`secret` is no reference; write `env:NAME`, and put the secret into that variable")]
+    SecretForm,
     /// The variable is not set.
     #[error("`secret`: the environment has no text in `{0}`")]
     SecretUnset(String),
@@ -77,7 +83,9 @@ pub enum Mistake {
         bytes: usize,
     },
     /// Two columns of the log have one name.
-    #[error("two columns of the log are called `{0}`; rename the step or the column, or name it under `drop`")]
+    #[error(
+        "two columns of the log are called `{0}`; rename the step or the column, or name it under `drop`"
+    )]
     SameName(String),
     /// Parquet has no such type.
     #[error("column `{column}` is {data_type}, which Parquet cannot hold; name it under `drop`")]
@@ -178,7 +186,9 @@ pub enum ReadError {
         source: ParquetError,
     },
     /// A column has another type in newer files, and its values do not fit there.
-    #[error("{path}: column `{column}` is {was}, and a value is no {is}, which it is in newer files; read the times apart")]
+    #[error(
+        "{path}: column `{column}` is {was}, and a value is no {is}, which it is in newer files; read the times apart"
+    )]
     TypeChanged {
         /// The file.
         path: PathBuf,

@@ -68,7 +68,8 @@ impl Folder {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        let missing = root.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let missing =
+            root.ancestors().skip(1).take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
         let unsynced = std::iter::once(root).chain(missing).map(parent).collect();
         files.create_folder(root).map_err(disk(root, "cannot be made"))?;
         let path = root.join(format!(".{replica}.lock"));
@@ -242,8 +243,7 @@ impl Folder {
     pub(super) fn open_file(&self, path: &Path) -> Result<Opened, RecordError> {
         let file = self.files.open(path).map_err(disk(path, "cannot be opened"))?;
         let malformed = |source| RecordError::Malformed { path: path.to_owned(), source };
-        let metadata =
-            ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(malformed)?;
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(malformed)?;
         let replaces = encode::replaces(metadata.metadata()).map_err(malformed)?;
         Ok(Opened { path: path.to_owned(), file, metadata, replaces })
     }

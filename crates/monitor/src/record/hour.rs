@@ -44,7 +44,8 @@ mod tests {
         for hour in [FIRST, -1, 0, 498_917, LAST] {
             assert_eq!(parse(&folder(hour)), Some(hour), "{}", folder(hour));
         }
-        for name in ["hour=2026-12-01", "hour=2026-13-01T05", "hour=2026-12-01T24", "2026-12-01T05", "hour="] {
+        for name in ["hour=2026-12-01", "hour=2026-13-01T05", "hour=2026-12-01T24", "2026-12-01T05", "hour="]
+        {
             assert_eq!(parse(name), None, "{name}");
         }
     }

@@ -182,9 +182,7 @@ pub(super) fn add_marks(field: &mut Field, other: &Field) {
 
 /// A type with the values of dictionaries and runs in their place, at any depth.
 fn plain(data_type: &DataType) -> DataType {
-    let inside = |field: &Arc<Field>| {
-        Arc::new(Field::clone(field).with_data_type(plain(field.data_type())))
-    };
+    let inside = |field: &Arc<Field>| Arc::new(Field::clone(field).with_data_type(plain(field.data_type())));
     match data_type {
         DataType::Dictionary(_, values) => plain(values),
         DataType::RunEndEncoded(_, values) => plain(values.data_type()),

@@ -83,7 +83,9 @@ pub(super) fn texts(values: &dyn Array) -> Result<BinaryArray, ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{BooleanArray, Int64Array, LargeStringArray, StringArray, StringViewArray, UInt8Array};
+    use arrow::array::{
+        BooleanArray, Int64Array, LargeStringArray, StringArray, StringViewArray, UInt8Array,
+    };
     use serde::Deserialize;
 
     use super::*;

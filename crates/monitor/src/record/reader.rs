@@ -11,7 +11,8 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
+        Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray,
+        new_null_array,
     },
     compute::{CastOptions, and, cast_with_options, concat_batches, filter_record_batch, kernels::cmp},
     datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType},
@@ -183,8 +184,10 @@ impl Reader {
         };
         let mut before = names()?;
         for _ in 0..TRIES {
-            let files: Result<Vec<_>, io::Error> =
-                before.iter().map(|name| File::open(path.join(name)).map(|file| (name.clone(), file))).collect();
+            let files: Result<Vec<_>, io::Error> = before
+                .iter()
+                .map(|name| File::open(path.join(name)).map(|file| (name.clone(), file)))
+                .collect();
             let after = names()?;
             match files {
                 Ok(files) if before == after => return current(&path, files),
@@ -241,7 +244,8 @@ impl LogRows {
         let Opened { path, file, metadata, .. } = opened;
         let groups = metadata.metadata().row_groups().iter().enumerate();
         let groups = groups.filter(|(_, group)| overlaps(group, &self.times)).map(|(i, _)| i).collect();
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_row_groups(groups);
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_row_groups(groups);
         let reader = builder.build();
         self.open = Some((path.clone(), reader.map_err(|source| ReadError::Malformed { path, source })?));
         Ok(true)
@@ -335,7 +339,8 @@ impl<'a> Candidate<'a> {
 /// Whether a row group may have rows of these times.
 fn overlaps(group: &RowGroupMetaData, times: &Range<i64>) -> bool {
     let column = group.columns().iter().find(|column| column.column_path().string() == AT);
-    let Some(parquet::file::statistics::Statistics::Int64(bounds)) = column.and_then(|at| at.statistics()) else {
+    let Some(parquet::file::statistics::Statistics::Int64(bounds)) = column.and_then(|at| at.statistics())
+    else {
         return true;
     };
     let too_early = bounds.max_opt().is_some_and(|last| *last < times.start);
@@ -345,7 +350,8 @@ fn overlaps(group: &RowGroupMetaData, times: &Range<i64>) -> bool {
 
 /// The rows of these times.
 fn within(batch: &RecordBatch, times: &Range<i64>) -> Result<RecordBatch, ArrowError> {
-    let column = batch.column_by_name(AT).filter(|at| at.as_primitive_opt::<TimestampMicrosecondType>().is_some());
+    let column =
+        batch.column_by_name(AT).filter(|at| at.as_primitive_opt::<TimestampMicrosecondType>().is_some());
     let Some(at) = column else {
         return Err(ArrowError::SchemaError(format!("column `{AT}` is no time in microseconds")));
     };

@@ -164,7 +164,13 @@ impl Recorder {
     /// Sees the rows that travel watched edge `edge`. `place` says which row of the request a row of the batch is.
     ///
     /// The batch is held by reference count until its run is finished, abandoned, or too old.
-    pub fn observe(&self, run: RunId, edge: usize, batch: &RecordBatch, place: impl Fn(usize) -> Option<u32>) {
+    pub fn observe(
+        &self,
+        run: RunId,
+        edge: usize,
+        batch: &RecordBatch,
+        place: impl Fn(usize) -> Option<u32>,
+    ) {
         if edge >= self.layout.edges.len() {
             return add(&self.counters.rows_mismatched, batch.num_rows());
         }
@@ -284,7 +290,8 @@ fn rows_of(seen: &[Seen]) -> Vec<u32> {
     if seen.iter().all(|seen| seen.places == Places::Whole) {
         return (0..longest).map_while(|row| u32::try_from(row).ok()).collect();
     }
-    let places = seen.iter().flat_map(|seen| (0..seen.batch.num_rows()).filter_map(|row| seen.places.get(row)));
+    let places =
+        seen.iter().flat_map(|seen| (0..seen.batch.num_rows()).filter_map(|row| seen.places.get(row)));
     let mut rows: Vec<u32> = places.collect();
     rows.sort_unstable();
     rows.dedup();

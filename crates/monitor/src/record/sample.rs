@@ -74,7 +74,8 @@ mod tests {
         const NAMES: usize = 100_000;
         for share in [0.001, 0.01, 0.1, 0.5, 0.9] {
             // Names that differ in their last characters only, as those of real clients do.
-            let kept = (0..NAMES).filter(|i| Sample::new(share).keeps(format!("req-{i:08}").as_bytes())).count();
+            let kept =
+                (0..NAMES).filter(|i| Sample::new(share).keeps(format!("req-{i:08}").as_bytes())).count();
             let deviation = (NAMES as f64 * share * (1.0 - share)).sqrt();
             let off = (kept as f64 - NAMES as f64 * share).abs() / deviation;
             assert!(off < 4.0, "{share}: {kept} kept, {off} standard deviations off");

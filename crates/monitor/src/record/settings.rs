@@ -143,7 +143,7 @@ impl RecordSettings {
             None if self.hash.is_empty() => return None,
             None => Err(Mistake::NoSecret),
             Some(reference) => match reference.strip_prefix("env:").filter(|name| !name.is_empty()) {
-                None => Err(Mistake::SecretForm(reference.clone())),
+                None => Err(Mistake::SecretForm),
                 Some(name) => match env(name) {
                     None => Err(Mistake::SecretUnset(name.to_owned())),
                     Some(text) if text.len() < SHORTEST => {

@@ -79,7 +79,8 @@ impl Writer {
     /// # Errors
     /// When it is a recorder of another log.
     pub fn follow(&mut self, recorder: Arc<Recorder>) -> Result<(), RecordError> {
-        if (&recorder.checked.root, &recorder.checked.replica) != (&self.checked.root, &self.checked.replica) {
+        if (&recorder.checked.root, &recorder.checked.replica) != (&self.checked.root, &self.checked.replica)
+        {
             let (path, own) = (recorder.checked.root.clone(), self.checked.root.clone());
             return Err(RecordError::OtherLog { path, own });
         }
@@ -130,7 +131,13 @@ impl Writer {
     }
 
     /// Writes the hours of a recorder whose rows have waited long enough.
-    fn write(&mut self, source: usize, now: i64, everything: bool, drained: &mut Drained) -> Result<(), RecordError> {
+    fn write(
+        &mut self,
+        source: usize,
+        now: i64,
+        everything: bool,
+        drained: &mut Drained,
+    ) -> Result<(), RecordError> {
         let Source { recorder, hours } = &mut self.sources[source];
         // Rows that cannot wait leave room for others before it is all taken.
         let many = (self.checked.buffer_rows / 2).max(1);
@@ -271,8 +278,11 @@ impl Source {
                     Ok(built) => {
                         add(&counters.rows_repeated, built.repeated);
                         add(&counters.rows_mismatched, built.mismatched);
-                        let pending =
-                            self.hours.entry(hour).or_insert(Pending { batches: Vec::new(), rows: 0, since: now });
+                        let pending = self.hours.entry(hour).or_insert(Pending {
+                            batches: Vec::new(),
+                            rows: 0,
+                            since: now,
+                        });
                         pending.rows += built.batch.num_rows();
                         pending.batches.push(built.batch);
                     }

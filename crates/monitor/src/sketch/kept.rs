@@ -23,7 +23,8 @@ impl Merge for u64 {
 
 /// Counts under names, of which there may be more than are kept.
 ///
-/// Kept are the names that were known before and, of all others, the `most` whose digests are least. Such a name was kept from its
+/// Kept are the names that were known before, which have no counts until they occur, and, of all others, the `most` whose digests
+/// are least. Such a name was kept from its
 /// first occurrence on, so what is counted under it is whole, and which names they are does not depend on order: merging is addition.
 /// What belongs to no name that is kept is counted together.
 #[derive(Clone, Debug)]
@@ -39,15 +40,16 @@ pub struct Kept<V> {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Entry<V> {
-    value: V,
+    /// Nothing as long as a known name has not occurred.
+    value: Option<V>,
     digest: u64,
     known: bool,
 }
 
 impl<V: Merge + Clone> Kept<V> {
     /// Nothing yet, under the `known` names and at most `most` others.
-    pub fn new<'k>(known: impl IntoIterator<Item = &'k str>, most: usize, new: impl Fn() -> V) -> Self {
-        let entry = |name: &str| (name.into(), Entry { value: new(), digest: digest(name), known: true });
+    pub fn new<'k>(known: impl IntoIterator<Item = &'k str>, most: usize) -> Self {
+        let entry = |name: &str| (name.into(), Entry { value: None, digest: digest(name), known: true });
         let entries = known.into_iter().map(|name| entry(&shortened(name))).collect();
         Self { entries, most, others: 0, bound: None, rest: None }
     }
@@ -56,7 +58,7 @@ impl<V: Merge + Clone> Kept<V> {
     #[inline]
     pub fn count(&mut self, name: &str, new: impl Fn() -> V, change: impl FnOnce(&mut V)) {
         match self.entries.get_mut(name) {
-            Some(entry) => change(&mut entry.value),
+            Some(entry) => change(entry.value.get_or_insert_with(new)),
             None => change(self.add(&shortened(name), new)),
         }
     }
@@ -66,12 +68,12 @@ impl<V: Merge + Clone> Kept<V> {
         let digest = digest(name);
         let known = self.entries.contains_key(name);
         if !known && self.bound.is_none_or(|bound| digest < bound) {
-            self.entries.insert(name.into(), Entry { value: new(), digest, known: false });
+            self.entries.insert(name.into(), Entry { value: Some(new()), digest, known: false });
             self.others += 1;
             self.trim();
         }
         match self.entries.get_mut(name) {
-            Some(entry) => &mut entry.value,
+            Some(entry) => entry.value.get_or_insert_with(new),
             None => self.rest.get_or_insert_with(new),
         }
     }
@@ -90,10 +92,7 @@ impl<V: Merge + Clone> Kept<V> {
         self.entries.retain(|_, entry| {
             let stays = entry.known || entry.digest < bound;
             if !stays {
-                match rest {
-                    Some(rest) => rest.merge(&entry.value),
-                    None => *rest = Some(entry.value.clone()),
-                }
+                merge_some(rest, entry.value.as_ref());
             }
             stays
         });
@@ -101,14 +100,25 @@ impl<V: Merge + Clone> Kept<V> {
         self.bound = Some(bound);
     }
 
-    /// What is kept, by name, in no particular order, and whether the name was known before.
+    /// What is counted under names that are kept, in no particular order, and whether the name was known before.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V, bool)> {
-        self.entries.iter().map(|(name, entry)| (&**name, &entry.value, entry.known))
+        self.entries.iter().filter_map(|(name, entry)| Some((&**name, entry.value.as_ref()?, entry.known)))
     }
 
-    /// What is counted under a name that is kept.
+    /// The names that were known before and have not occurred, in no particular order.
+    pub fn absent(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|(_, entry)| entry.value.is_none()).map(|(name, _)| &**name)
+    }
+
+    /// What is counted under a name that is kept; nothing if it has not occurred.
     pub fn get(&self, name: &str) -> Option<&V> {
-        self.entries.get(name).map(|entry| &entry.value)
+        self.entries.get(&*shortened(name))?.value.as_ref()
+    }
+
+    /// Changes everything that is counted.
+    pub(crate) fn change_all(&mut self, change: impl FnMut(&mut V)) {
+        let kept = self.entries.values_mut().filter_map(|entry| entry.value.as_mut());
+        kept.chain(self.rest.as_mut()).for_each(change);
     }
 
     /// What belongs to no name that is kept.
@@ -130,7 +140,7 @@ impl<V> Kept<V> {
     /// The same names over other values.
     pub fn map<W>(self, change: impl Fn(V) -> W) -> Kept<W> {
         let entries = self.entries.into_iter().map(|(name, Entry { value, digest, known })| {
-            (name, Entry { value: change(value), digest, known })
+            (name, Entry { value: value.map(&change), digest, known })
         });
         let entries = entries.collect();
         Kept { entries, most: self.most, others: self.others, bound: self.bound, rest: self.rest.map(change) }
@@ -143,17 +153,13 @@ impl<V: Merge + Clone> Merge for Kept<V> {
         for (name, theirs) in &other.entries {
             match self.entries.get_mut(name) {
                 Some(mine) => {
-                    mine.value.merge(&theirs.value);
+                    merge_some(&mut mine.value, theirs.value.as_ref());
                     mine.known |= theirs.known;
                 }
                 None => drop(self.entries.insert(name.clone(), theirs.clone())),
             }
         }
-        match (&mut self.rest, &other.rest) {
-            (Some(mine), Some(theirs)) => mine.merge(theirs),
-            (mine @ None, theirs) => mine.clone_from(theirs),
-            (Some(_), None) => {}
-        }
+        merge_some(&mut self.rest, other.rest.as_ref());
         self.others = self.entries.values().filter(|entry| !entry.known).count();
         self.trim();
     }
@@ -162,6 +168,14 @@ impl<V: Merge + Clone> Merge for Kept<V> {
 impl<V: PartialEq> PartialEq for Kept<V> {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries && self.bound == other.bound && self.rest == other.rest
+    }
+}
+
+fn merge_some<V: Merge + Clone>(mine: &mut Option<V>, theirs: Option<&V>) {
+    match (mine, theirs) {
+        (Some(mine), Some(theirs)) => mine.merge(theirs),
+        (mine @ None, theirs) => *mine = theirs.cloned(),
+        (Some(_), None) => {}
     }
 }
 
@@ -184,7 +198,7 @@ fn shortened(name: &str) -> std::borrow::Cow<'_, str> {
 /// As it is written down: in the order of names, so that equal ones have equal bytes.
 #[derive(Serialize, Deserialize)]
 struct Written<V> {
-    entries: Vec<(String, V, bool)>,
+    entries: Vec<(String, Option<V>, bool)>,
     most: usize,
     bound: Option<u64>,
     rest: Option<V>,
@@ -209,5 +223,42 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Kept<V> {
             (name.into_boxed_str(), Entry { value, digest, known })
         });
         Ok(Self { entries: entries.collect(), most, others, bound, rest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_name_has_no_counts_before_it_occurs_and_is_known_all_the_same() {
+        let mut kept: Kept<u64> = Kept::new(["a", "b"], 1);
+        let made = std::cell::Cell::new(0);
+        let new = || {
+            made.set(made.get() + 1);
+            0
+        };
+        for name in ["b", "b", "c"] {
+            kept.count(name, new, |count| *count += 1);
+        }
+        assert_eq!(made.get(), 2);
+        let mut counted: Vec<_> = kept.iter().map(|(name, count, known)| (name, *count, known)).collect();
+        counted.sort_unstable();
+        assert_eq!(counted, [("b", 2, true), ("c", 1, false)]);
+        assert_eq!((kept.absent().collect::<Vec<_>>(), kept.get("a")), (vec!["a"], None));
+        let mut other = Kept::new(["a", "b"], 1);
+        other.count("a", || 0, |count: &mut u64| *count += 5);
+        let mut turned = other.clone();
+        turned.merge(&kept);
+        kept.merge(&other);
+        assert_eq!((kept.get("a"), kept.get("b"), &turned), (Some(&5), Some(&2), &kept));
+    }
+
+    #[test]
+    fn a_long_name_is_found_by_the_whole_of_it() {
+        let long = "x".repeat(500);
+        let mut kept: Kept<u64> = Kept::new([&*long], 1);
+        kept.count(&long, || 0, |count| *count += 1);
+        assert_eq!((kept.get(&long), kept.iter().count()), (Some(&1), 1));
     }
 }

@@ -17,7 +17,7 @@ pub struct Labels {
 impl Labels {
     /// Nothing yet; `known` are the categories of the reference.
     pub fn new<'k>(known: impl IntoIterator<Item = &'k str>) -> Self {
-        Self { counts: Kept::new(known, KEPT, || 0), nulls: 0 }
+        Self { counts: Kept::new(known, KEPT), nulls: 0 }
     }
 
     /// Adds a row of this category.
@@ -39,7 +39,8 @@ impl Labels {
 
     /// The categories that are kept and their rows, most frequent first; those of the reference also when they have none.
     pub fn counts(&self) -> Vec<(&str, u64)> {
-        let mut counts: Vec<_> = self.counts.iter().map(|(label, count, _)| (label, *count)).collect();
+        let occurred = self.counts.iter().map(|(label, count, _)| (label, *count));
+        let mut counts: Vec<_> = occurred.chain(self.counts.absent().map(|label| (label, 0))).collect();
         counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         counts
     }
@@ -60,6 +61,12 @@ impl Labels {
         others.map(|(_, count, _)| *count).sum::<u64>() + self.rest()
     }
 
+    /// Rows of categories other than these, whichever the reference has.
+    pub fn beyond(&self, categories: &[String]) -> u64 {
+        let within: u64 = categories.iter().map(|label| self.count_of(label)).sum();
+        self.values().saturating_sub(within)
+    }
+
     /// Rows with a category.
     pub fn values(&self) -> u64 {
         self.counts.iter().map(|(_, count, _)| *count).sum::<u64>() + self.rest()
@@ -77,7 +84,9 @@ impl Labels {
 
     /// How many categories occurred: exact up to [`KEPT`] beside those of the reference, then estimated, off by about 6 %.
     pub fn distinct(&self) -> u64 {
-        let occurred = |known: bool| self.counts.iter().filter(move |(_, count, of)| *of == known && **count > 0).count();
+        let occurred = |known: bool| {
+            self.counts.iter().filter(move |(_, count, of)| *of == known && **count > 0).count()
+        };
         occurred(true) as u64 + self.counts.distinct_others(occurred(false))
     }
 }
@@ -108,6 +117,8 @@ mod tests {
         labels.add_nulls(3);
         assert_eq!(labels.counts(), [("b", 2), ("c", 2), ("d", 1), ("a", 0)]);
         assert_eq!((labels.unseen(), labels.values(), labels.rows(), labels.distinct()), (3, 5, 8, 3));
+        let categories = ["a", "b", "d"].map(str::to_owned);
+        assert_eq!((labels.beyond(&categories), labels.beyond(&[])), (2, 5));
     }
 
     #[test]

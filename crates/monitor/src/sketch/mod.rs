@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use kept::{Kept, Merge, NAME_BYTES};
 pub use labels::{KEPT, Labels};
-pub use numbers::Numbers;
+pub use numbers::{Bounds, Numbers};
 pub use spectrum::{Bucket, Spectrum};
 
 /// What is kept of a column.
@@ -33,7 +33,8 @@ pub struct Presence {
 }
 
 impl Merge for Sketch {
-    /// One of another kind, which a column has only under another schema, takes its place.
+    /// Of two kinds, which a column has only under two schemas, the later in [`Sketch`] stays alone: whichever comes first, the outcome
+    /// is the same. [`Pane`](crate::Pane)s know which of theirs is the newer.
     fn merge(&mut self, other: &Self) {
         match (self, other) {
             (Self::Numbers(mine), Self::Numbers(other)) => mine.merge(other),
@@ -42,12 +43,22 @@ impl Merge for Sketch {
                 mine.values += other.values;
                 mine.nulls += other.nulls;
             }
-            (mine, other) => *mine = other.clone(),
+            (mine, other) if other.kind() > mine.kind() => *mine = other.clone(),
+            _ => {}
         }
     }
 }
 
 impl Sketch {
+    /// The place of its kind among all kinds.
+    pub(crate) fn kind(&self) -> u8 {
+        match self {
+            Self::Numbers(_) => 0,
+            Self::Labels(_) => 1,
+            Self::Presence(_) => 2,
+        }
+    }
+
     /// Rows, with or without a value.
     pub fn rows(&self) -> u64 {
         match self {

@@ -4,15 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Merge, Spectrum};
 
-/// Counts of a column's numbers: in the bins of a reference, by magnitude, and of what is no number.
+/// Counts of a column's numbers: in the bins of a reference, outside of bounds, by magnitude, and of what is no number.
 ///
 /// Bins are cut by ascending edges: value `v` belongs to the bin behind the last edge `e <= v`, so that the first and the last bin are
 /// open. Merging is addition, and does not depend on order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Numbers {
-    /// Says of which edges the counts are; those of others cannot be added to them.
-    bins: u64,
-    counts: Vec<u64>,
+    /// None where what was added up was counted in several sets of bins.
+    bins: Option<Binned>,
+    /// None where nothing was to be counted so, or within several bounds.
+    outside: Option<Outside>,
     spectrum: Spectrum,
     range: Option<(f64, f64)>,
     nulls: u64,
@@ -20,10 +21,52 @@ pub struct Numbers {
     infinities: u64,
 }
 
+/// The values that are expected of a column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// None is below this.
+    pub min: Option<f64>,
+    /// None is above this.
+    pub max: Option<f64>,
+}
+
+/// Counts in bins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Binned {
+    /// Says of which edges the counts are; those of others cannot be added to them.
+    edges: u64,
+    counts: Vec<u64>,
+}
+
+/// Finite values outside of bounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Outside {
+    bounds: Bounds,
+    below: u64,
+    above: u64,
+}
+
+impl Bounds {
+    fn hold(self, least: f64, most: f64) -> bool {
+        self.min.is_none_or(|min| least >= min) && self.max.is_none_or(|max| most <= max)
+    }
+
+    fn bits(self) -> [Option<u64>; 2] {
+        [self.min, self.max].map(|bound| bound.map(f64::to_bits))
+    }
+}
+
 impl Numbers {
     /// Nothing yet, in the bins that `edges` cut.
     pub fn new(edges: &[f64]) -> Self {
-        Self { bins: named(edges), counts: vec![0; edges.len() + 1], ..Self::default() }
+        Self::within(edges, Bounds::default())
+    }
+
+    /// Nothing yet, in the bins that `edges` cut; what lies outside of the bounds is counted, too.
+    pub fn within(edges: &[f64], bounds: Bounds) -> Self {
+        let bins = Some(Binned { edges: named(edges), counts: vec![0; edges.len() + 1] });
+        let outside = (bounds != Bounds::default()).then_some(Outside { bounds, below: 0, above: 0 });
+        Self { bins, outside, ..Self::default() }
     }
 
     /// Adds a value. `edges` are those that it was made with.
@@ -36,8 +79,12 @@ impl Numbers {
         let value = value + 0.0;
         // Without branches: a column has few edges, and where a value lies among them cannot be foretold.
         let bin: usize = edges.iter().map(|edge| usize::from(*edge <= value)).sum();
-        if let Some(count) = self.counts.get_mut(bin) {
+        if let Some(count) = self.bins.as_mut().and_then(|bins| bins.counts.get_mut(bin)) {
             *count += 1;
+        }
+        if let Some(Outside { bounds, below, above }) = &mut self.outside {
+            *below += u64::from(bounds.min.is_some_and(|min| value < min));
+            *above += u64::from(bounds.max.is_some_and(|max| value > max));
         }
         let (least, most) = self.range.get_or_insert((value, value));
         *least = least.min(value);
@@ -61,8 +108,11 @@ impl Numbers {
 
     /// Finite values in each bin that `edges` cut: exact for those that it was made with, else by the buckets of the spectrum.
     pub fn counts_in(&self, edges: &[f64]) -> Vec<u64> {
-        if self.bins == named(edges) && self.counts.len() == edges.len() + 1 {
-            return self.counts.clone();
+        if let Some(bins) = &self.bins
+            && bins.edges == named(edges)
+            && bins.counts.len() == edges.len() + 1
+        {
+            return bins.counts.clone();
         }
         // Rounded at the edges, so that the whole stays whole.
         let mut below = 0.0;
@@ -76,6 +126,16 @@ impl Numbers {
             count
         });
         rounded.collect()
+    }
+
+    /// Finite values outside of these bounds, exactly; none where that is not known, because others were counted.
+    pub fn outside(&self, bounds: Bounds) -> Option<u64> {
+        // The range is known in any case.
+        if self.range.is_none_or(|(least, most)| bounds.hold(least, most)) {
+            return Some(0);
+        }
+        let counted = self.outside.as_ref().filter(|outside| outside.bounds == bounds);
+        counted.map(|outside| outside.below + outside.above)
     }
 
     /// The values by magnitude.
@@ -115,13 +175,27 @@ impl Numbers {
 }
 
 impl Merge for Numbers {
-    /// Counts of other bins than its own are gone afterwards, and [`Numbers::counts_in`] estimates them.
+    /// Counts of two sets of bins are gone afterwards, and [`Numbers::counts_in`] estimates them; so are those of two bounds. The bins
+    /// and bounds of what has no finite value do not matter.
     fn merge(&mut self, other: &Self) {
-        if self.bins == other.bins {
-            self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
-        } else {
-            self.bins = named(&[]);
-            self.counts.clear();
+        match (self.range, other.range) {
+            (Some(_), None) => {}
+            (None, Some(_)) => {
+                self.bins.clone_from(&other.bins);
+                self.outside.clone_from(&other.outside);
+            }
+            (Some(_), Some(_)) => self.add_counts(other),
+            // Either would do, so that it only has to be the same whichever comes first.
+            (None, None) => {
+                let edges = |numbers: &Self| numbers.bins.as_ref().map(|bins| bins.edges);
+                if edges(other) > edges(self) {
+                    self.bins.clone_from(&other.bins);
+                }
+                let bounds = |numbers: &Self| numbers.outside.as_ref().map(|outside| outside.bounds.bits());
+                if bounds(other) > bounds(self) {
+                    self.outside.clone_from(&other.outside);
+                }
+            }
         }
         self.spectrum.merge(&other.spectrum);
         self.range = match (self.range, other.range) {
@@ -131,6 +205,24 @@ impl Merge for Numbers {
         self.nulls += other.nulls;
         self.nans += other.nans;
         self.infinities += other.infinities;
+    }
+}
+
+impl Numbers {
+    fn add_counts(&mut self, other: &Self) {
+        match (&mut self.bins, &other.bins) {
+            (Some(mine), Some(theirs)) if mine.edges == theirs.edges => {
+                mine.counts.iter_mut().zip(&theirs.counts).for_each(|(count, more)| *count += more);
+            }
+            (mine, _) => *mine = None,
+        }
+        match (&mut self.outside, &other.outside) {
+            (Some(mine), Some(theirs)) if mine.bounds == theirs.bounds => {
+                mine.below += theirs.below;
+                mine.above += theirs.above;
+            }
+            (mine, _) => *mine = None,
+        }
     }
 }
 
@@ -187,6 +279,39 @@ mod tests {
         assert_eq!(numbers.counts_in(&[500.0]).iter().sum::<u64>(), 1001);
     }
 
+    #[test]
+    fn what_is_outside_of_bounds_is_counted_exactly_or_not_at_all() {
+        let bounds = |min: Option<f64>, max: Option<f64>| Bounds { min, max };
+        let both = bounds(Some(10.0), Some(10.5));
+        let of = |bounds: Bounds, values: &[f64]| {
+            let mut numbers = Numbers::within(&[], bounds);
+            values.iter().for_each(|value| numbers.add(&[], *value));
+            numbers
+        };
+        let values = [9.999_999, 10.0, 10.25, 10.5, 10.500_001, 300.0, f64::INFINITY];
+        assert_eq!(of(both, &values).outside(both), Some(3));
+        let low = bounds(Some(10.0), None);
+        assert_eq!((of(low, &values).outside(low), of(low, &values).outside(both)), (Some(1), None));
+        assert_eq!(of(low, &values).outside(bounds(Some(0.0), Some(300.0))), Some(0));
+        assert_eq!(of(low, &[]).outside(both), Some(0));
+        let cases = [
+            (both, &values[..], Some(6)),
+            (low, &values[..], None),
+            (low, &[], Some(3)),
+            (Bounds::default(), &[10.0], None),
+        ];
+        for (bounds, more, expected) in cases {
+            for turned in [false, true] {
+                let (mut left, mut right) = (of(both, &values), of(bounds, more));
+                if turned {
+                    std::mem::swap(&mut left, &mut right);
+                }
+                left.merge(&right);
+                assert_eq!(left.outside(both), expected, "{bounds:?} {turned}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn parts_merged_are_the_whole_to_the_bit(
@@ -200,6 +325,35 @@ mod tests {
             turned.merge(&of(&edges, left));
             prop_assert_eq!(&merged, &of(&edges, &values));
             prop_assert_eq!(&merged, &turned);
+        }
+
+        #[test]
+        fn counts_of_several_sets_of_bins_add_up_to_the_same_in_any_order(
+            parts in prop::collection::vec((0usize..4, prop::collection::vec(-9.0..9.0, 0..4)), 1..5),
+            turn in any::<prop::sample::Index>(),
+        ) {
+            let edges: [&[f64]; 3] = [&[], &[0.0], &[-1.0, 0.0, 2.5]];
+            let bounds = [None, Some(-1.0), Some(1.0)];
+            let part = |(set, values): &(usize, Vec<f64>)| {
+                let Some(edges) = edges.get(*set) else { return Numbers::default() };
+                let mut numbers = Numbers::within(edges, Bounds { min: bounds[*set], max: None });
+                values.iter().for_each(|value| numbers.add(edges, *value));
+                numbers
+            };
+            let parts: Vec<Numbers> = parts.iter().map(part).collect();
+            let merged = |parts: &mut dyn Iterator<Item = &Numbers>| {
+                let mut merged = parts.next().unwrap().clone();
+                parts.for_each(|part| merged.merge(part));
+                merged
+            };
+            let whole = merged(&mut parts.iter());
+            prop_assert_eq!(&whole, &merged(&mut parts.iter().rev()));
+            let mut turned = parts.clone();
+            turned.rotate_left(turn.index(parts.len()));
+            prop_assert_eq!(&whole, &merged(&mut turned.iter()));
+            let mut begun = Numbers::default();
+            parts.iter().for_each(|part| begun.merge(part));
+            prop_assert_eq!(&whole, &begun);
         }
     }
 }

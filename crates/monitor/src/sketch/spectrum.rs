@@ -134,7 +134,9 @@ impl Spectrum {
         for bucket in &buckets {
             let count = bucket.count as f64;
             if below + count >= rank {
-                return Some(bucket.from + (bucket.to - bucket.from) * ((rank - below) / count).clamp(0.0, 1.0));
+                return Some(
+                    bucket.from + (bucket.to - bucket.from) * ((rank - below) / count).clamp(0.0, 1.0),
+                );
             }
             below += count;
         }
@@ -336,7 +338,8 @@ mod tests {
 
     #[test]
     fn what_has_no_magnitude_that_is_kept_is_counted_or_ignored() {
-        let spectrum = of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e300, 1e-300, 5e-324, 1.0]);
+        let spectrum =
+            of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1e300, 1e-300, 5e-324, 1.0]);
         assert_eq!((spectrum.count(), spectrum.zeros(), spectrum.outside()), (6, 2, 3));
         assert_eq!(spectrum.mean(), Some(1.0 / 3.0));
         assert_eq!((of(&[]).mean(), of(&[]).std(), of(&[]).quantile(0.5)), (None, None, None));

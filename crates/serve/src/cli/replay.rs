@@ -1,33 +1,35 @@
 //! `millstream replay` and `explain-request`: what the request log has, asked again and shown.
 
+mod explain;
+mod found;
+mod recorded;
+
 use std::{
-    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Instant,
 };
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array},
-    compute::{cast, concat_batches, sort_to_indices, take_record_batch},
-    datatypes::{DataType, Float64Type, Int64Type, SchemaRef, UInt32Type},
-    util::display::array_value_to_string,
+    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray},
+    compute::{CastOptions, cast, cast_with_options, concat_batches, sort_to_indices, take_record_batch},
+    datatypes::{DataType, Int64Type, Schema, SchemaRef},
+    error::ArrowError,
 };
 use clap::Args;
-use millstream_featurestore::Stores;
-use millstream_graph::{Input, Output, Request, RunCx, SchemaError, Signature, Step, StepError, Work};
-use millstream_monitor::{
-    Reference, ReferenceOptions,
-    compare::{Criterion, compare},
-    record::Reader,
-    report::Report,
-};
-use millstream_runtime::{Engine, Limits, Reply};
-use serde_json::{Value, json};
+use millstream_graph::{ErrorKind, Request};
+use millstream_monitor::record::Reader;
+use millstream_runtime::Engine;
 use tokio::runtime::Runtime;
 
-use super::{Failure, print};
-use crate::{Project, monitoring::time, offline::Acts};
+use self::{
+    found::Found,
+    recorded::{RecordedFeatures, engine},
+};
+use super::{Failure, print, stores};
+use crate::{Project, monitoring::time};
+
+pub(super) use explain::{ExplainRequestArgs, explain_request};
 
 #[derive(Args)]
 pub(super) struct ReplayArgs {
@@ -51,6 +53,9 @@ pub(super) struct ReplayArgs {
     /// Look features up as they are now, instead of taking those that were logged.
     #[arg(long)]
     features_now: bool,
+    /// The folder for what feature sets keep; the project's by default. Read with --features-now.
+    #[arg(long, env = "MILLSTREAM_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
     /// Write how the replies differ as a page.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -59,124 +64,43 @@ pub(super) struct ReplayArgs {
     json: bool,
 }
 
-#[derive(Args)]
-pub(super) struct ExplainRequestArgs {
-    /// The request's id.
-    id: String,
-    /// The graph that answered it; may be left out when the project has one.
-    #[arg(long)]
-    graph: Option<String>,
-    /// The project's folder or file.
-    #[arg(long, default_value = ".")]
-    project: PathBuf,
-    /// The folder of the graph's log; that of `record` in the project's file by default.
-    #[arg(long, value_name = "FOLDER")]
-    log: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// One request, as the log has it.
+/// One request, as the log has it: its rows in their order.
 struct Recorded {
     id: String,
     outcome: String,
     took: i64,
+    /// Whether the log has all of its rows.
+    whole: bool,
     rows: RecordBatch,
 }
 
-/// What was found.
-#[derive(Default)]
-struct Found {
-    requests: u64,
-    equal: u64,
-    different: u64,
-    /// Requests that failed then or now, but not both.
-    outcome_changed: u64,
-    /// Requests that are not whole in the log.
-    partial: u64,
-    columns: BTreeMap<String, Differences>,
-    then: Vec<f64>,
-    now: Vec<f64>,
-    replies: (Vec<RecordBatch>, Vec<RecordBatch>),
-}
-
-#[derive(Default)]
-struct Differences {
-    rows: u64,
-    most: f64,
-}
-
-/// Replies that are kept to compare how they are distributed.
-const KEPT_ROWS: usize = 1 << 20;
-
 pub(super) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let (graph, folder) = log_of(&args.project, args.graph.as_deref(), args.log.as_deref())?;
-    let recorded = Arc::new(RecordedFeatures::default());
-    let asked = args.other.as_deref().unwrap_or(&args.project);
-    let engine = engine(asked, &graph, (!args.features_now).then_some(&recorded), &folder)?;
     let now = time::now();
     let at = |text: &Option<String>, otherwise| text.as_ref().map_or(Ok(otherwise), |text| time::read(text, now));
     let log = Reader::open(&folder)?.rows(at(&args.from, i64::MIN)?, at(&args.to, i64::MAX)?)?;
+    let nothing = || format!("{}: the log has no request of graph `{graph}` of that time", folder.display());
+    if log.schema().fields().is_empty() {
+        return Err(nothing().into());
+    }
+    let features = Arc::new(RecordedFeatures::default());
+    let engine = engine(args, &graph, &log, &features)?;
+    let mut found = Found::new(&log, engine.plan().reply_schema());
     let runtime = Runtime::new()?;
-    let mut found = Found::default();
     let mut requests = Requests::default();
     for batch in log {
         for request in requests.take(&batch?)? {
-            runtime.block_on(ask(&engine, &recorded, &request, &mut found))?;
+            runtime.block_on(ask(&engine, &features, &request, &mut found))?;
         }
     }
-    for request in requests.rest()? {
-        runtime.block_on(ask(&engine, &recorded, &request, &mut found))?;
+    if let Some(request) = requests.rest()? {
+        runtime.block_on(ask(&engine, &features, &request, &mut found))?;
     }
     runtime.block_on(engine.close());
+    if found.requests == 0 {
+        return Err(nothing().into());
+    }
     found.show(args, &graph)
-}
-
-pub(super) fn explain_request(args: &ExplainRequestArgs) -> Result<(), Failure> {
-    let (graph, folder) = log_of(&args.project, args.graph.as_deref(), args.log.as_deref())?;
-    let rows = Reader::open(&folder)?.request(&args.id)?;
-    let rows = rows.ok_or_else(|| format!("the log of graph `{graph}` has no request `{}`", args.id))?;
-    let mut told: Vec<Value> = Vec::new();
-    for row in 0..rows.num_rows() {
-        let mut steps: Vec<(String, Value)> = Vec::new();
-        let mut head = serde_json::Map::new();
-        for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-            let value = || -> Result<Value, Failure> {
-                Ok(if column.is_null(row) { Value::Null } else { array_value_to_string(column, row)?.into() })
-            };
-            match field.name().split_once("__") {
-                None => drop(head.insert(field.name().clone(), value()?)),
-                Some((_, "seen")) => {}
-                Some((step, name)) => {
-                    let value = value()?;
-                    match steps.iter_mut().find(|(known, _)| known == step) {
-                        Some((_, Value::Object(columns))) => drop(columns.insert(name.to_owned(), value)),
-                        _ => steps.push((step.to_owned(), json!({ name: value }))),
-                    }
-                }
-            }
-        }
-        let steps: Vec<Value> = steps.into_iter().map(|(step, columns)| json!({ "step": step, "columns": columns })).collect();
-        head.insert("steps".to_owned(), steps.into());
-        told.push(head.into());
-    }
-    if args.json {
-        return print(&serde_json::to_string_pretty(&told)?);
-    }
-    let text = |value: &Value| value.as_str().map_or_else(|| "null".to_owned(), str::to_owned);
-    let mut lines = Vec::new();
-    for row in &told {
-        let head = row.as_object().into_iter().flatten().filter(|(name, _)| *name != "steps");
-        lines.extend(head.map(|(name, value)| format!("{name:<16} {}", text(value))));
-        for step in row["steps"].as_array().into_iter().flatten() {
-            lines.push(format!("\n  {}", text(&step["step"])));
-            let columns = step["columns"].as_object().into_iter().flatten();
-            lines.extend(columns.map(|(name, value)| format!("    {name:<24} {}", text(value))));
-        }
-        lines.push(String::new());
-    }
-    print(lines.join("\n").trim_end())
 }
 
 /// The graph that is meant, and the folder of its log.
@@ -189,83 +113,30 @@ fn log_of(project: &Path, graph: Option<&str>, log: Option<&Path>) -> Result<(St
     }
 }
 
-/// The graph as it is now, which acts on nothing. With `recorded`, its features are those of the log.
-fn engine(project: &Path, graph: &str, recorded: Option<&Arc<RecordedFeatures>>, folder: &Path) -> Result<Engine, Failure> {
-    let (sets, _) = Project::feature_sets(project, &Stores::aside(), |_| true)?;
-    let store = Arc::new(sets) as Arc<dyn millstream_featurestore::OnlineStore>;
-    let plan = |change: &dyn Fn(&mut millstream_graph::Graph)| {
-        Project::plan_changed(project, Some(graph), &store, Acts::Not, |graph| change(graph))
-    };
-    let (_, original) = plan(&|_| {})?;
-    let logged = Reader::open(folder)?.rows(i64::MIN, i64::MAX)?;
-    let logged = logged.schema();
-    let enriched = original.steps().iter().filter(|step| step.kind() == "enrich");
-    let given: Vec<(String, SchemaRef)> = enriched
-        .filter_map(|step| Some((step.name().to_string(), Arc::clone(step.outputs().first()?.schema()))))
-        .filter(|(name, schema)| {
-            schema.fields().iter().all(|field| logged.index_of(&format!("{name}__{}", field.name())).is_ok())
-        })
-        .collect();
-    let (_, plan) = plan(&|graph| {
-        for (name, schema) in given.iter().filter(|_| recorded.is_some()) {
-            let features = recorded.map(Arc::clone).unwrap_or_default();
-            let step = RecordedStep { name: name.clone(), schema: Arc::clone(schema), features };
-            graph.substitute(name, Arc::new(step));
-        }
-    })?;
-    // Each request by itself, so that its features are found by its name.
-    let limits = Limits { shared_rows: 1, adaptive: false, deadline: None, ..Limits::default() };
-    Ok(Engine::new(plan, limits)?)
+/// The edge and its column that a column of the log is of; none for the columns of every request.
+///
+/// Edges and columns may have `__` in their names: the longest name is taken that an edge of the log has.
+fn split<'c>(schema: &Schema, column: &'c str) -> Option<(&'c str, &'c str)> {
+    let parts = |at: usize| Some((column.get(..at)?, column.get(at..)?.strip_prefix("__")?));
+    let is_edge = |edge: &str| schema.index_of(&format!("{edge}__seen")).is_ok();
+    (0..column.len()).rev().filter_map(parts).find(|(edge, _)| is_edge(edge))
 }
 
-/// The rows of the request that is being asked again.
-#[derive(Default)]
-struct RecordedFeatures {
-    rows: Mutex<Option<RecordBatch>>,
-}
-
-/// Answers what a step answered when the request was logged.
-struct RecordedStep {
-    name: String,
-    schema: SchemaRef,
-    features: Arc<RecordedFeatures>,
-}
-
-impl Step for RecordedStep {
-    fn signature(&self, _: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        Ok(Signature::row_wise(Arc::clone(&self.schema)))
+/// A column as another type. A value that does not fit is an error, no null.
+fn as_type(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    if column.data_type() == data_type {
+        return Ok(Arc::clone(column));
     }
-
-    fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
-        let mut answer = || {
-            let rows = input.rows(0)?;
-            let recorded = self.features.rows.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let recorded = recorded.ok_or_else(|| StepError::internal("no request is being asked again".to_owned()))?;
-            let places: Option<Vec<u32>> = (0..rows.len()).map(|row| rows.origin().place(row)).collect();
-            let places = places.ok_or_else(|| StepError::internal("rows lost their place".to_owned()))?;
-            let picked = take_record_batch(&recorded, &UInt32Array::from(places))?;
-            Ok(Output::one(rows.replace(columns_of(&picked, &self.name, &self.schema)?)?))
-        };
-        Work::Done(answer())
-    }
+    cast_with_options(column, data_type, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
-/// The columns of a step in rows of the log.
-fn columns_of(rows: &RecordBatch, step: &str, schema: &SchemaRef) -> Result<RecordBatch, StepError> {
-    let column = |field: &Arc<arrow::datatypes::Field>| {
-        let name = format!("{step}__{}", field.name());
-        let found = rows.column_by_name(&name);
-        let found = found.ok_or_else(|| StepError::internal(format!("the log has no column `{name}`: it is not logged, or dropped")))?;
-        if found.data_type() == field.data_type() { Ok(Arc::clone(found)) } else { Ok(cast(found, field.data_type())?) }
-    };
-    let columns: Vec<ArrayRef> = schema.fields().iter().map(column).collect::<Result<_, StepError>>()?;
-    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
-}
+/// What makes a request one: runs are counted anew by every process.
+type Key = (String, i64, String);
 
 /// Puts rows of the log together into requests. Those of one request follow one another.
 #[derive(Default)]
 struct Requests {
-    run: Option<String>,
+    key: Option<Key>,
     parts: Vec<RecordBatch>,
 }
 
@@ -273,16 +144,17 @@ impl Requests {
     /// The requests that are whole after these rows.
     fn take(&mut self, batch: &RecordBatch) -> Result<Vec<Recorded>, Failure> {
         let mut whole = Vec::new();
-        let runs = texts(batch, "run")?;
+        let (runs, at, ids) = (texts(batch, "run")?, numbers(batch, "at")?, texts(batch, "request_id")?);
+        let key = |row: usize| (text(&runs, row), at.value(row), text(&ids, row));
         let mut start = 0;
-        for row in 0..=batch.num_rows() {
-            let ends = row == batch.num_rows() || runs[row] != runs[start];
-            if !ends || row == start {
+        for row in 1..=batch.num_rows() {
+            if row < batch.num_rows() && key(row) == key(start) {
                 continue;
             }
-            if self.run.as_ref() != Some(&runs[start]) {
+            let key = Some(key(start));
+            if self.key != key {
                 whole.extend(self.rest()?);
-                self.run = Some(runs[start].clone());
+                self.key = key;
             }
             self.parts.push(batch.slice(start, row - start));
             start = row;
@@ -295,23 +167,43 @@ impl Requests {
         let parts = std::mem::take(&mut self.parts);
         let Some(first) = parts.first() else { return Ok(None) };
         let rows = concat_batches(&first.schema(), &parts)?;
-        let order = rows.column_by_name("row").ok_or("the log has no column `row`")?;
-        let rows = take_record_batch(&rows, &sort_to_indices(order, None, None)?)?;
-        let first = |name: &str| -> Result<String, Failure> { Ok(texts(&rows, name)?.swap_remove(0)) };
-        let took = rows.column_by_name("took_us").ok_or("the log has no column `took_us`")?;
+        let rows = take_record_batch(&rows, &sort_to_indices(column(&rows, "row")?, None, None)?)?;
+        // A log of an older version does not say how many rows a request had.
+        let asked = rows.column_by_name("rows").map(|_| numbers(&rows, "rows")).transpose()?;
+        let asked = asked.filter(|asked| asked.is_valid(0)).map(|asked| asked.value(0));
+        let count = rows.num_rows() as i64;
+        let in_order = numbers(&rows, "row")?.values().iter().copied().eq(0..count);
         Ok(Some(Recorded {
-            id: first("request_id").unwrap_or_default(),
-            outcome: first("outcome")?,
-            took: took.as_primitive::<Int64Type>().value(0),
+            id: text(&texts(&rows, "request_id")?, 0),
+            outcome: text(&texts(&rows, "outcome")?, 0),
+            took: numbers(&rows, "took_us")?.value(0),
+            whole: in_order && asked.is_none_or(|asked| asked == count),
             rows,
         }))
     }
 }
 
-fn texts(rows: &RecordBatch, name: &str) -> Result<Vec<String>, Failure> {
-    let column = rows.column_by_name(name).ok_or_else(|| format!("the log has no column `{name}`"))?;
-    let column = cast(column, &DataType::Utf8)?;
-    Ok(column.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()).collect())
+fn column<'r>(rows: &'r RecordBatch, name: &str) -> Result<&'r ArrayRef, Failure> {
+    Ok(rows.column_by_name(name).ok_or_else(|| format!("the log has no column `{name}`"))?)
+}
+
+fn texts(rows: &RecordBatch, name: &str) -> Result<StringArray, Failure> {
+    Ok(cast(column(rows, name)?, &DataType::Utf8)?.as_string::<i32>().clone())
+}
+
+fn numbers(rows: &RecordBatch, name: &str) -> Result<Int64Array, Failure> {
+    Ok(cast(column(rows, name)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+fn text(texts: &StringArray, row: usize) -> String {
+    if texts.is_null(row) { String::new() } else { texts.value(row).to_owned() }
+}
+
+/// Whether it says more of its moment than of the request: the same request may come to another end a moment later.
+fn is_transient(outcome: &str) -> bool {
+    use ErrorKind::{DeadlineExceeded, Overloaded, Unavailable};
+    outcome == "cancelled"
+        || ErrorKind::named(outcome).is_some_and(|kind| matches!(kind, DeadlineExceeded | Overloaded | Unavailable))
 }
 
 async fn ask(
@@ -320,154 +212,84 @@ async fn ask(
     request: &Recorded,
     found: &mut Found,
 ) -> Result<(), Failure> {
-    let places = request.rows.column_by_name("row").ok_or("the log has no column `row`")?;
-    let places = places.as_primitive::<UInt32Type>();
     found.requests += 1;
-    if places.values().iter().enumerate().any(|(at, place)| at as u32 != *place) {
-        found.partial += 1;
+    if is_transient(&request.outcome) {
+        found.not_comparable += 1;
         return Ok(());
     }
-    let rows = columns_of(&request.rows, "input", engine.plan().input_schema())?;
-    *features.rows.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.rows.clone());
+    let rows = asked(request, engine.plan().carried_schema())?;
+    let Some(rows) = rows.filter(|_| request.whole) else {
+        found.partial += 1;
+        return Ok(());
+    };
+    features.are_of(request.rows.clone());
     let asked = Request { id: Some(request.id.as_str().into()), ..Request::default() };
     let start = Instant::now();
     let answered = engine.try_run(asked, rows).await;
-    found.now.push(start.elapsed().as_secs_f64());
-    found.then.push(request.took as f64 / 1e6);
+    found.took(request.took as f64 / 1e6, start.elapsed().as_secs_f64());
     match answered {
         Ok(reply) if request.outcome == "ok" => found.compare(request, &reply)?,
         Err(error) if request.outcome == error.kind().name() => found.equal += 1,
+        // The graph looks features up for rows for which it did not when they were logged: nobody knows what it would have said.
+        _ if features.were_missed() => found.not_comparable += 1,
         _ => found.outcome_changed += 1,
     }
     Ok(())
 }
 
-impl Found {
-    /// Holds a reply against the one that was logged, column by column, to the bit.
-    fn compare(&mut self, request: &Recorded, reply: &Reply) -> Result<(), Failure> {
-        let rows = reply.rows();
-        let places: Option<Vec<u32>> = (0..rows.num_rows()).map(|row| reply.place(row)).collect();
-        let Some(places) = places else {
-            self.partial += 1;
-            return Ok(());
-        };
-        let then = take_record_batch(&request.rows, &UInt32Array::from(places))?;
-        let mut different = false;
-        let mut kept = HashMap::new();
-        for (field, now) in rows.schema_ref().fields().iter().zip(rows.columns()) {
-            let Some(then) = then.column_by_name(&format!("reply__{}", field.name())) else { continue };
-            let then = if then.data_type() == now.data_type() { Arc::clone(then) } else { cast(then, now.data_type())? };
-            let apart = differing(&then, now);
-            if apart.rows > 0 {
-                different = true;
-                let column = self.columns.entry(field.name().clone()).or_default();
-                column.rows += apart.rows;
-                column.most = column.most.max(apart.most);
-            }
-            kept.insert(field.name(), then);
-        }
-        *(if different { &mut self.different } else { &mut self.equal }) += 1;
-        if self.replies.1.iter().map(RecordBatch::num_rows).sum::<usize>() < KEPT_ROWS && kept.len() == rows.num_columns() {
-            let columns = rows.schema_ref().fields().iter().filter_map(|field| kept.remove(field.name())).collect();
-            // What was null then need not be allowed to be now.
-            let fields: Vec<_> = rows.schema_ref().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-            let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-            self.replies.0.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
-            self.replies.1.push(RecordBatch::try_new(schema, rows.columns().to_vec())?);
-        }
-        Ok(())
-    }
-
-    fn show(self, args: &ReplayArgs, graph: &str) -> Result<(), Failure> {
-        let drift = self.drift(graph)?;
-        if let (Some(file), Some(report)) = (&args.html, &drift) {
-            std::fs::write(file, report.to_html()).map_err(|error| format!("{}: {error}", file.display()))?;
-        }
-        let latency = |times: &[f64]| json!({ "p50": quantile(times, 0.5), "p99": quantile(times, 0.99) });
-        let columns: BTreeMap<&String, Value> = self
-            .columns
-            .iter()
-            .map(|(name, column)| (name, json!({ "rows": column.rows, "most": column.most })))
-            .collect();
-        let told = json!({
-            "graph": graph,
-            "requests": self.requests,
-            "equal": self.equal,
-            "different": self.different,
-            "outcome_changed": self.outcome_changed,
-            "partial": self.partial,
-            "columns": columns,
-            "seconds_then": latency(&self.then),
-            "seconds_now": latency(&self.now),
-            "drift": drift.as_ref().map(Report::summary),
-        });
-        if args.json {
-            print(&serde_json::to_string_pretty(&told)?)?;
-        } else {
-            let mut text = format!(
-                "{} requests: {} equal to the bit, {} different, {} with another outcome, {} not whole in the log",
-                self.requests, self.equal, self.different, self.outcome_changed, self.partial
-            );
-            for (name, column) in &self.columns {
-                text += &format!("\n  {name}: {} rows differ, by {} at most", column.rows, column.most);
-            }
-            if let Some(drift) = drift.filter(|_| self.different > 0) {
-                text += &format!("\n  {}", drift.summary());
-            }
-            print(&text)?;
-        }
-        let same = args.other.is_none() && !args.features_now;
-        match self.different + self.outcome_changed {
-            0 => Ok(()),
-            _ if !same => Ok(()),
-            differing => Err(format!("{differing} requests are answered otherwise than they were").into()),
-        }
-    }
-
-    /// How the replies of now are distributed beside those of then.
-    fn drift(&self, graph: &str) -> Result<Option<Report>, Failure> {
-        let (then, now) = &self.replies;
-        if then.is_empty() {
+/// What a request asked: the columns that the graph reads, since only those are sure to be in the log. None when a value that must
+/// be there is not.
+fn asked(request: &Recorded, schema: &SchemaRef) -> Result<Option<RecordBatch>, Failure> {
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let logged = column(&request.rows, &format!("input__{}", field.name()))?;
+        if logged.null_count() > 0 && !field.is_nullable() {
             return Ok(None);
         }
-        let reference = Reference::of(then, &ReferenceOptions::default())?;
-        let live = reference.count_rows(now)?;
-        let edges = compare(&[("reply", &live, Some(&reference), Criterion::default())]);
-        let report = Report {
-            graph: graph.to_owned(),
-            reference: Some("the replies that were logged".to_owned()),
-            made: time::now(),
-            requests: self.requests,
-            edges,
-            ..Report::default()
-        };
-        Ok(Some(report.counted()))
+        let problem = |error| format!("request `{}`: column `{}`: {error}", request.id, field.name());
+        columns.push(as_type(logged, field.data_type()).map_err(problem)?);
     }
+    let options = RecordBatchOptions::new().with_row_count(Some(request.rows.num_rows()));
+    Ok(Some(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?))
 }
 
-/// How many rows of two columns differ, and by how much where they are numbers.
-fn differing(then: &ArrayRef, now: &ArrayRef) -> Differences {
-    let mut apart = Differences::default();
-    if then.to_data() == now.to_data() {
-        return apart;
-    }
-    let number = |array: &ArrayRef| cast(array, &DataType::Float64).ok().filter(|_| array.data_type().is_numeric());
-    let numbers = number(then).zip(number(now));
-    for row in 0..now.len() {
-        if then.slice(row, 1).to_data() == now.slice(row, 1).to_data() {
-            continue;
-        }
-        apart.rows += 1;
-        if let Some((then, now)) = &numbers {
-            let value = |array: &ArrayRef| array.as_primitive::<Float64Type>().value(row);
-            apart.most = apart.most.max((value(then) - value(now)).abs());
-        }
-    }
-    apart
-}
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Field;
 
-fn quantile(times: &[f64], q: f64) -> Option<f64> {
-    let mut times = times.to_vec();
-    times.sort_by(f64::total_cmp);
-    times.get(((times.len() as f64 - 1.0) * q).round() as usize).copied()
+    use super::*;
+
+    #[test]
+    fn a_column_is_of_the_longest_edge_that_its_name_begins_with() {
+        let names = ["run", "my__version", "a__seen", "a__x", "a__b__seen", "a__b__x", "a___y", "ä__seen", "ä__ö__ü"];
+        let schema = Schema::new(names.map(|name| Field::new(name, DataType::Boolean, true)).to_vec());
+        for (column, want) in [
+            ("run", None),
+            ("my__version", None),
+            ("a__seen", Some(("a", "seen"))),
+            ("a__x", Some(("a", "x"))),
+            ("a__b__seen", Some(("a__b", "seen"))),
+            ("a__b__x", Some(("a__b", "x"))),
+            ("a___y", Some(("a", "_y"))),
+            ("ä__ö__ü", Some(("ä", "ö__ü"))),
+        ] {
+            assert_eq!(split(&schema, column), want, "{column}");
+        }
+    }
+
+    #[test]
+    fn outcomes_of_the_moment_are_told_from_those_of_the_request() {
+        for (outcome, transient) in [
+            ("ok", false),
+            ("rows", false),
+            ("internal", false),
+            ("panicked", false),
+            ("overloaded", true),
+            ("deadline_exceeded", true),
+            ("unavailable", true),
+            ("cancelled", true),
+        ] {
+            assert_eq!(is_transient(outcome), transient, "{outcome}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ use std::{
 
 use millstream_graph::spec::{Document, SpecErrors};
 use millstream_monitor::{
-    Keep, MonitoringSpec, PaneTime,
+    Keep, MOST_PANES, MonitoringSpec, PaneTime,
     alert::{self, Alert, Notification},
     report::Report,
 };
@@ -52,8 +52,6 @@ pub(crate) use watched::{GraphWatch, Went, files as watched_files, watch};
 /// Messages of alerts that wait to be sent. When there are more, the newest is dropped and counted: nobody's alert may hold up
 /// another's evaluation.
 const OUTBOX: usize = 256;
-/// Panes that are put together after each: more would take longer than a pane.
-const MOST_PANES: u32 = 360;
 
 /// How a project's graphs are watched, whichever they are.
 #[derive(Clone)]

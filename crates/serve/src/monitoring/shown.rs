@@ -27,7 +27,9 @@ pub(crate) fn of_window(watch: &GraphWatch, over: &Pane) -> Report {
         for column in &mut report.columns {
             let rule = edge.rules.get(&column.column);
             let sketch = pane.columns.get(&column.column);
-            column.quality = rule.zip(sketch).map(|(rule, sketch)| rule.outcomes(sketch)).unwrap_or_default();
+            let Some((rule, sketch)) = rule.zip(sketch) else { continue };
+            let unseen = edge.reference.as_ref().and_then(|reference| reference.unseen(&column.column, sketch));
+            column.quality = rule.outcomes(sketch, unseen);
         }
     }
     let mut sources: Vec<&str> =

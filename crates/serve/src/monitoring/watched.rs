@@ -216,6 +216,7 @@ impl Binding<'_> {
             segments: &watch.segments,
             most_segments: watch.most_segments(),
             reference: reference.as_deref(),
+            rules: Some(&watch.rules),
         };
         let layout = Layout::new(port, schema, &watching);
         let layout = layout.map_err(|problems| mistakes.extend(problems)).ok();

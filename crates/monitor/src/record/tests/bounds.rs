@@ -16,9 +16,16 @@ fn rows_go_into_the_hour_of_their_request_when_they_have_waited_long_enough() {
     log.request("b", START + HOUR, 1);
     assert_eq!(writer.drain(START + HOUR).unwrap(), Drained::default());
     assert_eq!(log.recorder.waiting_rows(), 2);
-    assert_eq!(writer.drain(START + HOUR + 10 * SECOND).unwrap(), Drained { rows: 2, files: 2, ..Drained::default() });
+    assert_eq!(
+        writer.drain(START + HOUR + 10 * SECOND).unwrap(),
+        Drained { rows: 2, files: 2, ..Drained::default() }
+    );
     assert_eq!(hours(&log), [(0, 1), (1, 1)]);
-    let names: Vec<String> = log.files().iter().map(|path| path.strip_prefix(log.recorder.folder()).unwrap().display().to_string()).collect();
+    let names: Vec<String> = log
+        .files()
+        .iter()
+        .map(|path| path.strip_prefix(log.recorder.folder()).unwrap().display().to_string())
+        .collect();
     assert_eq!(names, ["hour=2026-12-01T05/0-0000000000.parquet", "hour=2026-12-01T06/0-0000000001.parquet"]);
 }
 
@@ -31,7 +38,15 @@ fn many_rows_do_not_wait() {
     log.request("b", START, 1);
     assert_eq!(writer.drain(START).unwrap().rows, 5);
     log.request("c", START, 11);
-    assert_eq!(log.recorder.counts().rows_dropped, 11, "a request that is larger than the bound is dropped whole");
+    let counts = log.recorder.counts();
+    assert_eq!(
+        (counts.observations_dropped, counts.runs_dropped),
+        (2, 1),
+        "a request that is too large is dropped whole"
+    );
+    log.recorder.observe(RunId(1), INPUT, &input("d", 11), |row| Some(row as u32));
+    log.recorder.finish(finished(RunId(1), Some("d"), START));
+    assert_eq!((log.recorder.counts().rows_dropped, log.recorder.waiting_rows()), (11, 0));
 }
 
 #[test]
@@ -47,7 +62,8 @@ fn an_hour_that_is_over_becomes_one_file_in_the_order_of_times() {
     assert_eq!(writer.drain(START + HOUR + 70 * SECOND).unwrap().compacted, 6);
     assert_eq!(hours(&log), [(0, 1)]);
     let rows = log.rows();
-    let at = column(&rows, "at").as_primitive::<arrow::datatypes::TimestampMicrosecondType>().values().to_vec();
+    let at =
+        column(&rows, "at").as_primitive::<arrow::datatypes::TimestampMicrosecondType>().values().to_vec();
     assert!(at.is_sorted() && at.len() == 12);
     // A row that comes late goes into a file of its own, which becomes part of the other.
     log.request("late", START + 3 * SECOND, 1);
@@ -93,7 +109,7 @@ fn the_oldest_hours_make_room_for_the_newest() {
         log.writer().flush(START).unwrap();
         log.bytes()
     };
-    let most = one * 4;
+    let most = one * 6;
     let log = Log::new(json!({"max_bytes": format!("{most}B")}));
     let mut writer = log.writer();
     let mut deleted = 0;
@@ -107,7 +123,10 @@ fn the_oldest_hours_make_room_for_the_newest() {
     }
     let left = hours(&log);
     assert!(left.len() >= 2 && left.last().is_some_and(|(hour, _)| *hour == 11), "{left:?}");
-    assert!(left.is_sorted() && left.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0), "{left:?}: the oldest went");
+    assert!(
+        left.is_sorted() && left.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0),
+        "{left:?}: the oldest went"
+    );
     assert!(deleted > 10);
 }
 
@@ -148,7 +167,8 @@ fn replicas_share_a_folder_and_its_bounds() {
 fn a_writer_follows_the_recorder_of_a_new_plan() {
     let log = Log::new(json!({}));
     let mut writer = log.writer();
-    let new = recorder(log.folder.path(), json!({"drop": ["amount"], "versions": ["model_version"]})).unwrap();
+    let new =
+        recorder(log.folder.path(), json!({"drop": ["amount"], "versions": ["model_version"]})).unwrap();
     writer.follow(Arc::clone(&new)).unwrap();
     log.request("old", START, 1);
     request(&new, "new", START, 1);

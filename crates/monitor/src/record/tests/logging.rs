@@ -20,7 +20,8 @@ fn a_request_is_logged_with_what_was_asked_answered_and_replied() {
     log.recorder.observe(run, SCORE, &score("a", 2), |row| Some([2, 0][row]));
     let degraded = ["enrich".to_owned(), "score".to_owned()];
     let versions = Arc::from(["v7".to_owned(), "m3".to_owned()]);
-    let ended = Finished { outcome: "timed_out", degraded: &degraded, versions, ..finished(run, Some("a"), START) };
+    let ended =
+        Finished { outcome: "timed_out", degraded: &degraded, versions, ..finished(run, Some("a"), START) };
     log.recorder.finish(ended);
     assert_eq!(log.writer().flush(START).unwrap(), Drained { rows: 3, files: 1, ..Drained::default() });
 
@@ -98,7 +99,12 @@ fn every_kind() -> RecordBatch {
     lists.append(false);
     let nan = |payload: u64| Some(f64::from_bits(0x7ff8_0000_0000_0000 | payload));
     let floats = Float64Array::from(vec![nan(1), nan(0xdead), Some(-0.0), None]);
-    let halves = Float32Array::from(vec![Some(f32::from_bits(0xffc0_0001)), Some(f32::NEG_INFINITY), Some(1e-45), None]);
+    let halves = Float32Array::from(vec![
+        Some(f32::from_bits(0xffc0_0001)),
+        Some(f32::NEG_INFINITY),
+        Some(1e-45),
+        None,
+    ]);
     let point = StructArray::from(vec![(
         Arc::new(Field::new("x", DataType::Int64, true)),
         Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(0), Some(i64::MAX)])) as ArrayRef,
@@ -110,22 +116,39 @@ fn every_kind() -> RecordBatch {
         ("point", Arc::new(point)),
         ("unsigned", Arc::new(UInt64Array::from(vec![Some(u64::MAX), Some(0), None, Some(1)]))),
         ("flag", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), None]))),
-        ("when", Arc::new(TimestampNanosecondArray::from(vec![1, -1, i64::MAX, 0]).with_timezone("Europe/Paris"))),
-        ("money", Arc::new(Decimal128Array::from(vec![1, -1, i128::from(i64::MAX), 0]).with_precision_and_scale(30, 4).unwrap())),
+        (
+            "when",
+            Arc::new(TimestampNanosecondArray::from(vec![1, -1, i64::MAX, 0]).with_timezone("Europe/Paris")),
+        ),
+        (
+            "money",
+            Arc::new(
+                Decimal128Array::from(vec![1, -1, i128::from(i64::MAX), 0])
+                    .with_precision_and_scale(30, 4)
+                    .unwrap(),
+            ),
+        ),
         ("nothing", arrow::array::new_null_array(&DataType::Null, 4)),
     ];
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap()
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
+        .unwrap()
 }
 
 /// As `==`, but floats by their bits.
 fn same_bits(a: &ArrayRef, b: &ArrayRef) -> bool {
     if a.data_type() == &DataType::Float64 {
-        let bits = |array: &ArrayRef| array.as_primitive::<Float64Type>().iter().map(|x| x.map(f64::to_bits)).collect::<Vec<_>>();
+        let bits = |array: &ArrayRef| {
+            array.as_primitive::<Float64Type>().iter().map(|x| x.map(f64::to_bits)).collect::<Vec<_>>()
+        };
         return bits(a) == bits(b);
     }
     if a.data_type() == &DataType::Float32 {
         let bits = |array: &ArrayRef| {
-            array.as_primitive::<arrow::datatypes::Float32Type>().iter().map(|x| x.map(f32::to_bits)).collect::<Vec<_>>()
+            array
+                .as_primitive::<arrow::datatypes::Float32Type>()
+                .iter()
+                .map(|x| x.map(f32::to_bits))
+                .collect::<Vec<_>>()
         };
         return bits(a) == bits(b);
     }
@@ -153,7 +176,11 @@ fn values_and_types_are_kept_bit_for_bit() {
             for field in rows.schema().fields() {
                 let logged = column(&found, &format!("all__{}", field.name()));
                 assert_eq!(logged.data_type(), field.data_type(), "{what}: {}", field.name());
-                assert!(same_bits(&logged, &column(&rows, field.name())), "{what}: {} is {logged:?}", field.name());
+                assert!(
+                    same_bits(&logged, &column(&rows, field.name())),
+                    "{what}: {} is {logged:?}",
+                    field.name()
+                );
             }
         }
     };
@@ -167,7 +194,8 @@ fn dictionaries_are_logged_as_their_values_however_many_there_are() {
     let folder = tempfile::tempdir().unwrap();
     let settings: RecordSettings = serde_json::from_value(json!({"path": folder.path()})).unwrap();
     let batch = |id: usize| {
-        let values: DictionaryArray<Int8Type> = [Some(format!("value {id}")), None].iter().map(|x| x.as_deref()).collect();
+        let values: DictionaryArray<Int8Type> =
+            [Some(format!("value {id}")), None].iter().map(|x| x.as_deref()).collect();
         RecordBatch::try_from_iter_with_nullable([("d", Arc::new(values) as ArrayRef, true)]).unwrap()
     };
     let edges = [Watched { name: "e".to_owned(), schema: batch(0).schema() }];
@@ -194,7 +222,8 @@ fn personal_columns_never_reach_the_disk() {
     let rows = log.rows();
     assert!(rows.column_by_name("score__probability").is_none());
     assert_eq!(booleans(&rows, "score__seen"), [true; 2]);
-    let hashed = super::super::personal::Hmac::new(b"0123456789abcdef").column(&column(&input("alice", 2), "customer"));
+    let hashed = super::super::personal::Hmac::new(b"0123456789abcdef")
+        .column(&column(&input("alice", 2), "customer"));
     assert_eq!(column(&rows, "input__customer").as_ref(), hashed.unwrap().as_ref());
     for path in log.files() {
         // Statistics are not compressed, so a value would stand there as it is.
@@ -251,5 +280,9 @@ fn a_key_samples_rows_and_all_requests_of_a_value() {
     assert_eq!(of_none, by_name, "a row without a key is chosen by its request");
     assert!(counts.len().abs_diff(50) < 20 && counts.values().all(|count| *count == 5), "{counts:?}");
     let kept = names.iter().filter(|name| sample.keeps(name.as_bytes())).cloned().map(Some);
-    assert_eq!(counts.into_keys().collect::<Vec<_>>(), { let mut kept: Vec<_> = kept.collect(); kept.sort(); kept });
+    assert_eq!(counts.into_keys().collect::<Vec<_>>(), {
+        let mut kept: Vec<_> = kept.collect();
+        kept.sort();
+        kept
+    });
 }

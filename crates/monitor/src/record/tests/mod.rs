@@ -149,11 +149,15 @@ fn input(id: &str, rows: usize) -> RecordBatch {
 fn score(id: &str, rows: usize) -> RecordBatch {
     let probability = |row: usize| (run_of(id).0 % 1000) as f64 / 1000.0 + row as f64;
     let probabilities = Float64Array::from_iter_values((0..rows).map(probability));
-    RecordBatch::try_new(schema(&[("probability", DataType::Float64)]), vec![Arc::new(probabilities)]).unwrap()
+    RecordBatch::try_new(schema(&[("probability", DataType::Float64)]), vec![Arc::new(probabilities)])
+        .unwrap()
 }
 
-/// The request and its row, for each row of the log.
+/// The request and its row, for each row of the log. An empty log has no columns.
 fn names(rows: &RecordBatch) -> Vec<(String, u32)> {
+    if rows.num_rows() == 0 {
+        return Vec::new();
+    }
     let ids = column(rows, "request_id").as_string::<i32>().clone();
     let numbers = column(rows, "row").as_primitive::<UInt32Type>().clone();
     (0..rows.num_rows()).map(|row| (ids.value(row).to_owned(), numbers.value(row))).collect()

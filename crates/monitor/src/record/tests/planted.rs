@@ -71,7 +71,9 @@ impl Disk {
                     self.undo.push((parent(path), Undo::Restore(path.to_owned(), bytes)));
                 }
             }
-            Op::CreateFolder(path) if !path.exists() => self.undo.push((parent(path), Undo::Made(path.to_owned()))),
+            Op::CreateFolder(path) if !path.exists() => {
+                self.undo.push((parent(path), Undo::Made(path.to_owned())))
+            }
             Op::SyncFolder(path) => self.undo.retain(|(folder, _)| folder != path),
             _ => {}
         }
@@ -88,7 +90,9 @@ impl Disk {
         for (_, undo) in self.undo.drain(self.undo.len().saturating_sub(changes)..).rev() {
             match undo {
                 Undo::Rename(from, to) if to.exists() => fs::rename(to, from).unwrap(),
-                Undo::Restore(path, bytes) if path.parent().unwrap().exists() => fs::write(path, bytes).unwrap(),
+                Undo::Restore(path, bytes) if path.parent().unwrap().exists() => {
+                    fs::write(path, bytes).unwrap()
+                }
                 Undo::Made(path) if path.exists() => fs::remove_dir_all(path).unwrap(),
                 _ => {}
             }
@@ -110,8 +114,13 @@ fn files(disk: &Arc<Mutex<Disk>>) -> Files {
 /// be on the disk.
 fn script(log: &Log, writer: &mut Writer) -> (BTreeSet<(String, u32)>, Result<(), RecordError>) {
     let (mut asked, mut safe, mut first) = (BTreeSet::new(), BTreeSet::new(), Ok(()));
-    let parts: [(&[&str], i64); 5] =
-        [(&["a", "b"], 0), (&["c"], 10 * SECOND), (&["d"], HOUR), (&["e"], HOUR + 20 * SECOND), (&[], 4 * HOUR)];
+    let parts: [(&[&str], i64); 5] = [
+        (&["a", "b"], 0),
+        (&["c"], 10 * SECOND),
+        (&["d"], HOUR),
+        (&["e"], HOUR + 20 * SECOND),
+        (&[], 4 * HOUR),
+    ];
     for (ids, at) in parts {
         for id in ids {
             log.request(id, START + at, 2);
@@ -230,13 +239,15 @@ fn rows_wait_for_a_full_disk_up_to_the_bound() {
     let full = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let is_full = Arc::clone(&full);
     let before: Before = Arc::new(move |op| match op {
-        Op::Write(..) if is_full.load(std::sync::atomic::Ordering::Relaxed) => Err(io::ErrorKind::StorageFull.into()),
+        Op::Write(..) if is_full.load(std::sync::atomic::Ordering::Relaxed) => {
+            Err(io::ErrorKind::StorageFull.into())
+        }
         _ => Ok(()),
     });
     let mut writer = log.writer_on(Files::planted(before)).unwrap();
     for (i, id) in ["a", "b", "c", "d"].into_iter().enumerate() {
         log.request(id, START, 2);
-        let error = writer.drain(START + i as i64 * 60 * SECOND).unwrap_err();
+        let error = writer.flush(START + i as i64 * 60 * SECOND).unwrap_err();
         assert!(matches!(error, RecordError::Disk { doing: "cannot be written", .. }), "{error}");
     }
     let counts = log.recorder.counts();
@@ -284,4 +295,29 @@ fn a_broken_file_is_reported_once_and_left_alone() {
     assert!(log.reader().rows(i64::MIN, i64::MAX).is_err(), "a reader says so");
     fs::remove_file(broken).unwrap();
     assert_eq!(log.logged(), once([("a", 0), ("c", 0)]));
+}
+
+#[test]
+fn files_that_cannot_be_removed_stay_replaced() {
+    let log = Log::new(json!({}));
+    let stays = |path: &Path| ["0-0000000000.parquet", "0-0000000001.parquet"].iter().any(|name| path.ends_with(name));
+    let before: Before = Arc::new(move |op| match op {
+        Op::Remove(path) if stays(path) => Err(io::ErrorKind::PermissionDenied.into()),
+        _ => Ok(()),
+    });
+    let mut writer = log.writer_on(Files::planted(before)).unwrap();
+    for id in ["a", "b"] {
+        log.request(id, START, 1);
+        writer.flush(START).unwrap();
+    }
+    let removal = |result: Result<Drained, RecordError>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, RecordError::Disk { doing: "cannot be removed", .. }), "{error}");
+    };
+    removal(writer.drain(START + 2 * HOUR));
+    assert_eq!((log.files().len(), log.logged()), (3, once([("a", 0), ("b", 0)])));
+    // The file that replaced them is replaced and removed itself.
+    log.request("c", START, 1);
+    removal(writer.flush(START + 3 * HOUR));
+    assert_eq!((log.files().len(), log.logged()), (3, once([("a", 0), ("b", 0), ("c", 0)])));
 }

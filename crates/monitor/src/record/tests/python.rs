@@ -51,8 +51,11 @@ fn duckdb_reads_the_log() {
     let script = "
 import sys, duckdb
 duckdb.sql(\"SET TimeZone = 'UTC'\")
-rows = duckdb.sql(f\"select request_id, row, strftime(at at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%f'), outcome, input__amount from read_parquet('{sys.argv[1]}/*/*.parquet') where row = 1 order by 1\").fetchall()
-for r in rows:
+query = '''
+select request_id, row, strftime(\"at\" at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%f'), outcome, input__amount
+from read_parquet($files) where row = 1 order by 1
+'''
+for r in duckdb.execute(query, {'files': sys.argv[1] + '/*/*.parquet'}).fetchall():
     print(*r)
 ";
     let log = compacted();

@@ -53,7 +53,10 @@ fn a_request_is_found_wherever_it_is() {
         assert_eq!(names(&found), [(id.clone(), 0), (id.clone(), 1)]);
         assert_eq!(floats(&found, "score__probability"), floats(&score(&id, 2), "probability"));
     }
-    assert_eq!(names(&log.reader().request("r7").unwrap().unwrap()), [("r7".into(), 0), ("r7".into(), 1), ("r7".into(), 0)]);
+    assert_eq!(
+        names(&log.reader().request("r7").unwrap().unwrap()),
+        [("r7".into(), 0), ("r7".into(), 1), ("r7".into(), 0)]
+    );
     for id in ["r300", "", "r", "zzz", "ä"] {
         assert!(log.reader().request(id).unwrap().is_none(), "{id}");
     }
@@ -72,7 +75,8 @@ fn a_file_without_the_request_is_not_decoded() {
     bytes[40..400].fill(0xff);
     std::fs::write(&path, bytes).unwrap();
     assert!(log.reader().request("r2").is_err());
-    let skipped = (0..1000).filter(|i| matches!(log.reader().request(&format!("r{}", i * 2 + 1)), Ok(None))).count();
+    let skipped =
+        (0..1000).filter(|i| matches!(log.reader().request(&format!("r{}", i * 2 + 1)), Ok(None))).count();
     // The filter is wrong for one id in a hundred.
     assert!(skipped > 970, "{skipped} of 1000");
 }
@@ -107,7 +111,10 @@ fn evolved(columns: Vec<Vec<(&str, ArrayRef)>>) -> (tempfile::TempDir, Reader) {
     let settings: RecordSettings = serde_json::from_value(json!({"path": folder.path()})).unwrap();
     let mut reader = None;
     for (hour, columns) in columns.into_iter().enumerate() {
-        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true))).unwrap();
+        let batch = RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(name, array)| (name, array, true)),
+        )
+        .unwrap();
         let edges = [Watched { name: "e".to_owned(), schema: batch.schema() }];
         let recorder = Arc::new(Recorder::new("g", &settings, &edges, |_| None).unwrap());
         recorder.observe(RunId(1), 0, &batch, |row| Some(row as u32));
@@ -121,14 +128,20 @@ fn evolved(columns: Vec<Vec<(&str, ArrayRef)>>) -> (tempfile::TempDir, Reader) {
 #[test]
 fn columns_that_a_file_does_not_have_are_null() {
     let one = |value: i64| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
-    let (_folder, reader) = evolved(vec![vec![("a", one(1))], vec![("a", one(2)), ("b", one(3))], vec![("b", one(4))]]);
+    let (_folder, reader) =
+        evolved(vec![vec![("a", one(1))], vec![("a", one(2)), ("b", one(3))], vec![("b", one(4))]]);
     let rows = reader.rows(i64::MIN, i64::MAX).unwrap();
     let schema = Arc::clone(rows.schema());
     let batches: Vec<RecordBatch> = rows.map(Result::unwrap).collect();
     assert!(batches.iter().all(|batch| batch.schema() == schema));
     let all = arrow::compute::concat_batches(&schema, &batches).unwrap();
-    let numbers = |name: &str| column(&all, name).as_primitive::<arrow::datatypes::Int64Type>().iter().collect::<Vec<_>>();
-    assert_eq!((numbers("e__a"), numbers("e__b")), (vec![Some(1), Some(2), None], vec![None, Some(3), Some(4)]));
+    let numbers = |name: &str| {
+        column(&all, name).as_primitive::<arrow::datatypes::Int64Type>().iter().collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (numbers("e__a"), numbers("e__b")),
+        (vec![Some(1), Some(2), None], vec![None, Some(3), Some(4)])
+    );
     assert_eq!(reader.request("same").unwrap().unwrap(), all);
 }
 

@@ -12,11 +12,17 @@ fn refused(settings: serde_json::Value, want: &Expect) {
     settings["path"] = "log".into();
     let settings: RecordSettings = serde_json::from_value(settings).unwrap();
     let union = DataType::Union(UnionFields::empty(), UnionMode::Sparse);
-    let reply = schema(&[("decision", DataType::Utf8), ("span", DataType::Interval(IntervalUnit::MonthDayNano)), ("either", union)]);
+    let reply = schema(&[
+        ("decision", DataType::Utf8),
+        ("span", DataType::Interval(IntervalUnit::MonthDayNano)),
+        ("either", union),
+    ]);
     let mut edges = edges();
     edges.push(Watched { name: "reply".to_owned(), schema: reply });
     let env = |name: &str| (name == "SHORT").then(|| "abc".to_owned());
-    let said = Recorder::new("fraud", &settings, &edges, env).map(|_| String::new()).unwrap_or_else(|wrong| wrong.to_string());
+    let said = Recorder::new("fraud", &settings, &edges, env)
+        .map(|_| String::new())
+        .unwrap_or_else(|wrong| wrong.to_string());
     want.assert_eq(&said);
 }
 
@@ -28,7 +34,15 @@ fn every_mistake_is_said_at_once() {
     });
     refused(
         settings,
-        &expect![[r#""#]],
+        &expect![[r#"
+            `sample`: 0 is no share; write a number above 0 and at most 1
+            `replica`: `../x` cannot name files; write at most 100 letters, digits, `_`, `.` or `-`, the first no `.`
+            `buffer_rows`: 0 rows leave no room for any request; write a number above 0
+            `secret`: the environment has no text in `NOT_SET`
+            `drop`: no column of a watched edge `custumer`; did you mean `customer`?
+            column `reply__either` is under `drop` and under `hash`; keep it under one of them
+            `hash`: column `score__probability` is Float64; only text, binary, whole numbers and booleans are hashed
+            `key`: column `input__amount` is Float64; only text, binary, whole numbers and booleans are hashed"#]],
     );
 }
 
@@ -40,21 +54,51 @@ fn each_mistake_names_the_fix() {
         settings
     };
     refused(rest(json!({})), &expect![""]);
-    refused(json!({}), &expect![[r#""#]]);
-    refused(rest(json!({"sample": 1.5})), &expect![[r#""#]]);
-    refused(rest(json!({"hash": ["customer"]})), &expect![[r#""#]]);
-    refused(rest(json!({"secret": "my secret"})), &expect![[r#""#]]);
-    refused(rest(json!({"secret": "env:SHORT"})), &expect![[r#""#]]);
-    refused(rest(json!({"versions": ["outcome"]})), &expect![[r#""#]]);
+    refused(
+        json!({}),
+        &expect![[r#"
+        column `reply__span` is Interval(MonthDayNano), which Parquet cannot hold; name it under `drop`
+        column `reply__either` is Union(Sparse), which Parquet cannot hold; name it under `drop`"#]],
+    );
+    refused(
+        rest(json!({"sample": 1.5})),
+        &expect!["`sample`: 1.5 is no share; write a number above 0 and at most 1"],
+    );
+    refused(
+        rest(json!({"hash": ["customer"]})),
+        &expect![
+            "`hash` needs `secret`: hashes without one can be undone by trying values; write `secret: env:NAME`"
+        ],
+    );
+    refused(
+        rest(json!({"secret": "my secret"})),
+        &expect!["`secret` is no reference; write `env:NAME`, and put the secret into that variable"],
+    );
+    refused(
+        rest(json!({"secret": "env:SHORT"})),
+        &expect!["`secret`: the text in `SHORT` has 3 bytes; use at least 16 random ones"],
+    );
+    refused(
+        rest(json!({"versions": ["outcome"]})),
+        &expect![
+            "two columns of the log are called `outcome`; rename the step or the column, or name it under `drop`"
+        ],
+    );
 }
 
 #[test]
 fn columns_of_one_name_are_refused() {
     let settings: RecordSettings = serde_json::from_value(json!({"path": "log"})).unwrap();
-    let edge = |name: &str, columns: &[(&str, DataType)]| Watched { name: name.to_owned(), schema: schema(columns) };
-    let edges = [edge("a", &[("b__c", DataType::Int8), ("seen", DataType::Int8)]), edge("a__b", &[("c", DataType::Int8)])];
+    let edge =
+        |name: &str, columns: &[(&str, DataType)]| Watched { name: name.to_owned(), schema: schema(columns) };
+    let edges = [
+        edge("a", &[("b__c", DataType::Int8), ("seen", DataType::Int8)]),
+        edge("a__b", &[("c", DataType::Int8)]),
+    ];
     let wrong = Recorder::new("fraud", &settings, &edges, |_| None).map(drop).unwrap_err().to_string();
-    expect![[r#""#]].assert_eq(&wrong);
+    expect![[r#"
+        two columns of the log are called `a__seen`; rename the step or the column, or name it under `drop`
+        two columns of the log are called `a__b__c`; rename the step or the column, or name it under `drop`"#]].assert_eq(&wrong);
 }
 
 #[test]
