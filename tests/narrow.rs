@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Instant};
 
 use expect_test::expect;
 use millstream::{
-    DecodeLimits, Engine, Graph, Input, JoinOn, Limits, OnError, Plan, PortRef, Reply, Request,
-    RunCx, RunError, RunId, SchemaError, Seen, Signature, Step, Tap, Work,
+    DecodeLimits, Engine, Graph, Input, JoinOn, Limits, OnError, Plan, PortRef, Reply, Request, RunCx,
+    RunError, RunId, SchemaError, Seen, Signature, Step, Tap, Work,
     arrow::{
         array::{BooleanArray, RecordBatch},
         datatypes::{DataType, Field, Schema, SchemaRef},

@@ -10,8 +10,8 @@ use std::{
 };
 
 use millstream::{
-    DecodeLimits, Engine, Graph, Input, Limits, Output, PortRef, Project, RunCx, SchemaError,
-    Seen, Signature, Step, Tap,
+    DecodeLimits, Engine, Graph, Input, Limits, Output, PortRef, Project, RunCx, SchemaError, Seen,
+    Signature, Step, Tap,
     arrow::{
         array::{ArrayRef, Float64Array, Int64Array, RecordBatch},
         datatypes::{DataType, Field, Schema, SchemaRef},

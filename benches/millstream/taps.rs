@@ -51,8 +51,14 @@ fn every_edge_watched(folder: &Path) -> tempfile::TempDir {
     let mut text = std::fs::read_to_string(folder.join("millstream.yaml")).unwrap();
     let project = Project::load(folder).unwrap();
     let plan = project.plan("fraud").unwrap();
-    let read = |name: &str| plan.edges().iter().enumerate().any(|(edge, _)| plan.edge_name(EdgeId(edge as u32)).starts_with(name));
-    let steps = plan.steps().iter().map(|step| step.name().as_ref()).filter(|name| *name != "respond" && read(&format!("{name}.out")));
+    let read = |name: &str| {
+        plan.edges().iter().enumerate().any(|(edge, _)| plan.edge_name(EdgeId(edge as u32)).starts_with(name))
+    };
+    let steps = plan
+        .steps()
+        .iter()
+        .map(|step| step.name().as_ref())
+        .filter(|name| *name != "respond" && read(&format!("{name}.out")));
     text += "    monitor:\n      input: {}\n";
     steps.for_each(|step| text += &format!("      {step}: {{}}\n"));
     std::fs::write(copy.path().join("millstream.yaml"), text).unwrap();
@@ -64,7 +70,9 @@ fn values(c: &mut Criterion) {
     const ROWS: usize = 1000;
     const COLUMNS: usize = 20;
     let value = |row: usize, column: usize| ((row * 7919 + column * 104_729) % 10_007) as f64 * 0.01 - 40.0;
-    let numbers = |column| Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| value(row, column)))) as ArrayRef;
+    let numbers = |column| {
+        Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| value(row, column)))) as ArrayRef
+    };
     let labels = |column| {
         let label = |row: usize| ["de", "fr", "it", "es", "pl"][(row * 31 + column) % 5];
         Arc::new(StringArray::from_iter_values((0..ROWS).map(label))) as ArrayRef
@@ -78,13 +86,16 @@ fn values(c: &mut Criterion) {
         let watching = Watching { reference: Some(&reference), ..Watching::default() };
         let monitor = Monitor::new(vec![Layout::new("input", &batch.schema(), &watching).unwrap()]);
         let tap: Arc<dyn Tap> = Arc::clone(&monitor).tap(0);
-        let (rows, cx) = (Rows::whole(batch.clone()), RunCx::new(RunId(0), Request::default(), ROWS, Instant::now));
+        let (rows, cx) =
+            (Rows::whole(batch.clone()), RunCx::new(RunId(0), Request::default(), ROWS, Instant::now));
         group.bench_function(format!("values/{name}"), |b| {
             b.iter(|| tap.observe(&Seen::new(&rows, EdgeId(0), &cx)));
         });
         black_box(monitor.turn(1));
         if name == "numbers" {
-            let sum = |column: &ArrayRef| column.as_primitive::<Float64Type>().values().iter().fold(0.0, |sum, value| sum + value);
+            let sum = |column: &ArrayRef| {
+                column.as_primitive::<Float64Type>().values().iter().fold(0.0, |sum, value| sum + value)
+            };
             group.bench_function("values/sum_by_hand", |b| {
                 b.iter(|| batch.columns().iter().map(sum).sum::<f64>());
             });

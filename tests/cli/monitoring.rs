@@ -53,7 +53,11 @@ fn watched(hook: &str) -> TempDir {
 }
 
 fn served(folder: &TempDir) -> Serving {
-    Serving::start_with_env(folder, &["--drain-delay-s", "0"], &[("MILLSTREAM_TEST_SECRET", "sixteen bytes or more")])
+    Serving::start_with_env(
+        folder,
+        &["--drain-delay-s", "0"],
+        &[("MILLSTREAM_TEST_SECRET", "sixteen bytes or more")],
+    )
 }
 
 /// Sends rows whose amounts lie higher by `shift`.
@@ -142,7 +146,10 @@ fn rows_that_drift_are_seen_and_raise_one_alert() {
     assert_eq!(column(&drifted, "input", "country")["drifted"], false);
 
     let message = messages.recv().unwrap();
-    assert_eq!((&message["status"], &message["alerts"][0]["labels"]["column"]), (&json!("firing"), &json!("amount")));
+    assert_eq!(
+        (&message["status"], &message["alerts"][0]["labels"]["column"]),
+        (&json!("firing"), &json!("amount"))
+    );
     let metrics = client.get("/metrics").text();
     for line in [
         "millstream_monitor_drifted{column=\"amount\",edge=\"input\",graph=\"pay\"} 1",
@@ -179,25 +186,44 @@ fn what_replicas_have_kept_adds_up_to_a_report() {
     let (html, json) = (path(&folders[0], "out.html"), path(&folders[0], "out.json"));
     let project = folders[0].path().to_str().unwrap();
     let arguments = [
-        "monitor", "report", "pay", "--project", project, "--panes", &panes[0], "--panes", &panes[1], "--html", &html,
-        "--json", &json,
+        "monitor",
+        "report",
+        "pay",
+        "--project",
+        project,
+        "--panes",
+        &panes[0],
+        "--panes",
+        &panes[1],
+        "--html",
+        &html,
+        "--json",
+        &json,
     ];
     let printed = super::printed_with(&arguments, &[("MILLSTREAM_TEST_SECRET", "sixteen bytes or more")]);
     assert_eq!(printed, "1 of 3 columns drifted: amount.\n");
     let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
-    assert_eq!((&report["requests"], &column(&report, "input", "amount")["rows"]), (&json!(40), &json!(4000)));
+    assert_eq!(
+        (&report["requests"], &column(&report, "input", "amount")["rows"]),
+        (&json!(40), &json!(4000))
+    );
     assert!(fs::read_to_string(html).unwrap().starts_with("<!DOCTYPE html>"));
 }
 
 #[test]
 fn files_of_rows_are_compared_and_statistics_stand_for_a_training_set() {
     let folder = watched("http://127.0.0.1:9/");
-    let rows: String = (0..500).map(|i| format!("{},{}\n", i % 100 + 50, if i % 9 == 0 { "it" } else { "de" })).collect();
+    let rows: String =
+        (0..500).map(|i| format!("{},{}\n", i % 100 + 50, if i % 9 == 0 { "it" } else { "de" })).collect();
     fs::write(folder.path().join("live.csv"), format!("amount,country\n{rows}")).unwrap();
-    let [train, live, statistics] = ["train.csv", "live.csv", "statistics.json"].map(|file| path(&folder, file));
+    let [train, live, statistics] =
+        ["train.csv", "live.csv", "statistics.json"].map(|file| path(&folder, file));
     assert_eq!(printed(&["monitor", "profile", &train, "--out", &statistics]), "1000 rows\n");
     for reference in [&train, &statistics] {
-        assert_eq!(printed(&["monitor", "compare", reference, &live]), "2 of 2 columns drifted: country, amount.\n");
+        assert_eq!(
+            printed(&["monitor", "compare", reference, &live]),
+            "2 of 2 columns drifted: country, amount.\n"
+        );
     }
 }
 

@@ -39,7 +39,8 @@ fn logged(text: &str) -> TempDir {
 fn serve(folder: &TempDir) {
     let mut serving = Serving::start_with_env(folder, &["--drain-delay-s", "0"], &[SECRET]);
     let mut client = Client::connect(serving.address);
-    let row = |i: usize| json!({ "id": i, "amount": i % 100, "country": if i % 2 == 0 { "de" } else { "fr" } });
+    let row =
+        |i: usize| json!({ "id": i, "amount": i % 100, "country": if i % 2 == 0 { "de" } else { "fr" } });
     for i in 0..REQUESTS {
         let body = if i % 2 == 0 { row(i) } else { Value::from((i..i + 3).map(row).collect::<Vec<_>>()) };
         let id = format!("call-{i}");
@@ -83,12 +84,14 @@ fn refused(arguments: &[&str], parts: &[&str]) {
 }
 
 #[test]
-#[cfg(unix)]
 fn the_same_graph_answers_to_the_bit_and_another_one_as_far_as_it_differs() {
     let folder = logged(PROJECT);
     let (text, complaint, code) = said(&["replay", "--project", root(&folder)]);
     assert_eq!((complaint.as_str(), code), ("", 0), "{text}");
-    assert!(text.starts_with("300 requests: 300 equal to the bit, 0 different, 0 with another outcome"), "{text}");
+    assert!(
+        text.starts_with("300 requests: 300 equal to the bit, 0 different, 0 with another outcome"),
+        "{text}"
+    );
 
     // A tax of 25 % in one branch: rows from `de` are the same.
     let dearer = project(&PROJECT.replace("amount * 1.2 ", "amount * 1.25 "));
@@ -112,7 +115,6 @@ fn the_same_graph_answers_to_the_bit_and_another_one_as_far_as_it_differs() {
 }
 
 #[test]
-#[cfg(unix)]
 fn rows_and_columns_that_are_gone_or_new_differ() {
     let folder = logged(PROJECT);
     let answered = rows_larger_than(10.0);
@@ -128,7 +130,10 @@ fn rows_and_columns_that_are_gone_or_new_differ() {
     assert!(none["different"].as_u64().unwrap() > 200 && none["equal"].as_u64().unwrap() > 0, "{none}");
 
     let more = of("total > 10", "total > 5");
-    assert_eq!((&more["rows_gone"], &more["rows_new"]), (&json!(0), &json!(rows_larger_than(5.0) - answered)));
+    assert_eq!(
+        (&more["rows_gone"], &more["rows_new"]),
+        (&json!(0), &json!(rows_larger_than(5.0) - answered))
+    );
     assert_eq!(more["columns"], json!({}));
 
     let renamed = of("[id, total]", "[id, total AS sum]");
@@ -144,7 +149,6 @@ fn rows_larger_than(limit: f64) -> usize {
 }
 
 #[test]
-#[cfg(unix)]
 fn what_was_not_logged_is_refused_by_name_where_it_is_read() {
     let keeping = |kept: &str| PROJECT.replace("flush: 1ms", &format!("flush: 1ms, {kept}"));
     let hashed = logged(&keeping("hash: [country], secret: 'env:MILLSTREAM_TEST_SECRET'"));
@@ -153,19 +157,35 @@ fn what_was_not_logged_is_refused_by_name_where_it_is_read() {
         &["column `country` was logged as a digest only: it cannot be asked again"],
     );
     // A graph that does not read it can be asked.
-    let simpler = project(&PROJECT.replace("CASE WHEN country = 'de' THEN amount * 1.19 ELSE amount * 1.2 END", "amount"));
+    let simpler = project(
+        &PROJECT.replace("CASE WHEN country = 'de' THEN amount * 1.19 ELSE amount * 1.2 END", "amount"),
+    );
     let found = replayed(&hashed, Some(&simpler));
-    assert_eq!((&found["requests"], &found["outcome_changed"], &found["partial"]), (&json!(300), &json!(0), &json!(0)));
+    assert_eq!(
+        (&found["requests"], &found["outcome_changed"], &found["partial"]),
+        (&json!(300), &json!(0), &json!(0))
+    );
 
     let dropped = logged(&keeping("drop: [input__amount, reply__total]"));
-    refused(&["replay", "--project", root(&dropped)], &["column `amount` was dropped from the log: it cannot be asked again"]);
-    let simpler = project(&PROJECT.replace("amount * 1.19", "1.0").replace("amount * 1.2 ", "2.0 ").replace("total > 10", "total > 0"));
+    refused(
+        &["replay", "--project", root(&dropped)],
+        &["column `amount` was dropped from the log: it cannot be asked again"],
+    );
+    let simpler = project(
+        &PROJECT
+            .replace("amount * 1.19", "1.0")
+            .replace("amount * 1.2 ", "2.0 ")
+            .replace("total > 10", "total > 0"),
+    );
     let found = replayed(&dropped, Some(&simpler));
-    assert_eq!((&found["columns_not_compared"], &found["columns_new"]), (&json!(["total"]), &json!([])), "{found}");
+    assert_eq!(
+        (&found["columns_not_compared"], &found["columns_new"]),
+        (&json!(["total"]), &json!([])),
+        "{found}"
+    );
 }
 
 #[test]
-#[cfg(unix)]
 fn one_request_is_shown_step_by_step() {
     let folder = logged(PROJECT);
     let explain = |id: &str, form: &[&str]| {
@@ -174,15 +194,11 @@ fn one_request_is_shown_step_by_step() {
     let (text, complaint, code) = explain("call-50", &[]);
     assert_eq!((complaint.as_str(), code), ("", 0), "{text}");
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-    let shown = [
-        vec!["request_id", "call-50"],
-        vec!["outcome", "ok"],
-        vec!["input"],
-        vec!["amount", "50.0"],
-        vec!["country", "de"],
-        vec!["reply"],
-        vec!["total", "59.5"],
-    ];
+    let shown =
+        [vec!["input"], vec!["amount", "50.0"], vec!["country", "de"], vec!["reply"], vec!["total", "59.5"]];
+    for line in [["request_id", "call-50"], ["outcome", "ok"], ["rows", "1"]] {
+        assert!(lines.iter().any(|shown| *shown == line), "{line:?}: {text}");
+    }
     let mut rest = lines.iter();
     for line in shown {
         assert!(rest.any(|shown| *shown == line), "{line:?}: {text}");
@@ -192,12 +208,18 @@ fn one_request_is_shown_step_by_step() {
     let rows: Value = serde_json::from_str(&json).unwrap();
     let rows = rows.as_array().unwrap();
     assert_eq!(rows.iter().map(|row| &row["rows"]).collect::<Vec<_>>(), [3, 3, 3]);
-    assert_eq!(rows[0]["steps"][0], json!({ "step": "input", "columns": { "id": 199, "amount": 99.0, "country": "fr" } }));
+    assert_eq!(
+        rows[0]["steps"][0],
+        json!({ "step": "input", "columns": { "id": 199, "amount": 99.0, "country": "fr" } })
+    );
     assert_eq!(rows[0]["steps"][1]["columns"]["id"], 199);
     // Row 200 has the amount 0, so the filter has kept it back.
     assert_eq!(rows[1]["steps"][1], json!({ "step": "reply", "columns": null }));
 
-    refused(&["explain-request", "call-300", "--project", root(&folder)], &["graph `pay` has no request `call-300`"]);
+    refused(
+        &["explain-request", "call-300", "--project", root(&folder)],
+        &["graph `pay` has no request `call-300`"],
+    );
 }
 
 /// A graph that reads a feature, whose key nobody else reads.
@@ -221,7 +243,6 @@ fn rates(folder: &TempDir, de: f64) {
 }
 
 #[test]
-#[cfg(unix)]
 fn features_are_those_that_were_logged_whatever_they_are_now() {
     let folder = project(ENRICHED);
     rates(&folder, 1.19);
@@ -247,7 +268,6 @@ fn features_are_those_that_were_logged_whatever_they_are_now() {
 }
 
 #[test]
-#[cfg(unix)]
 fn features_that_nobody_knows_are_refused_by_name() {
     let folder = project(ENRICHED);
     rates(&folder, 1.19);
@@ -256,7 +276,7 @@ fn features_that_nobody_knows_are_refused_by_name() {
         let other = project(text);
         rates(&other, 1.19);
         let known = ["replay", "--project", root(&folder), "--with", root(&other)];
-        refused(&[&known, arguments].concat(), parts);
+        refused(&[&known[..], arguments].concat(), parts);
     };
     // What was hashed, and a step that was not there.
     let more = ENRICHED.replace("{ total: amount * rate }", "{ total: amount * rate, also: note }");

@@ -144,7 +144,14 @@ impl From<Vec<PortRef>> for Ports {
 impl Graph {
     /// An empty graph whose requests have the columns of `input`.
     pub fn new(name: &str, input: SchemaRef) -> Self {
-        Self { name: name.to_owned(), input, nodes: Vec::new(), taps: Vec::new(), replies: Vec::new(), early: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            input,
+            nodes: Vec::new(),
+            taps: Vec::new(),
+            replies: Vec::new(),
+            early: Vec::new(),
+        }
     }
 
     /// The graph's name.

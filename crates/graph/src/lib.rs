@@ -42,8 +42,8 @@ pub use plan::{Edge, Fallback, Fallbacks, Fill, Phase, Plan, PlanPort, PlanStep,
 pub use policy::{OnError, Substitute};
 pub use rows::{Origin, Rows};
 pub use step::{
-    Effect, FailedRows, Input, Job, OutPort, Output, RowFlow, Seen, Signature, Step, StepFuture, StepResult, Tap,
-    Token, Work,
+    Effect, FailedRows, Input, Job, OutPort, Output, RowFlow, Seen, Signature, Step, StepFuture, StepResult,
+    Tap, Token, Work,
 };
 pub use steps::{JoinHow, JoinOn};
 pub use waiting::{Stop, Waiting, when_nobody_waits};

@@ -29,5 +29,6 @@ pub use monitor::{Answered, Monitor};
 pub use pane::Pane;
 pub use reference::{BinRule, Reference, ReferenceError, ReferenceOptions};
 pub use spec::{
-    DiscoverySpec, DriftSpec, KeepSpec, MOST_PANES, MonitoringSpec, PaneTime, ProfileSpec, SmtpSpec, SmtpTls, WatchSpec,
+    DiscoverySpec, DriftSpec, KeepSpec, MOST_PANES, MonitoringSpec, PaneTime, ProfileSpec, SmtpSpec, SmtpTls,
+    WatchSpec,
 };

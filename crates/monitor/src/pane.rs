@@ -125,8 +125,9 @@ pub(crate) fn belongs((from, to): (i64, i64), (start, end): (i64, i64)) -> bool 
 }
 
 impl Merge for Pane {
-    /// The stretch is then the one that spans both. Of a column that they count as different kinds, what the pane with the later end has
-    /// counted stays alone, and if they end together, what [`Sketch`] says.
+    /// The stretch is then the one that spans both; one that spans no time adds none, and of two such the later stays. Of a column that
+    /// they count as different kinds, what the pane with the later end has counted stays alone, and if they end together, what
+    /// [`Sketch`] says.
     fn merge(&mut self, other: &Self) {
         let older;
         let other = match self.to.cmp(&other.to) {
@@ -142,10 +143,12 @@ impl Merge for Pane {
             }
             Ordering::Greater | Ordering::Equal => other,
         };
-        if other.to > other.from {
-            let from = if self.to > self.from { self.from.min(other.from) } else { other.from };
-            (self.from, self.to) = (from, self.to.max(other.to));
-        }
+        (self.from, self.to) = match (self.to > self.from, other.to > other.from) {
+            (true, true) => (self.from.min(other.from), self.to.max(other.to)),
+            (true, false) => (self.from, self.to),
+            (false, true) => (other.from, other.to),
+            (false, false) => (self.from.max(other.from), self.to.max(other.to)),
+        };
         merge_maps(&mut self.edges, &other.edges);
         merge_maps(&mut self.requests.outcomes, &other.requests.outcomes);
         self.requests.lost += other.requests.lost;
@@ -389,6 +392,18 @@ mod tests {
             let kinds: Vec<u8> =
                 segments.flat_map(|(_, columns, _)| columns.values().map(Sketch::kind)).collect();
             assert!(!kinds.is_empty() && kinds.iter().all(|segment| *segment == kind), "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn a_pane_that_spans_no_time_adds_none() {
+        let cases = [((5, 9), (12, 12), (5, 9)), ((12, 12), (0, 0), (12, 12)), ((0, 4), (6, 9), (0, 9))];
+        for (left, right, expected) in cases {
+            for (left, right) in [(left, right), (right, left)] {
+                let mut merged = pane(left.0, left.1, None);
+                merged.merge(&pane(right.0, right.1, None));
+                assert_eq!((merged.from, merged.to), expected);
+            }
         }
     }
 

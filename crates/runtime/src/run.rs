@@ -16,8 +16,7 @@ use std::{
 use arrow::array::RecordBatch;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use millstream_graph::{
-    EdgeId, ErrorKind, Job, Origin, Phase, Rows, RunCx, Seen, StepError, StepFuture, StepId, StepResult,
-    Work,
+    EdgeId, ErrorKind, Job, Origin, Phase, Rows, RunCx, Seen, StepError, StepFuture, StepId, StepResult, Work,
 };
 use tokio::time::timeout_at;
 

@@ -35,8 +35,8 @@ use tower::ServiceExt;
 use crate::{
     connections::{ConnectionLimits, Connections},
     describe,
-    monitoring::{self, Turning},
     features::{self, FeatureRows},
+    monitoring::{self, Turning},
     observe::{Observe, ObserveError, Observer},
     oip::{self, CompatMetrics, Grpc, RepositoryMetrics},
     project::{Project, ProjectError},

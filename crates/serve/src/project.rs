@@ -215,8 +215,14 @@ impl Project {
         });
         for through in &passages {
             if specs.get(through.graph()).is_some_and(|spec| spec.record.is_some()) {
-                let (graph, place) = (through.graph(), document.place(&["graphs", through.graph(), "record"]));
-                errors.push(place, format!("graph `{graph}`: `record` is for requests, and rows of a feature set pass this graph"));
+                let (graph, place) =
+                    (through.graph(), document.place(&["graphs", through.graph(), "record"]));
+                errors.push(
+                    place,
+                    format!(
+                        "graph `{graph}`: `record` is for requests, and rows of a feature set pass this graph"
+                    ),
+                );
             }
         }
         let monitoring = monitoring::Plan::read(document, keys.monitoring.is_some(), root, &mut errors);

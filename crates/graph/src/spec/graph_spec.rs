@@ -198,7 +198,9 @@ impl GraphSpec {
     pub fn port(&self, graph: &Graph, text: &str) -> PortRef {
         match self.steps.get(text) {
             // The step stands for another graph, whose reply is what it answers.
-            Some(step) if step.kind == GRAPH_KIND => graph.reply_of(text).unwrap_or_else(|| PortRef::of(text)),
+            Some(step) if step.kind == GRAPH_KIND => {
+                graph.reply_of(text).unwrap_or_else(|| PortRef::of(text))
+            }
             _ => port(text, &BTreeMap::new()),
         }
     }

@@ -11,6 +11,7 @@
 //! | `request_id` | text | the caller's name for the request |
 //! | `run` | text | the run, as 16 hex digits |
 //! | `row` | `u32` | which row of the request |
+//! | `rows` | `u32` | how many rows the request had; null where the edge `input` is not watched or saw nothing of it |
 //! | `at` | timestamp, µs, UTC | when the request came |
 //! | `took_us` | `i64` | how long it took, in microseconds |
 //! | `outcome` | text | `ok`, or the kind of the error |

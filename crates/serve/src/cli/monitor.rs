@@ -127,13 +127,20 @@ fn report(args: &ReportArgs) -> Result<(), Failure> {
     let project = Project::load_among(&args.project, &Stores::aside())?;
     project.graph_spec(&args.graph)?;
     let watch = project.watches().iter().find(|watch| watch.graph == args.graph);
-    let watch = watch.ok_or_else(|| format!("graph `{}` is not watched; its `monitor` says what is to be", args.graph))?;
+    let watch = watch
+        .ok_or_else(|| format!("graph `{}` is not watched; its `monitor` says what is to be", args.graph))?;
     let files = match &args.panes[..] {
-        [] => vec![project.monitoring().panes(&args.graph).ok_or("name files of counts by --panes, or a folder by `monitoring.path`")?],
+        [] => vec![
+            project
+                .monitoring()
+                .panes(&args.graph)
+                .ok_or("name files of counts by --panes, or a folder by `monitoring.path`")?,
+        ],
         files => files.to_vec(),
     };
     let now = time::now();
-    let at = |text: &Option<String>, otherwise| text.as_ref().map_or(Ok(otherwise), |text| time::read(text, now));
+    let at =
+        |text: &Option<String>, otherwise| text.as_ref().map_or(Ok(otherwise), |text| time::read(text, now));
     let (from, to) = (at(&args.from, i64::MIN)?, at(&args.to, i64::MAX)?);
     let mut over = Pane::default();
     for file in &files {
@@ -161,7 +168,8 @@ fn compared(args: &CompareArgs) -> Result<(), Failure> {
     let reference = Reference::read(&args.reference, &options)?;
     let live = reference.count(&args.live, &options)?;
     let criterion = Criterion { profile, ..Criterion::default() };
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name =
+        |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let edges = compare(&[("rows", &live, Some(&reference), criterion)]);
     let report = Report {
         graph: name(&args.live),
@@ -182,13 +190,20 @@ fn profile(args: &ProfileArgs) -> Result<(), Failure> {
 
 impl ColumnArgs {
     fn options(&self, bins: BinRule) -> ReferenceOptions<'_> {
-        ReferenceOptions { bins, categorical: &self.categorical, segments: &self.segments, most_segments: SEGMENTS }
+        ReferenceOptions {
+            bins,
+            categorical: &self.categorical,
+            segments: &self.segments,
+            most_segments: SEGMENTS,
+        }
     }
 }
 
 impl ReportOutput {
     fn write(&self, report: &Report) -> Result<(), Failure> {
-        let put = |file: &PathBuf, text: &str| fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()));
+        let put = |file: &PathBuf, text: &str| {
+            fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+        };
         if let Some(file) = &self.html {
             put(file, &report.to_html())?;
         }

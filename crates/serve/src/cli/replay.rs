@@ -77,7 +77,8 @@ struct Recorded {
 pub(super) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let (graph, folder) = log_of(&args.project, args.graph.as_deref(), args.log.as_deref())?;
     let now = time::now();
-    let at = |text: &Option<String>, otherwise| text.as_ref().map_or(Ok(otherwise), |text| time::read(text, now));
+    let at =
+        |text: &Option<String>, otherwise| text.as_ref().map_or(Ok(otherwise), |text| time::read(text, now));
     let log = Reader::open(&folder)?.rows(at(&args.from, i64::MIN)?, at(&args.to, i64::MAX)?)?;
     let nothing = || format!("{}: the log has no request of graph `{graph}` of that time", folder.display());
     if log.schema().fields().is_empty() {
@@ -109,7 +110,10 @@ fn log_of(project: &Path, graph: Option<&str>, log: Option<&Path>) -> Result<(St
     match (log, record) {
         (Some(log), _) => Ok((graph, log.to_path_buf())),
         (None, Some(folder)) => Ok((graph, folder)),
-        (None, None) => Err(format!("graph `{graph}` has no `record` in the project's file; name the folder by --log").into()),
+        (None, None) => {
+            Err(format!("graph `{graph}` has no `record` in the project's file; name the folder by --log")
+                .into())
+        }
     }
 }
 
@@ -203,7 +207,8 @@ fn text(texts: &StringArray, row: usize) -> String {
 fn is_transient(outcome: &str) -> bool {
     use ErrorKind::{DeadlineExceeded, Overloaded, Unavailable};
     outcome == "cancelled"
-        || ErrorKind::named(outcome).is_some_and(|kind| matches!(kind, DeadlineExceeded | Overloaded | Unavailable))
+        || ErrorKind::named(outcome)
+            .is_some_and(|kind| matches!(kind, DeadlineExceeded | Overloaded | Unavailable))
 }
 
 async fn ask(
@@ -261,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_column_is_of_the_longest_edge_that_its_name_begins_with() {
-        let names = ["run", "my__version", "a__seen", "a__x", "a__b__seen", "a__b__x", "a___y", "ä__seen", "ä__ö__ü"];
+        let names =
+            ["run", "my__version", "a__seen", "a__x", "a__b__seen", "a__b__x", "a___y", "ä__seen", "ä__ö__ü"];
         let schema = Schema::new(names.map(|name| Field::new(name, DataType::Boolean, true)).to_vec());
         for (column, want) in [
             ("run", None),

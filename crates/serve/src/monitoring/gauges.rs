@@ -36,8 +36,16 @@ const FAMILIES: [(&str, &str, &[&str]); 11] = [
     ("broken_rules", "Rules that a column breaks", COLUMN),
     ("rows", "Rows in the window that is compared", &["graph", "edge"]),
     ("lost_rows", "Rows and requests in the window that were not counted", &["graph"]),
-    ("segment_drift", "How far a column lies from its reference in a segment", &["graph", "edge", "column", "segment"]),
-    ("recorded", "Rows and requests of the request log since the server started, by what became of them", &["graph", "outcome"]),
+    (
+        "segment_drift",
+        "How far a column lies from its reference in a segment",
+        &["graph", "edge", "column", "segment"],
+    ),
+    (
+        "recorded",
+        "Rows and requests of the request log since the server started, by what became of them",
+        &["graph", "outcome"],
+    ),
 ];
 
 impl Gauges {

@@ -122,15 +122,21 @@ impl Keeper {
         labels: &[(String, Option<i64>, f64)],
         now: i64,
     ) -> Result<LabelCounts, String> {
-        let predicted = watch.edges.iter().filter(|edge| edge.predictions.is_some()).map(|edge| edge.edge.as_str());
+        let predicted =
+            watch.edges.iter().filter(|edge| edge.predictions.is_some()).map(|edge| edge.edge.as_str());
         let names: Vec<&str> = predicted.collect();
         let edge = match (edge, &names[..]) {
             (Some(edge), names) if names.contains(&edge) => edge,
             (None, [only]) => only,
             (_, []) => {
-                return Err("no edge of the graph has predictions; `performance` of its `monitor` says which do".to_owned());
+                return Err(
+                    "no edge of the graph has predictions; `performance` of its `monitor` says which do"
+                        .to_owned(),
+                );
             }
-            (Some(edge), names) => return Err(suggest::unknown("edge with predictions", edge, names.iter().copied())),
+            (Some(edge), names) => {
+                return Err(suggest::unknown("edge with predictions", edge, names.iter().copied()));
+            }
             (None, names) => return Err(format!("name the `edge`: {}", names.join(", "))),
         };
         self.follow(std::slice::from_ref(watch), now);
@@ -178,4 +184,3 @@ impl Keeper {
         }
     }
 }
-

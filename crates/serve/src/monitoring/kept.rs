@@ -104,7 +104,9 @@ impl Kept {
         };
         match followed {
             Ok(()) => self.recorder = Some(Arc::clone(recorder)),
-            Err(error) => tracing::error!(error = crate::project::chain(&error), "the request log cannot be written"),
+            Err(error) => {
+                tracing::error!(error = crate::project::chain(&error), "the request log cannot be written")
+            }
         }
     }
 
@@ -216,7 +218,10 @@ impl Kept {
     }
 
     fn performance(&self, watch: &GraphWatch) -> Vec<MetricSeries> {
-        let judged = watch.edges.iter().filter_map(|edge| Some((edge.predictions.as_ref()?, self.judges.get(&edge.edge)?)));
+        let judged = watch
+            .edges
+            .iter()
+            .filter_map(|edge| Some((edge.predictions.as_ref()?, self.judges.get(&edge.edge)?)));
         judged.flat_map(|(predictions, judge)| judge.series(predictions)).collect()
     }
 
@@ -245,7 +250,9 @@ impl Kept {
         };
         push(&mut self.latency, point);
         for edge in &watch.edges {
-            let (Some(reference), Some(counted)) = (&edge.reference, pane.edges.get(&edge.edge)) else { continue };
+            let (Some(reference), Some(counted)) = (&edge.reference, pane.edges.get(&edge.edge)) else {
+                continue;
+            };
             for (column, sketch) in &counted.columns {
                 if let Some(value) = leading(column, sketch, reference, &edge.criterion) {
                     let key = (edge.edge.clone(), column.clone());

@@ -88,7 +88,8 @@ impl Plan {
         });
         let alerts = alert::check(&spec.alerts).unwrap_or_else(|mistakes| {
             for mistake in &mistakes.0 {
-                let path = ["monitoring", "alerts"].into_iter().chain(mistake.path.iter().map(String::as_str));
+                let path =
+                    ["monitoring", "alerts"].into_iter().chain(mistake.path.iter().map(String::as_str));
                 errors.push(document.place(&path.collect::<Vec<_>>()), mistake.to_string());
             }
             Vec::new()
@@ -104,7 +105,8 @@ impl Plan {
         let (pane, window) = (spec.pane.0, spec.window());
         if window < pane || window > pane * MOST_PANES {
             let place = document.place(&["monitoring", "window"]);
-            let text = format!("monitoring: the window is from one pane ({pane:?}) to {MOST_PANES} of them long");
+            let text =
+                format!("monitoring: the window is from one pane ({pane:?}) to {MOST_PANES} of them long");
             errors.push(place, text);
         }
         let window = i64::try_from(window.as_micros()).unwrap_or(i64::MAX);

@@ -9,7 +9,11 @@ pub(crate) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
     for watch in &served.watches {
         let graph = &watch.graph;
         for (what, media, description) in [
-            ("monitor", "application/json", "What is known of the columns, the performance and the alerts of the graph."),
+            (
+                "monitor",
+                "application/json",
+                "What is known of the columns, the performance and the alerts of the graph.",
+            ),
             ("monitor/report", "text/html", "The same as a page."),
             ("monitor/mlrun", "application/json", "The drift under the names of MLRun."),
         ] {
@@ -23,10 +27,11 @@ pub(crate) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
         }
         paths.insert(format!("/v1/graphs/{graph}/labels"), labels(graph));
     }
-    let get = |id: &str, description: &str| {
-        json!({ "operationId": id, "responses": { "200": { "description": description, "content": { "application/json": {} } } } })
-    };
-    paths.insert("/v1/alerts".to_owned(), json!({ "get": get("listAlerts", "Every series that an alert looks at.") }));
+    let get = |id: &str, description: &str| json!({ "operationId": id, "responses": { "200": { "description": description, "content": { "application/json": {} } } } });
+    paths.insert(
+        "/v1/alerts".to_owned(),
+        json!({ "get": get("listAlerts", "Every series that an alert looks at.") }),
+    );
     paths.insert(
         "/v1/alerts/silences".to_owned(),
         json!({ "get": get("listSilences", "What is silenced."), "post": silence() }),

@@ -100,10 +100,12 @@ struct Label {
 const MOST_LABELS: usize = 100_000;
 
 async fn labels(State(shared): State<Arc<Shared>>, Path(graph): Path<String>, body: String) -> Response {
-    let refuse = |message: String| refused(StatusCode::BAD_REQUEST, "invalid_labels", &message).into_response();
+    let refuse =
+        |message: String| refused(StatusCode::BAD_REQUEST, "invalid_labels", &message).into_response();
     let served = shared.live.load_full();
     let Some(watch) = served.watches.iter().find(|watch| watch.graph == graph).map(Arc::clone) else {
-        return report(&shared, &graph).map_or_else(|answer| answer, |_| refuse("the graph is not watched".to_owned()));
+        return report(&shared, &graph)
+            .map_or_else(|answer| answer, |_| refuse("the graph is not watched".to_owned()));
     };
     let asked: Labels = match serde_json::from_str(&body) {
         Ok(asked) => asked,
@@ -113,8 +115,12 @@ async fn labels(State(shared): State<Arc<Shared>>, Path(graph): Path<String>, bo
         return refuse(format!("a request has at most {MOST_LABELS} labels"));
     }
     let now = now();
-    let read: Result<Vec<_>, String> =
-        asked.labels.iter().enumerate().map(|(at, label)| label.read(now).map_err(|text| format!("label {at}: {text}"))).collect();
+    let read: Result<Vec<_>, String> = asked
+        .labels
+        .iter()
+        .enumerate()
+        .map(|(at, label)| label.read(now).map_err(|text| format!("label {at}: {text}")))
+        .collect();
     let read = match read {
         Ok(read) => read,
         Err(text) => return refuse(text),
@@ -178,7 +184,8 @@ pub(super) fn series(alerts: &Alerts) -> Value {
 
 /// The answer to a question of the keeper, which is there as long as the server is.
 fn answered(answer: Option<Response>) -> Response {
-    let gone = || refused(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping").into_response();
+    let gone =
+        || refused(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping").into_response();
     answer.unwrap_or_else(gone)
 }
 
@@ -186,7 +193,8 @@ async fn silences(State(shared): State<Arc<Shared>>) -> Response {
     let listed = ask(&shared, |keeper| {
         let silence = |silence: Silence| {
             let NewSilence { matchers, from, to, author, comment } = silence.silence;
-            let matchers: BTreeMap<_, _> = matchers.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let matchers: BTreeMap<_, _> =
+                matchers.pairs().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             json!({ "id": silence.id, "matchers": matchers, "from": from, "to": to, "author": author, "comment": comment })
         };
         let silences: Vec<Value> = keeper.alerts().silences().map(silence).collect();
@@ -208,13 +216,15 @@ struct Silenced {
 }
 
 async fn silence(State(shared): State<Arc<Shared>>, body: String) -> Response {
-    let refuse = |message: String| refused(StatusCode::BAD_REQUEST, "invalid_silence", &message).into_response();
+    let refuse =
+        |message: String| refused(StatusCode::BAD_REQUEST, "invalid_silence", &message).into_response();
     let asked: Silenced = match serde_json::from_str(&body) {
         Ok(asked) => asked,
         Err(error) => return refuse(error.to_string()),
     };
     let Silenced { matchers, from, to, author, comment } = asked;
-    let silence = NewSilence { matchers: Matchers::new(matchers), from: from.unwrap_or_else(now), to, author, comment };
+    let silence =
+        NewSilence { matchers: Matchers::new(matchers), from: from.unwrap_or_else(now), to, author, comment };
     match ask(&shared, |keeper| keeper.alerts().silence(silence)).await {
         Some(Ok(id)) => json_answer(StatusCode::OK, &json!({ "id": id })).into_response(),
         Some(Err(error)) => refuse(error.to_string()),
@@ -225,7 +235,9 @@ async fn silence(State(shared): State<Arc<Shared>>, body: String) -> Response {
 async fn unsilence(State(shared): State<Arc<Shared>>, Path(id): Path<u64>) -> Response {
     let ended = ask(&shared, move |keeper| match keeper.alerts().unsilence(id) {
         true => json_answer(StatusCode::OK, &json!({})).into_response(),
-        false => refused(StatusCode::NOT_FOUND, "unknown_silence", &format!("no silence {id}")).into_response(),
+        false => {
+            refused(StatusCode::NOT_FOUND, "unknown_silence", &format!("no silence {id}")).into_response()
+        }
     });
     answered(ended.await)
 }

@@ -75,14 +75,20 @@ impl Mail {
     /// Checks what can be checked without asking the server.
     pub(super) fn new(server: &SmtpSpec) -> Result<Self, String> {
         let from = server.from.parse().map_err(|error| format!("`from`: {error}"))?;
-        let known = server.password.as_ref().is_none_or(|password| !matches!(password.source(), Source::Plain(_)));
+        let known =
+            server.password.as_ref().is_none_or(|password| !matches!(password.source(), Source::Plain(_)));
         if !known {
             return Err("`password` is a reference: `env:NAME` or `file:PATH`".to_owned());
         }
         Ok(Self { server: server.clone(), from })
     }
 
-    async fn send(&self, root: &Path, to: &[String], (subject, text, html): (String, String, String)) -> Result<(), String> {
+    async fn send(
+        &self,
+        root: &Path,
+        to: &[String],
+        (subject, text, html): (String, String, String),
+    ) -> Result<(), String> {
         let mut mail = lettre::Message::builder().from(self.from.clone()).subject(subject);
         for address in to {
             mail = mail.to(address.parse::<Mailbox>().map_err(|error| format!("{address}: {error}"))?);
@@ -95,7 +101,9 @@ impl Mail {
             let problem = match tokio::time::timeout(PATIENCE, transport.send(mail.clone())).await {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) if error.is_permanent() || tried == TRIES => return Err(error.to_string()),
-                Err(_) if tried == TRIES => return Err(format!("no answer within {PATIENCE:?}, {tried} times")),
+                Err(_) if tried == TRIES => {
+                    return Err(format!("no answer within {PATIENCE:?}, {tried} times"));
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {PATIENCE:?}"),
             };
@@ -169,7 +177,8 @@ fn text(root: &Path, secret: &Secret) -> Result<String, String> {
         Source::Plain(text) => Ok(text.to_owned()),
         Source::Env(name) => std::env::var(name).map_err(|_| format!("the environment has no {name}")),
         Source::File(path) => {
-            let read = std::fs::read_to_string(root.join(path)).map_err(|error| format!("{path}: {error}"))?;
+            let read =
+                std::fs::read_to_string(root.join(path)).map_err(|error| format!("{path}: {error}"))?;
             Ok(read.trim_end_matches(['\r', '\n']).to_owned())
         }
     }

@@ -28,7 +28,8 @@ pub(crate) fn of_window(watch: &GraphWatch, over: &Pane) -> Report {
             let rule = edge.rules.get(&column.column);
             let sketch = pane.columns.get(&column.column);
             let Some((rule, sketch)) = rule.zip(sketch) else { continue };
-            let unseen = edge.reference.as_ref().and_then(|reference| reference.unseen(&column.column, sketch));
+            let unseen =
+                edge.reference.as_ref().and_then(|reference| reference.unseen(&column.column, sketch));
             column.quality = rule.outcomes(sketch, unseen);
         }
     }

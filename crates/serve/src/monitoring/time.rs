@@ -31,7 +31,10 @@ mod tests {
             ("1970-01-01T02:00:01+02:00", Ok(1_000_000)),
             ("10s", Ok(90_000_000)),
             ("1h", Ok(100_000_000 - 3_600_000_000)),
-            ("soon", Err("`soon` is no time; write it like 2026-12-01T05:00:00Z, or 24h for a day ago".to_owned())),
+            (
+                "soon",
+                Err("`soon` is no time; write it like 2026-12-01T05:00:00Z, or 24h for a day ago".to_owned()),
+            ),
         ];
         for (text, time) in cases {
             assert_eq!(read(text, 100_000_000), time, "{text}");

@@ -65,7 +65,8 @@ impl<'w> Went<'w> {
     pub(crate) fn of(start: Instant, request_id: Option<&'w str>, ran: Result<&Portion, &RunError>) -> Self {
         match ran {
             Ok(reply) => {
-                let degraded = reply.reply().degraded().iter().map(|degraded| degraded.step.to_string()).collect();
+                let degraded =
+                    reply.reply().degraded().iter().map(|degraded| degraded.step.to_string()).collect();
                 Self { run: Some(reply.run()), request_id, start, outcome: "ok", degraded }
             }
             Err(error) => {
@@ -128,8 +129,13 @@ pub(crate) fn watch(
     }
     let mut binding = Binding { name, spec, document, root, errors };
     let ports = binding.watched_ports(graph);
-    let mut watch =
-        GraphWatch { graph: name.to_owned(), monitor: None, edges: Vec::new(), recorder: None, versions: OnceLock::new() };
+    let mut watch = GraphWatch {
+        graph: name.to_owned(),
+        monitor: None,
+        edges: Vec::new(),
+        recorder: None,
+        versions: OnceLock::new(),
+    };
     let mut layouts = Vec::new();
     for port in spec.monitor.keys() {
         let Some((at, schema)) = ports.get(port) else { continue };
@@ -180,7 +186,9 @@ impl Binding<'_> {
             let port = self.spec.port(graph, text);
             match travelling(graph, &port) {
                 Ok(Some((schema, _))) => drop(ports.insert(text.clone(), (port, schema))),
-                Ok(None) => self.wrong(&["monitor", text], "nobody reads this port, so nothing travels from it"),
+                Ok(None) => {
+                    self.wrong(&["monitor", text], "nobody reads this port, so nothing travels from it")
+                }
                 Err(problem) => self.wrong(&["monitor", text], &problem),
             }
         }
@@ -200,7 +208,8 @@ impl Binding<'_> {
         for column in watch.rules.keys() {
             if schema.index_of(column).is_err() {
                 let known = schema.fields().iter().map(|field| field.name().as_str());
-                mistakes.push(format!("rules: {}", millstream_graph::suggest::unknown("column", column, known)));
+                mistakes
+                    .push(format!("rules: {}", millstream_graph::suggest::unknown("column", column, known)));
             }
         }
         let reference = match watch.reference.as_ref().map(|file| self.reference(file, &watch)).transpose() {
@@ -221,7 +230,9 @@ impl Binding<'_> {
         let layout = Layout::new(port, schema, &watching);
         let layout = layout.map_err(|problems| mistakes.extend(problems)).ok();
         for (column, rule) in &watch.rules {
-            let Some(watched) = layout.iter().flat_map(|layout| &layout.columns).find(|known| *known.name == **column) else {
+            let Some(watched) =
+                layout.iter().flat_map(|layout| &layout.columns).find(|known| *known.name == **column)
+            else {
                 if layout.is_some() && schema.index_of(column).is_ok() {
                     mistakes.push(format!("rules: column `{column}` is not among the `columns`"));
                 }
@@ -229,10 +240,12 @@ impl Binding<'_> {
             };
             let numeric = matches!(watched.kind, Kind::Numeric { .. });
             let categorical = matches!(watched.kind, Kind::Categorical(_));
-            let of_numbers = rule.min.is_some() || rule.max.is_some() || rule.outside.is_some() || rule.mean.is_some();
+            let of_numbers =
+                rule.min.is_some() || rule.max.is_some() || rule.outside.is_some() || rule.mean.is_some();
             let of_categories = rule.unseen.is_some() || rule.distinct.is_some();
             if of_numbers && !numeric {
-                mistakes.push(format!("rules: `{column}` has no numbers for `min`, `max`, `outside` and `mean`"));
+                mistakes
+                    .push(format!("rules: `{column}` has no numbers for `min`, `max`, `outside` and `mean`"));
             }
             if of_categories && !categorical {
                 mistakes.push(format!("rules: `{column}` has no categories for `unseen` and `distinct`"));
@@ -254,7 +267,11 @@ impl Binding<'_> {
     }
 
     /// What of the rows are predictions, and what the reference says of such.
-    fn predictions(&self, watch: &WatchSpec, schema: &SchemaRef) -> Result<Option<Arc<Predictions>>, Vec<String>> {
+    fn predictions(
+        &self,
+        watch: &WatchSpec,
+        schema: &SchemaRef,
+    ) -> Result<Option<Arc<Predictions>>, Vec<String>> {
         let Some(spec) = &watch.performance else { return Ok(None) };
         let rows = match (&spec.label, &watch.reference) {
             (Some(label), Some(file)) => {
@@ -271,7 +288,8 @@ impl Binding<'_> {
 
     fn reference(&self, file: &Path, watch: &WatchSpec) -> Result<Reference, String> {
         let text = file.to_string_lossy();
-        let path = millstream_featurestore::inside(self.root, &text).map_err(|problem| problem.to_string())?;
+        let path =
+            millstream_featurestore::inside(self.root, &text).map_err(|problem| problem.to_string())?;
         let options = ReferenceOptions {
             bins: watch.bins(),
             categorical: &watch.categorical,
@@ -298,7 +316,8 @@ impl Binding<'_> {
             Ok(path) => settings.path = path,
             Err(problem) => self.wrong(&["record", "path"], &problem.to_string()),
         }
-        let models = self.spec.steps.iter().filter(|(_, step)| ["model", "ensemble", "enrich"].contains(&&*step.kind));
+        let models =
+            self.spec.steps.iter().filter(|(_, step)| ["model", "ensemble", "enrich"].contains(&&*step.kind));
         let names = models.map(|(name, _)| name.as_str());
         let mut ports = vec![("input".to_owned(), graph.input())];
         ports.extend(names.map(|name| (name.to_owned(), self.spec.port(graph, name))));
@@ -317,7 +336,14 @@ impl Binding<'_> {
             Ok(recorder) => {
                 let recorder = Arc::new(recorder);
                 for (edge, port) in at.iter().enumerate() {
-                    graph.tap(port, Arc::new(RecordTap { recorder: Arc::clone(&recorder), edge, first: Default::default() }));
+                    graph.tap(
+                        port,
+                        Arc::new(RecordTap {
+                            recorder: Arc::clone(&recorder),
+                            edge,
+                            first: Default::default(),
+                        }),
+                    );
                 }
                 Some(recorder)
             }

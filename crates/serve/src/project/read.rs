@@ -178,7 +178,10 @@ impl Project {
     /// # Errors
     /// As [`Project::load`], as far as that goes.
     #[cfg(feature = "offline")]
-    pub(crate) fn record_of(path: &Path, graph: Option<&str>) -> Result<(String, Option<PathBuf>), ProjectError> {
+    pub(crate) fn record_of(
+        path: &Path,
+        graph: Option<&str>,
+    ) -> Result<(String, Option<PathBuf>), ProjectError> {
         read(path, |Reading { root, document, keys }| {
             let name = match one_of(graph, keys.graphs.keys().map(String::as_str)) {
                 Ok(name) => name,

@@ -300,7 +300,9 @@ fn a_broken_file_is_reported_once_and_left_alone() {
 #[test]
 fn files_that_cannot_be_removed_stay_replaced() {
     let log = Log::new(json!({}));
-    let stays = |path: &Path| ["0-0000000000.parquet", "0-0000000001.parquet"].iter().any(|name| path.ends_with(name));
+    let stays = |path: &Path| {
+        ["0-0000000000.parquet", "0-0000000001.parquet"].iter().any(|name| path.ends_with(name))
+    };
     let before: Before = Arc::new(move |op| match op {
         Op::Remove(path) if stays(path) => Err(io::ErrorKind::PermissionDenied.into()),
         _ => Ok(()),

@@ -45,7 +45,8 @@ pub(in crate::cli) fn explain_request(args: &ExplainRequestArgs) -> Result<(), F
 /// One row: what is known of its request, and what it had on each edge.
 fn told(rows: &RecordBatch, row: usize) -> Result<Value, Failure> {
     let schema = rows.schema_ref();
-    let (mut head, mut steps): (Map<String, Value>, Vec<(&str, bool, Map<String, Value>)>) = Default::default();
+    let (mut head, mut steps): (Map<String, Value>, Vec<(&str, bool, Map<String, Value>)>) =
+        Default::default();
     for (field, column) in schema.fields().iter().zip(rows.columns()) {
         match split(schema, field.name()) {
             None => drop(head.insert(field.name().clone(), value(column, row)?)),
@@ -64,7 +65,11 @@ fn told(rows: &RecordBatch, row: usize) -> Result<Value, Failure> {
     }
     let steps = steps.into_iter().map(|(step, seen, columns)| {
         // Where it did not come it had nothing, not even nulls.
-        if seen { json!({ "step": step, "columns": columns }) } else { json!({ "step": step, "columns": null }) }
+        if seen {
+            json!({ "step": step, "columns": columns })
+        } else {
+            json!({ "step": step, "columns": null })
+        }
     });
     head.insert("steps".to_owned(), steps.collect());
     Ok(head.into())

@@ -106,7 +106,8 @@ impl Found {
         let seen = column(&request.rows, "reply__seen")?.as_boolean_opt();
         let seen = seen.ok_or("column `reply__seen` of the log is no boolean")?;
         // The request is whole in the log, so a row's place is its number there.
-        let then = (0..seen.len()).filter(|row| seen.is_valid(*row) && seen.value(*row)).map(|row| row as u32);
+        let then =
+            (0..seen.len()).filter(|row| seen.is_valid(*row) && seen.value(*row)).map(|row| row as u32);
         let then: Vec<u32> = then.collect();
         let now: Option<HashMap<u32, u32>> =
             (0..rows.num_rows()).map(|row| Some((reply.place(row)?, row as u32))).collect();
@@ -211,9 +212,16 @@ impl Found {
     fn text(&self, drift: Option<&Report>) -> String {
         let mut text = format!(
             "{} requests: {} equal to the bit, {} different, {} with another outcome, {} not whole in the log, {} not comparable",
-            self.requests, self.equal, self.different, self.outcome_changed, self.partial, self.not_comparable
+            self.requests,
+            self.equal,
+            self.different,
+            self.outcome_changed,
+            self.partial,
+            self.not_comparable
         );
-        for (rows, what) in [(self.rows_gone, "were answered and are not"), (self.rows_new, "are answered and were not")] {
+        for (rows, what) in
+            [(self.rows_gone, "were answered and are not"), (self.rows_new, "are answered and were not")]
+        {
             if rows > 0 {
                 text += &format!("\n  {rows} rows {what}");
             }
@@ -276,16 +284,18 @@ fn differing(then: &ArrayRef, now: &ArrayRef) -> Differences {
     if then.to_data() == now.to_data() {
         return differences;
     }
-    let number = |array: &ArrayRef| cast(array, &DataType::Float64).ok().filter(|_| array.data_type().is_numeric());
+    let number =
+        |array: &ArrayRef| cast(array, &DataType::Float64).ok().filter(|_| array.data_type().is_numeric());
     let numbers = number(then).zip(number(now));
     for row in 0..now.len() {
         if then.slice(row, 1).to_data() == now.slice(row, 1).to_data() {
             continue;
         }
-        let apart = numbers.as_ref().filter(|_| then.is_valid(row) && now.is_valid(row)).map(|(then, now)| {
-            let value = |array: &ArrayRef| array.as_primitive::<Float64Type>().value(row);
-            (value(then) - value(now)).abs()
-        });
+        let apart =
+            numbers.as_ref().filter(|_| then.is_valid(row) && now.is_valid(row)).map(|(then, now)| {
+                let value = |array: &ArrayRef| array.as_primitive::<Float64Type>().value(row);
+                (value(then) - value(now)).abs()
+            });
         differences.add(&Differences { rows: 1, most: apart.filter(|apart| apart.is_finite()) });
     }
     differences
@@ -319,7 +329,11 @@ mod tests {
         ];
         for (then, now, rows, most) in cases {
             let column = |value| Arc::new(Float64Array::from(vec![Some(9.0), value])) as ArrayRef;
-            assert_eq!(differing(&column(then), &column(now)), Differences { rows, most }, "{then:?} {now:?}");
+            assert_eq!(
+                differing(&column(then), &column(now)),
+                Differences { rows, most },
+                "{then:?} {now:?}"
+            );
         }
         let column = |value| Arc::new(StringArray::from(vec![value])) as ArrayRef;
         assert_eq!(differing(&column("a"), &column("b")), Differences { rows: 1, most: None });

@@ -17,8 +17,8 @@ use arrow::{
 };
 use millstream_featurestore::{FeatureSets, OnlineSpec, OnlineStore, OnlineTable, Stores, WritableSet};
 use millstream_graph::{
-    FailedRows, Graph, Input, Narrow, Output, Plan, PlanStep, RunCx, SchemaError, Seen, Signature, Step, StepError,
-    StepResult, Tap, Work, spec::GraphSpec,
+    FailedRows, Graph, Input, Narrow, Output, Plan, PlanStep, RunCx, SchemaError, Seen, Signature, Step,
+    StepError, StepResult, Tap, Work, spec::GraphSpec,
 };
 use millstream_monitor::record::LogRows;
 use millstream_runtime::{Engine, Limits};
@@ -44,10 +44,13 @@ pub(super) fn engine(
         problems.extend(problem.map(|problem| format!("{problem}: it cannot be asked again")));
     }
     for step in enriching(&plan).filter(|_| !args.features_now) {
-        let lost: Vec<String> = added(&plan, step).filter_map(|field| unlogged(log, step.name(), field.name())).collect();
+        let lost: Vec<String> =
+            added(&plan, step).filter_map(|field| unlogged(log, step.name(), field.name())).collect();
         if !lost.is_empty() {
             let (step, lost) = (step.name(), lost.join(", "));
-            problems.push(format!("step `{step}`: {lost}: what it answered is not known; ask for --features-now"));
+            problems.push(format!(
+                "step `{step}`: {lost}: what it answered is not known; ask for --features-now"
+            ));
         }
     }
     if !problems.is_empty() {
@@ -81,12 +84,17 @@ fn added<'p>(plan: &'p Plan, step: &'p PlanStep) -> impl Iterator<Item = &'p Fie
     step.outputs().first().into_iter().flat_map(move |port| port.schema().fields().iter().skip(came_in))
 }
 
-fn with_recorded_features(project: &Path, graph: &str, features: &Arc<RecordedFeatures>) -> Result<Plan, Failure> {
+fn with_recorded_features(
+    project: &Path,
+    graph: &str,
+    features: &Arc<RecordedFeatures>,
+) -> Result<Plan, Failure> {
     // What sets define is enough: none of their rows is read.
     let (sets, _) = Project::feature_sets(project, &Stores::aside(), |_| true)?;
     let store = Arc::new(sets) as Arc<dyn OnlineStore>;
     let plan = |change: &dyn Fn(&mut Graph)| {
-        Project::plan_changed(project, Some(graph), &store, Acts::Not, |graph| change(graph)).map(|(_, plan)| plan)
+        Project::plan_changed(project, Some(graph), &store, Acts::Not, |graph| change(graph))
+            .map(|(_, plan)| plan)
     };
     let whole = plan(&watch_features)?;
     let answer = |step: &PlanStep| {
@@ -129,7 +137,9 @@ fn with_features_now(project: &Path, state: Option<&Path>, graph: &str) -> Resul
     plan(Arc::clone(&asked) as _)?;
     let read = asked.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let online = |set: &str| definitions.get(set).and_then(|set| set.online.as_ref());
-    if let Some(set) = read.iter().find(|set| online(set).is_some_and(|online| matches!(online, OnlineSpec::Memory))) {
+    if let Some(set) =
+        read.iter().find(|set| online(set).is_some_and(|online| matches!(online, OnlineSpec::Memory)))
+    {
         let problem = format!(
             "the rows of feature set `{set}` lie in the memory of the process that serves them, so what they are now cannot be read here"
         );
@@ -206,7 +216,8 @@ impl RecordedStep {
         };
         let places: Option<Vec<u32>> = (0..rows.len()).map(|row| rows.origin().place(row)).collect();
         let places = places.ok_or_else(|| StepError::internal("rows lost their place"))?;
-        let seen = recorded.column_by_name(&format!("{}__seen", self.name)).and_then(|seen| seen.as_boolean_opt());
+        let seen =
+            recorded.column_by_name(&format!("{}__seen", self.name)).and_then(|seen| seen.as_boolean_opt());
         let was_seen = |place: &u32| {
             let place = *place as usize;
             seen.is_some_and(|seen| place < seen.len() && seen.is_valid(place) && seen.value(place))
@@ -218,7 +229,8 @@ impl RecordedStep {
             (rows, None)
         } else {
             self.features.missed.store(true, Ordering::Relaxed);
-            let messages = lost.iter().map(|place| format!("the log has no features of row {place}")).collect();
+            let messages =
+                lost.iter().map(|place| format!("the log has no features of row {place}")).collect();
             let failed = FailedRows { rows: rows.filter(&arrow::compute::not(&good)?)?, messages };
             (rows.filter(&good)?, Some(failed))
         };
@@ -227,7 +239,8 @@ impl RecordedStep {
         for field in &self.added {
             let name = format!("{}__{}", self.name, field.name());
             let logged = recorded.column_by_name(&name);
-            let logged = logged.ok_or_else(|| StepError::internal(format!("the log has no column `{name}`")))?;
+            let logged =
+                logged.ok_or_else(|| StepError::internal(format!("the log has no column `{name}`")))?;
             columns.push(take(&as_type(logged, field.data_type())?, &places, None)?);
         }
         let answer = Output::one(there.replace(RecordBatch::try_new(Arc::clone(schema), columns)?)?);
