@@ -46,8 +46,9 @@ graphs:
 /// A training set of amounts from 0 to 99, in two countries.
 fn watched(hook: &str) -> TempDir {
     let folder = project(&PROJECT.replace("HOOK", hook));
-    let rows: String =
-        (0..1000).map(|i| format!("{},{}\n", i % 100, if i % 2 == 0 { "de" } else { "fr" })).collect();
+    let rows: String = (0..1000_usize)
+        .map(|i| format!("{},{}\n", i % 100, if i.is_multiple_of(2) { "de" } else { "fr" }))
+        .collect();
     fs::write(folder.path().join("train.csv"), format!("amount,country\n{rows}")).unwrap();
     folder
 }
@@ -62,7 +63,7 @@ fn served(folder: &TempDir) -> Serving {
 
 /// Sends rows whose amounts lie higher by `shift`.
 fn send(client: &mut Client, rows: usize, shift: usize) {
-    let row = |i: usize| json!({ "id": i, "amount": i % 100 + shift, "country": if i % 2 == 0 { "de" } else { "fr" } });
+    let row = |i: usize| json!({ "id": i, "amount": i % 100 + shift, "country": if i.is_multiple_of(2) { "de" } else { "fr" } });
     for start in (0..rows).step_by(100) {
         let body = Value::from((start..start + 100).map(row).collect::<Vec<_>>()).to_string();
         let id = format!("call-{start}");

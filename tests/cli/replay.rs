@@ -39,10 +39,10 @@ fn logged(text: &str) -> TempDir {
 fn serve(folder: &TempDir) {
     let mut serving = Serving::start_with_env(folder, &["--drain-delay-s", "0"], &[SECRET]);
     let mut client = Client::connect(serving.address);
-    let row =
-        |i: usize| json!({ "id": i, "amount": i % 100, "country": if i % 2 == 0 { "de" } else { "fr" } });
+    let row = |i: usize| json!({ "id": i, "amount": i % 100, "country": if i.is_multiple_of(2) { "de" } else { "fr" } });
     for i in 0..REQUESTS {
-        let body = if i % 2 == 0 { row(i) } else { Value::from((i..i + 3).map(row).collect::<Vec<_>>()) };
+        let body =
+            if i.is_multiple_of(2) { row(i) } else { Value::from((i..i + 3).map(row).collect::<Vec<_>>()) };
         let id = format!("call-{i}");
         let answer =
             client.send("POST", "/v1/graphs/pay", &[("x-request-id", &id)], body.to_string().as_bytes());
@@ -143,8 +143,8 @@ fn rows_and_columns_that_are_gone_or_new_differ() {
 
 /// How many of the rows that were served have a larger total.
 fn rows_larger_than(limit: f64) -> usize {
-    let total = |i: usize| (i % 100) as f64 * if i % 2 == 0 { 1.19 } else { 1.2 };
-    let rows = (0..REQUESTS).flat_map(|i| if i % 2 == 0 { i..i + 1 } else { i..i + 3 });
+    let total = |i: usize| (i % 100) as f64 * if i.is_multiple_of(2) { 1.19 } else { 1.2 };
+    let rows = (0..REQUESTS).flat_map(|i| if i.is_multiple_of(2) { i..i + 1 } else { i..i + 3 });
     rows.filter(|i| total(*i) > limit).count()
 }
 

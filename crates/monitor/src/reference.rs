@@ -225,7 +225,9 @@ impl Reference {
     pub fn of(batches: &[RecordBatch], options: &ReferenceOptions<'_>) -> Result<Self, ReferenceError> {
         let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
         let open = |column: Option<usize>| -> Result<Batches, ReferenceError> {
-            let batches = batches.to_vec().into_iter();
+            // What reads them later owns them.
+            let batches = batches.to_vec();
+            let batches = batches.into_iter();
             Ok(match column {
                 Some(column) => Box::new(batches.map(move |batch| batch.project(&[column]))),
                 None => Box::new(batches.map(Ok)),
@@ -518,14 +520,14 @@ fn numeric(batches: Batches, rule: BinRule) -> Result<ReferenceColumn, Nameless>
     }
     let edges = match rule {
         BinRule::Quantiles(bins) => Bins::quantiles(&numbers, bins).map(|bins| bins.edges().to_vec()),
-        BinRule::Mlrun => Bins::equal_width(&numbers, 20).map(open_ended),
-        BinRule::Doane => Bins::doane(&numbers).map(open_ended),
+        BinRule::Mlrun => Bins::equal_width(&numbers, 20).map(|bins| open_ended(&bins)),
+        BinRule::Doane => Bins::doane(&numbers).map(|bins| open_ended(&bins)),
     };
     Ok(ReferenceColumn::Numeric { edges: edges.map_err(Nameless::Bins)? })
 }
 
 /// Closed bins hold their greatest edge: behind it begins what lies beyond.
-fn open_ended(bins: Bins) -> Vec<f64> {
+fn open_ended(bins: &Bins) -> Vec<f64> {
     let mut edges = bins.edges().to_vec();
     if let Some(last) = edges.last_mut() {
         *last = last.next_up();
@@ -654,7 +656,8 @@ mod tests {
         let made = Reference::of(&[sample()], &options(BinRule::Mlrun, &class, &country)).unwrap();
         std::fs::write(&file, made.to_json().unwrap()).unwrap();
         let (amount, gone) = (["amount".to_owned()], ["gone".to_owned()]);
-        let cases: [(BinRule, &[String], &[String], &[&str]); 6] = [
+        type Names<'n> = &'n [String];
+        let cases: [(BinRule, Names<'_>, Names<'_>, &[&str]); 6] = [
             (BinRule::Mlrun, &class, &country, &[]),
             (BinRule::Mlrun, &country, &[], &[]),
             (BinRule::default(), &[], &[], &["has MLRun's bins, and 10 bins of equal parts are asked for"]),

@@ -38,6 +38,16 @@ pub(super) struct Listed {
     pub(super) bytes: u64,
 }
 
+/// A lock on a file.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that starts at this moment has it open too, until it runs its program.
+        self.0.unlock().ok();
+    }
+}
+
 impl Files {
     #[cfg(test)]
     pub(super) fn planted(before: Before) -> Self {
@@ -55,15 +65,15 @@ impl Files {
         list(folder)
     }
 
-    /// A lock that ends with the file, and so with the process.
-    pub(super) fn lock(&self, path: &Path) -> io::Result<File> {
+    /// A lock that ends when it is dropped, and with the process.
+    pub(super) fn lock(&self, path: &Path) -> io::Result<Lock> {
         self.ask(Op::Lock(path))?;
         let file = File::options().create(true).truncate(false).write(true).open(path)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::Error(error) => error,
             TryLockError::WouldBlock => io::ErrorKind::WouldBlock.into(),
         })?;
-        Ok(file)
+        Ok(Lock(file))
     }
 
     pub(super) fn open(&self, path: &Path) -> io::Result<File> {

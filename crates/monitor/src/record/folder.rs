@@ -23,7 +23,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use super::{
     encode,
     error::RecordError,
-    files::{Files, file_name, parse_name, parse_temporary, temporary},
+    files::{Files, Lock, file_name, parse_name, parse_temporary, temporary},
     hour,
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Folder {
     /// Files that others have replaced, by folder: they are removed once it is on the disk.
     replaced: BTreeMap<PathBuf, BTreeSet<String>>,
     /// Ends with this object, and with the process.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// A file of the log.

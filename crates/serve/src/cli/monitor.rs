@@ -100,6 +100,12 @@ struct ProfileArgs {
     /// Where to.
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
+    /// The `profile` of the `drift` that they are for: each has bins of its own.
+    #[arg(long, default_value = "millstream")]
+    profile: ProfileName,
+    /// The `bins` of that `drift`, where it says how many.
+    #[arg(long, value_parser = bins)]
+    bins: Option<usize>,
     #[command(flatten)]
     columns: ColumnArgs,
 }
@@ -110,6 +116,24 @@ enum ProfileName {
     Mlrun,
     Evidently,
     Nannyml,
+}
+
+/// A number of bins, as settings allow it.
+fn bins(text: &str) -> Result<usize, String> {
+    let bins = text.parse().ok().filter(|bins| (2..=100).contains(bins));
+    bins.ok_or_else(|| "from 2 to 100".to_owned())
+}
+
+impl ProfileName {
+    /// Whose measures decide, and in which bins.
+    fn rule(self) -> (Profile, BinRule) {
+        match self {
+            Self::Millstream => (Profile::Millstream, BinRule::default()),
+            Self::Mlrun => (Profile::Mlrun, BinRule::Mlrun),
+            Self::Evidently => (Profile::Evidently, BinRule::default()),
+            Self::Nannyml => (Profile::Nannyml, BinRule::Doane),
+        }
+    }
 }
 
 /// Values of a segment's column that are shown by themselves.
@@ -144,7 +168,7 @@ fn report(args: &ReportArgs) -> Result<(), Failure> {
     let (from, to) = (at(&args.from, i64::MIN)?, at(&args.to, i64::MAX)?);
     let mut over = Pane::default();
     for file in &files {
-        for pane in read_panes(file)?.iter().filter(|pane| pane.from >= from && pane.from < to) {
+        for pane in read_panes(file)?.iter().filter(|pane| pane.is_within(from, to)) {
             over.merge(pane);
         }
     }
@@ -153,21 +177,11 @@ fn report(args: &ReportArgs) -> Result<(), Failure> {
 }
 
 fn compared(args: &CompareArgs) -> Result<(), Failure> {
-    let profile = match args.profile {
-        ProfileName::Millstream => Profile::Millstream,
-        ProfileName::Mlrun => Profile::Mlrun,
-        ProfileName::Evidently => Profile::Evidently,
-        ProfileName::Nannyml => Profile::Nannyml,
-    };
-    let bins = match profile {
-        Profile::Mlrun => BinRule::Mlrun,
-        Profile::Nannyml => BinRule::Doane,
-        Profile::Millstream | Profile::Evidently => BinRule::default(),
-    };
+    let (profile, bins) = args.profile.rule();
     let options = args.columns.options(bins);
     let reference = Reference::read(&args.reference, &options)?;
     let live = reference.count(&args.live, &options)?;
-    let criterion = Criterion { profile, ..Criterion::default() };
+    let criterion = Criterion::of(profile);
     let name =
         |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let edges = compare(&[("rows", &live, Some(&reference), criterion)]);
@@ -183,7 +197,9 @@ fn compared(args: &CompareArgs) -> Result<(), Failure> {
 }
 
 fn profile(args: &ProfileArgs) -> Result<(), Failure> {
-    let reference = Reference::read(&args.data, &args.columns.options(BinRule::default()))?;
+    let (_, bins) = args.profile.rule();
+    let bins = args.bins.map_or(bins, BinRule::Quantiles);
+    let reference = Reference::read(&args.data, &args.columns.options(bins))?;
     fs::write(&args.out, reference.to_json()?).map_err(|error| format!("{}: {error}", args.out.display()))?;
     print(&format!("{} rows", reference.rows()))
 }

@@ -51,9 +51,8 @@ impl Keeper {
     pub(crate) fn turn(&mut self, plan: &Arc<Plan>, watches: &[Arc<GraphWatch>], now: i64) -> Turned {
         self.change(plan);
         self.follow(watches, now);
-        let mut turned = Turned::default();
         // The clock first: after a pause, what is observed would be of its future.
-        turned.notifications = self.alerts.tick(now);
+        let mut turned = Turned { notifications: self.alerts.tick(now), ..Turned::default() };
         for (graph, kept) in &mut self.graphs {
             kept.drain(now);
             turned.recorded.extend(kept.recorded().map(|counts| (graph.clone(), counts)));

@@ -45,6 +45,9 @@ impl Kept {
             report_error(Err(error));
             None
         });
+        if let Some(aside) = history.as_ref().and_then(History::set_aside) {
+            tracing::error!(aside = %aside.display(), "counts that are broken are put aside; those before them are kept");
+        }
         Self {
             history: history.unwrap_or_else(|| History::in_memory(keep)),
             series: BTreeMap::new(),

@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use bytes::Bytes;
 use http::{
     HeaderValue, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -38,14 +39,14 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
 async fn as_json(State(shared): State<Arc<Shared>>, Path(graph): Path<String>) -> Response {
     match report(&shared, &graph) {
         Ok(report) => Json(&*report).into_response(),
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }
 
 async fn as_mlrun(State(shared): State<Arc<Shared>>, Path(graph): Path<String>) -> Response {
     match report(&shared, &graph) {
         Ok(report) => Json(super::mlrun::exported(&report)).into_response(),
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }
 
@@ -56,13 +57,13 @@ async fn as_page(State(shared): State<Arc<Shared>>, Path(graph): Path<String>) -
             let fresh = HeaderValue::from_static("no-store");
             ([(CONTENT_TYPE, html), (CACHE_CONTROL, fresh)], report.to_html()).into_response()
         }
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }
 
 /// What is known of a graph, or what is wrong with asking.
-fn report(shared: &Shared, graph: &str) -> Result<Arc<Report>, Response> {
-    let refuse = |status, code, message: &str| Err(refused(status, code, message).into_response());
+fn report(shared: &Shared, graph: &str) -> Result<Arc<Report>, Box<Response>> {
+    let refuse = |status, code, message: &str| Err(Box::new(refused(status, code, message).into_response()));
     let served = shared.live.load();
     if served.graph(graph).is_none() {
         let known = served.graphs.iter().map(|(name, _)| name.as_str());
@@ -99,15 +100,15 @@ struct Label {
 /// Labels in one request.
 const MOST_LABELS: usize = 100_000;
 
-async fn labels(State(shared): State<Arc<Shared>>, Path(graph): Path<String>, body: String) -> Response {
+async fn labels(State(shared): State<Arc<Shared>>, Path(graph): Path<String>, body: Bytes) -> Response {
     let refuse =
         |message: String| refused(StatusCode::BAD_REQUEST, "invalid_labels", &message).into_response();
     let served = shared.live.load_full();
     let Some(watch) = served.watches.iter().find(|watch| watch.graph == graph).map(Arc::clone) else {
         return report(&shared, &graph)
-            .map_or_else(|answer| answer, |_| refuse("the graph is not watched".to_owned()));
+            .map_or_else(|answer| *answer, |_| refuse("the graph is not watched".to_owned()));
     };
-    let asked: Labels = match serde_json::from_str(&body) {
+    let asked: Labels = match serde_json::from_slice(&body) {
         Ok(asked) => asked,
         Err(error) => return refuse(error.to_string()),
     };
@@ -136,8 +137,8 @@ impl Label {
     fn read(&self, now: i64) -> Result<(String, Option<i64>, f64), String> {
         let id = match &self.id {
             Value::String(id) => id.clone(),
-            Value::Number(id) => id.to_string(),
-            _ => return Err("`id` is a text or a number".to_owned()),
+            Value::Number(id) if !id.is_f64() => id.to_string(),
+            _ => return Err("`id` is a text or a whole number".to_owned()),
         };
         let label = match &self.label {
             Value::Bool(label) => f64::from(u8::from(*label)),
@@ -215,10 +216,10 @@ struct Silenced {
     comment: String,
 }
 
-async fn silence(State(shared): State<Arc<Shared>>, body: String) -> Response {
+async fn silence(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let refuse =
         |message: String| refused(StatusCode::BAD_REQUEST, "invalid_silence", &message).into_response();
-    let asked: Silenced = match serde_json::from_str(&body) {
+    let asked: Silenced = match serde_json::from_slice(&body) {
         Ok(asked) => asked,
         Err(error) => return refuse(error.to_string()),
     };

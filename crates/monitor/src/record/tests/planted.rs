@@ -203,8 +203,7 @@ fn things() -> usize {
     let (safe, result) = script(&log, &mut writer);
     assert!(result.is_ok() && safe.len() == 10 && log.logged() == all());
     assert!(log.reader().hours().unwrap().iter().all(|hour| hour.files == 1), "both hours are compacted");
-    let done = lock(&disk).done;
-    done
+    lock(&disk).done
 }
 
 #[test]
@@ -227,7 +226,7 @@ fn the_end_of_the_process_loses_nothing_that_was_written_and_repeats_nothing() {
 fn the_end_of_the_machine_loses_nothing_that_was_said_to_be_on_the_disk() {
     for at in 0..things() {
         let (unsynced, _) = fail(at, Failure::PowerLoss(0));
-        for changes in 1..=unsynced {
+        for changes in BTreeSet::from([1, unsynced.div_ceil(2), unsynced]) {
             fail(at, Failure::PowerLoss(changes));
         }
     }
@@ -322,4 +321,29 @@ fn files_that_cannot_be_removed_stay_replaced() {
     log.request("c", START, 1);
     removal(writer.flush(START + 3 * HOUR));
     assert_eq!((log.files().len(), log.logged()), (3, once([("a", 0), ("b", 0), ("c", 0)])));
+}
+
+#[test]
+fn replaced_files_stay_until_the_new_one_is_on_the_disk() {
+    let log = Log::new(json!({}));
+    let fails = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asked = Arc::clone(&fails);
+    let before: Before = Arc::new(move |op| match op {
+        Op::SyncFolder(_) if asked.load(std::sync::atomic::Ordering::Relaxed) => Err(io::Error::other("no")),
+        _ => Ok(()),
+    });
+    let mut writer = log.writer_on(Files::planted(before)).unwrap();
+    for id in ["a", "b"] {
+        log.request(id, START, 1);
+        writer.flush(START).unwrap();
+    }
+    fails.store(true, std::sync::atomic::Ordering::Relaxed);
+    for minute in 0..2 {
+        let error = writer.drain(START + 2 * HOUR + minute * 60 * SECOND).unwrap_err();
+        assert!(matches!(error, RecordError::Disk { doing: "cannot be brought to the disk", .. }), "{error}");
+        assert_eq!((log.files().len(), log.logged()), (3, once([("a", 0), ("b", 0)])));
+    }
+    fails.store(false, std::sync::atomic::Ordering::Relaxed);
+    writer.drain(START + 3 * HOUR).unwrap();
+    assert_eq!((log.files().len(), log.logged()), (1, once([("a", 0), ("b", 0)])));
 }

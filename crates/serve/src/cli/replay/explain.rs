@@ -45,8 +45,8 @@ pub(in crate::cli) fn explain_request(args: &ExplainRequestArgs) -> Result<(), F
 /// One row: what is known of its request, and what it had on each edge.
 fn told(rows: &RecordBatch, row: usize) -> Result<Value, Failure> {
     let schema = rows.schema_ref();
-    let (mut head, mut steps): (Map<String, Value>, Vec<(&str, bool, Map<String, Value>)>) =
-        Default::default();
+    let mut head = Map::new();
+    let mut steps: Vec<(&str, bool, Map<String, Value>)> = Vec::new();
     for (field, column) in schema.fields().iter().zip(rows.columns()) {
         match split(schema, field.name()) {
             None => drop(head.insert(field.name().clone(), value(column, row)?)),
