@@ -13,6 +13,7 @@ use millstream_graph::{Seen, Tap};
 use crate::{
     layout::Layout,
     pane::{Counting, Pane, Requests},
+    sketch::{Merge, Numbers},
 };
 
 /// What is watched of one graph, and what was counted since the last [`turn`](Self::turn).
@@ -128,7 +129,7 @@ impl Monitor {
             let edges = counts.edges.iter_mut().filter_map(Counting::take).collect();
             let requests = std::mem::replace(&mut counts.requests, requests());
             drop(counts);
-            crate::sketch::Merge::merge(&mut pane, &Pane { edges, requests, ..Pane::default() });
+            pane.merge(&Pane { edges, requests, ..Pane::default() });
         }
         for (layout, lost) in self.layouts.iter().zip(&self.lost) {
             let lost = lost.swap(0, Relaxed);
@@ -159,7 +160,7 @@ impl Monitor {
 }
 
 fn requests() -> Requests {
-    Requests { seconds: crate::sketch::Numbers::new(&SECONDS), ..Requests::default() }
+    Requests { seconds: Numbers::new(&SECONDS), ..Requests::default() }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -168,7 +169,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A number for the thread, so that threads begin at different places.
 #[inline]
-fn this_thread() -> usize {
+pub(crate) fn this_thread() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed));

@@ -1,11 +1,8 @@
 //! Where rows wait until they are looked at: whoever brings them does not wait, and what has no room is dropped and counted.
 
-use std::{
-    cell::Cell,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use arrow::{
@@ -14,6 +11,8 @@ use arrow::{
     datatypes::DataType,
 };
 use millstream_graph::{Origin, RunId};
+
+use crate::monitor::this_thread;
 
 /// Rows as they came, which are looked at later.
 pub(super) struct Arrived {
@@ -89,15 +88,6 @@ impl Inbox {
         self.rows.fetch_sub(rows, Relaxed);
         self.batches.fetch_sub(batches, Relaxed);
     }
-}
-
-/// A number for the thread, so that threads begin at different places.
-fn this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed));
-    }
-    NUMBER.get()
 }
 
 /// The column to keep. One that is a small part of what it was cut from is copied, or it would hold all of that.
