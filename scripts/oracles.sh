@@ -1,6 +1,7 @@
 #!/bin/sh
-# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, schemathesis, and a stand-in for S3 below
-# target/, Redis and NATS from the system's packages. What cannot be had is named, and the tests that need it say that they are skipped.
+# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, schemathesis, a server that takes mail,
+# and a stand-in for S3 below target/, Redis and NATS from the system's packages. What cannot be had is named, and the tests that need it say
+# that they are skipped.
 # `all` brings what only tests of features need that are not built by default: Delta tables, stand-ins for Google Cloud Storage and,
 # where there is npm, for Azure (400 MB).
 set -eu
@@ -28,11 +29,14 @@ packages target/feast feast==0.67.0
 # The clients of Triton and KServe.
 packages target/oip "tritonclient[grpc,http]==2.73.0" kserve==0.21.0
 
-# A model that ships in a package, without what the package itself would run it by; and the runtime in Python, to compare with.
+# Models that ship in packages, without what the packages themselves would run them by; and the runtime in Python, to compare with.
 packages target/silero --no-deps silero-vad==6.2.3
+packages target/magika --no-deps magika==1.0.3
 packages target/onnxruntime onnxruntime==1.32.0
 # Data whose drift is known, from the package that ships it.
 packages target/nannyml --no-deps nannyml==0.13.1
+# Takes mail.
+packages target/aiosmtpd aiosmtpd==1.4.6
 # Asks what an OpenAPI document promises.
 packages target/schemathesis schemathesis==4.32.5
 

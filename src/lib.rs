@@ -9,8 +9,8 @@ pub use millstream_runtime::{
     RunError, StepTotals, Totals, layers, run_serially, testkit,
 };
 pub use millstream_serve::{
-    ARROW_STREAM, GraphService, Observe, ObserveError, Outside, Project, ProjectError, ServeError, Server,
-    Traces, cli, kinds, project_schema, remote, sink, wire,
+    ARROW_STREAM, GraphService, MetricError, Observe, ObserveError, Outside, Project, ProjectError,
+    ServeError, Server, Traces, cli, kinds, project_schema, remote, sink, wire,
 };
 pub use millstream_transform as transform;
 

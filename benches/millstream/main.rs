@@ -8,12 +8,14 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+mod alerts;
 mod expressions;
 mod fan_out;
 mod hand;
 mod json;
 mod one_row;
 mod point_in_time;
+mod request_log;
 mod skew;
 mod step_overhead;
 mod taps;
@@ -43,6 +45,8 @@ fn all(c: &mut Criterion) {
     point_in_time::bench(c);
     skew::bench(c);
     taps::bench(c);
+    alerts::bench(c);
+    request_log::bench(c);
     windows::bench(c);
 }
 

@@ -1,6 +1,7 @@
-//! What monitoring costs: the fraud graph with every edge counted, beside the same without; and a value by itself, beside a sum.
+//! What monitoring costs: the fraud graph with every edge counted, beside the same without; and a value by itself, beside a sum
+//! or the count of a label.
 
-use std::{hint::black_box, path::Path, sync::Arc, time::Instant};
+use std::{collections::HashMap, hint::black_box, path::Path, sync::Arc, time::Instant};
 
 use criterion::{Criterion, Throughput};
 use millstream::{
@@ -65,10 +66,9 @@ fn every_edge_watched(folder: &Path) -> tempfile::TempDir {
     copy
 }
 
-/// Columns of many rows, in the bins of a reference.
+/// Columns in the bins of a reference: of many rows at once, and a row at a time, as requests bring them.
 fn values(c: &mut Criterion) {
     const ROWS: usize = 1000;
-    const COLUMNS: usize = 20;
     let value = |row: usize, column: usize| ((row * 7919 + column * 104_729) % 10_007) as f64 * 0.01 - 40.0;
     let numbers = |column| {
         Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| value(row, column)))) as ArrayRef
@@ -78,7 +78,6 @@ fn values(c: &mut Criterion) {
         Arc::new(StringArray::from_iter_values((0..ROWS).map(label))) as ArrayRef
     };
     let mut group = c.benchmark_group("taps");
-    group.throughput(Throughput::Elements((ROWS * COLUMNS) as u64));
     for (name, column) in [("numbers", &numbers as &dyn Fn(usize) -> ArrayRef), ("categories", &labels)] {
         let columns = (0..COLUMNS).map(|at| (format!("c{at}"), column(at)));
         let batch = RecordBatch::try_from_iter(columns).unwrap();
@@ -86,20 +85,49 @@ fn values(c: &mut Criterion) {
         let watching = Watching { reference: Some(&reference), ..Watching::default() };
         let monitor = Monitor::new(vec![Layout::new("input", &batch.schema(), &watching).unwrap()]);
         let tap: Arc<dyn Tap> = Arc::clone(&monitor).tap(0);
-        let (rows, cx) =
-            (Rows::whole(batch.clone()), RunCx::new(RunId(0), Request::default(), ROWS, Instant::now));
-        group.bench_function(format!("values/{name}"), |b| {
-            b.iter(|| tap.observe(&Seen::new(&rows, EdgeId(0), &cx)));
-        });
-        black_box(monitor.turn(1));
-        if name == "numbers" {
-            let sum = |column: &ArrayRef| {
-                column.as_primitive::<Float64Type>().values().iter().fold(0.0, |sum, value| sum + value)
-            };
-            group.bench_function("values/sum_by_hand", |b| {
-                b.iter(|| batch.columns().iter().map(sum).sum::<f64>());
+        // Of the rows by themselves so few that the nearest caches hold them, as they hold those of a request.
+        for (what, rows, parts) in [("values", ROWS, 1), ("values_of_one_row", 1, 64)] {
+            let parts: Vec<Rows> = (0..parts).map(|at| Rows::whole(batch.slice(at * rows, rows))).collect();
+            let cx = RunCx::new(RunId(0), Request::default(), rows, Instant::now);
+            group.throughput(Throughput::Elements((rows * COLUMNS) as u64));
+            let mut seen = parts.iter().cycle();
+            group.bench_function(format!("{what}/{name}"), |b| {
+                b.iter(|| tap.observe(&Seen::new(seen.next().unwrap(), EdgeId(0), &cx)));
             });
+            black_box(monitor.turn(1));
+            let (mut seen, mut by_hand) = (parts.iter().cycle(), ByHand::default());
+            group.bench_function(format!("{what}/{name}_by_hand"), |b| {
+                b.iter(|| by_hand.add(seen.next().unwrap().batch()));
+            });
+            black_box(by_hand);
         }
     }
     group.finish();
+}
+
+const COLUMNS: usize = 20;
+
+/// The least that can be known of columns: a sum of each, or a count of each label.
+#[derive(Default)]
+struct ByHand {
+    sums: [f64; COLUMNS],
+    counts: [HashMap<String, u64>; COLUMNS],
+}
+
+impl ByHand {
+    fn add(&mut self, batch: &RecordBatch) {
+        for (at, column) in batch.columns().iter().enumerate() {
+            match column.as_primitive_opt::<Float64Type>() {
+                Some(column) => self.sums[at] += column.values().iter().sum::<f64>(),
+                None => column.as_string::<i32>().iter().flatten().for_each(|label| self.count(at, label)),
+            }
+        }
+    }
+
+    fn count(&mut self, at: usize, label: &str) {
+        match self.counts[at].get_mut(label) {
+            Some(count) => *count += 1,
+            None => drop(self.counts[at].insert(label.to_owned(), 1)),
+        }
+    }
 }

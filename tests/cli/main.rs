@@ -6,6 +6,9 @@ mod client;
 #[cfg(all(unix, feature = "ballista"))]
 mod cluster;
 mod features;
+mod log_source;
+mod magika;
+mod mail;
 mod models;
 mod monitoring;
 mod past;
@@ -16,7 +19,7 @@ mod voice;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -61,6 +64,17 @@ fn project(text: &str) -> TempDir {
 
 fn path(folder: &TempDir, file: &str) -> String {
     folder.path().join(file).to_str().unwrap().to_owned()
+}
+
+/// The binary of an example. `cargo test` builds the examples before it runs any test; a test that is asked for alone builds its own.
+fn example(name: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_millstream")).with_file_name("examples").join(name);
+    if !built.exists() {
+        let build =
+            Command::new(env!("CARGO")).args(["build", "--quiet", "--example", name]).status().unwrap();
+        assert!(build.success());
+    }
+    built
 }
 
 /// `validate` of `text` names exactly these mistakes, in this order, each at its place in the file.
@@ -326,14 +340,7 @@ fn completions_know_the_commands() {
 
 #[test]
 fn the_embedded_graph_answers_one_request() {
-    // `cargo test` builds the examples before it runs any test; a test that is asked for alone builds this one itself.
-    let built = Path::new(env!("CARGO_BIN_EXE_millstream")).with_file_name("examples").join("embed");
-    if !built.exists() {
-        let build =
-            Command::new(env!("CARGO")).args(["build", "--quiet", "--example", "embed"]).status().unwrap();
-        assert!(build.success());
-    }
-    let output = Command::new(built).arg("--once").output().unwrap();
+    let output = Command::new(example("embed")).arg("--once").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let reply: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();

@@ -151,6 +151,14 @@ fn rows_that_drift_are_seen_and_raise_one_alert() {
         (&message["status"], &message["alerts"][0]["labels"]["column"]),
         (&json!("firing"), &json!("amount"))
     );
+    // Requests that show it, by the log: their amounts are where there were few before.
+    let examples = message["alerts"][0]["evidence"]["examples"].as_array().unwrap();
+    assert!((1..=5).contains(&examples.len()), "{message}");
+    for example in examples {
+        let [id, value] = ["request_id", "value"].map(|key| &example[key]);
+        assert!(id.as_str().unwrap().starts_with("call-") && value.as_f64().unwrap() >= 85.0, "{message}");
+        assert_eq!(example.as_object().unwrap().keys().collect::<Vec<_>>(), ["request_id", "row", "value"]);
+    }
     let metrics = client.get("/metrics").text();
     for line in [
         "millstream_monitor_drifted{column=\"amount\",edge=\"input\",graph=\"pay\"} 1",
@@ -225,6 +233,25 @@ fn files_of_rows_are_compared_and_statistics_stand_for_a_training_set() {
             printed(&["monitor", "compare", reference, &live]),
             "2 of 2 columns drifted: country, amount.\n"
         );
+    }
+}
+
+#[test]
+fn statistics_of_a_model_are_written_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = folder.path().join("models/tree/1");
+    fs::create_dir_all(&version).unwrap();
+    let text = "models: { tree: { path: models/tree/1/model.onnx }, odd: { path: odd.onnx, statistics: train.csv } }";
+    fs::write(folder.path().join("millstream.yaml"), text).unwrap();
+    fs::write(folder.path().join("train.csv"), "amount\n1.5\n2.5\n").unwrap();
+    let (train, project) = (path(&folder, "train.csv"), folder.path().to_str().unwrap());
+    let asked = |model| ["monitor", "profile", &train, "--model", model, "--project", project];
+    let told = printed(&asked("tree"));
+    assert!(told.ends_with("statistics.json: 2 rows\n"), "{told}");
+    assert!(fs::read_to_string(version.join("statistics.json")).unwrap().contains("millstream_statistics"));
+    for (model, expected) in [("trees", "did you mean `tree`?"), ("odd", "it is no .json file")] {
+        let complaint = complaint(&asked(model));
+        assert!(complaint.contains(expected), "{complaint}");
     }
 }
 

@@ -45,8 +45,9 @@ use crate::{
 pub struct FeatureSetSpec {
     /// The columns by which rows are found.
     pub keys: Vec<String>,
-    /// The file the rows come from, inside the project's folder: `.parquet`, `.csv` (with a header), `.jsonl`, or the folder of a
-    /// Delta table. A set with `online` takes them when it is opened, and needs none.
+    /// The file the rows come from, inside the project's folder: `.parquet`, `.csv` (with a header), `.jsonl`; or a folder of such
+    /// and those in it, or a last part with `*`; or the folder of a Delta table. A set with `online` takes them when it is opened,
+    /// and needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// The event timestamp: of several rows with the same keys the latest counts, and of equally late ones the last in

@@ -36,6 +36,19 @@ pub struct ModelSpec {
     /// models of people whom you do not trust; a run takes longer by what its tensors take to be sent.
     #[serde(default)]
     pub isolated: bool,
+    /// What the model is for.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// What else there is to know of it, such as whose it is, by name. Clients that ask for its configuration are told.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The graph of the project that explains its answers: it takes what the model takes, and its reply is the explanation.
+    #[serde(default)]
+    pub explain: Option<String>,
+    /// Its statistics, which monitoring compares with under `reference: {model: ...}`, or the training set itself: relative to the
+    /// project's folder. Default: `statistics.json` beside the file, where that lies in a folder for its version, as in `fraud/1/`.
+    #[serde(default)]
+    pub statistics: Option<PathBuf>,
 }
 
 fn yes() -> bool {
@@ -45,7 +58,17 @@ fn yes() -> bool {
 impl ModelSpec {
     /// The file at `path`, loaded as by default.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), instances: None, warm_up: true, sha256: None, isolated: false }
+        Self {
+            path: path.into(),
+            instances: None,
+            warm_up: true,
+            sha256: None,
+            isolated: false,
+            description: None,
+            labels: BTreeMap::new(),
+            explain: None,
+            statistics: None,
+        }
     }
 }
 
@@ -65,6 +88,7 @@ pub struct ModelSetError {
 #[derive(Clone, Default)]
 pub struct ModelSet {
     models: BTreeMap<String, Arc<dyn Model>>,
+    specs: BTreeMap<String, ModelSpec>,
     files: BTreeSet<PathBuf>,
 }
 
@@ -93,6 +117,7 @@ impl ModelSet {
                     set.files.insert(spec.path.clone());
                     set.files.extend(checked.data_files().map(|file| folder.join(file)));
                     set = set.with(name, model);
+                    set.specs.insert(name.clone(), spec.clone());
                 }
                 Err(reason) => {
                     errors.push(ModelSetError { name: name.clone(), path: spec.path.clone(), reason })
@@ -105,13 +130,20 @@ impl ModelSet {
     /// Adds a model, in the place of one that has the name.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, model: Arc<dyn Model>) -> Self {
-        self.models.insert(name.into(), model);
+        let name = name.into();
+        self.specs.remove(&name);
+        self.models.insert(name, model);
         self
     }
 
     /// The model named `name`.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Model>> {
         self.models.get(name)
+    }
+
+    /// How the model named `name` was to be loaded; none for one that was added in Rust.
+    pub fn spec(&self, name: &str) -> Option<&ModelSpec> {
+        self.specs.get(name)
     }
 
     /// Every model, by name.

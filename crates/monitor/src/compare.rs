@@ -5,10 +5,12 @@ mod shape;
 mod tests;
 
 use std::{
+    borrow::Cow,
     cmp::Ordering,
     collections::{BTreeMap, HashSet},
 };
 
+pub use self::shape::bin_borders;
 use self::shape::{borders, frequencies, histogram, interval};
 use crate::{
     drift::{
@@ -85,6 +87,7 @@ const MLRUN_DETECTED: f64 = 0.7;
 const DISTANCE: f64 = 0.1;
 /// Reference rows up to which Evidently tests, and does not measure.
 const EVIDENTLY_TESTED: u64 = 1000;
+const TIMES: &str = "times move on: they are dated, and not compared";
 /// Bins and categories that are named as having changed most.
 const SHIFTED: usize = 5;
 
@@ -108,6 +111,7 @@ pub fn compare(edges: &[(&str, &EdgePane, Option<&Reference>, Criterion)]) -> Ve
                     report
                 })
                 .collect(),
+            ..EdgeReport::default()
         })
         .collect();
     let criteria: BTreeMap<&str, Criterion> =
@@ -155,6 +159,13 @@ fn described(column: &str, sketch: &Sketch) -> ColumnReport {
             live: frequencies(labels),
             ..report
         },
+        Sketch::Times(times) => ColumnReport {
+            kind: ColumnKind::Time,
+            min: times.range().map(|range| range.0 as f64),
+            max: times.range().map(|range| range.1 as f64),
+            note: Some(TIMES.to_owned()),
+            ..report
+        },
         Sketch::Presence(_) => {
             ColumnReport { note: Some("values of this type are only counted".to_owned()), ..report }
         }
@@ -182,8 +193,9 @@ impl<'b> Before<'b> {
                 Some((before.counts_in(edges), live.counts_in(edges)))
             }
             (Sketch::Labels(live), Sketch::Labels(before), ReferenceColumn::Categorical { known }) => {
+                let told = told(known, before, live);
                 let counts = |labels: &Labels| -> Vec<u64> {
-                    known.iter().map(|name| labels.count_of(name)).chain([labels.beyond(known)]).collect()
+                    told.iter().map(|name| labels.count_of(name)).chain([labels.beyond(&told)]).collect()
                 };
                 // A category that neither side has says nothing.
                 let used = |(before, now): &(u64, u64)| before + now > 0;
@@ -214,6 +226,9 @@ impl<'b> Before<'b> {
 }
 
 fn measure(report: &mut ColumnReport, live: &Sketch, reference: &Reference, criterion: &Criterion) {
+    if let Sketch::Times(_) = live {
+        return;
+    }
     let Some(before) = Before::of(reference, &report.column) else {
         report.note = Some("the reference has no such column".to_owned());
         return;
@@ -238,15 +253,12 @@ fn measure(report: &mut ColumnReport, live: &Sketch, reference: &Reference, crit
             let unseen = reference.unseen(&report.column, live);
             report.unseen = unseen.unwrap_or(0);
             if unseen.is_none() {
-                let kept = known.len();
-                let note = || {
-                    format!(
-                        "the reference has more than the {kept} categories that are kept: which values are new is not known"
-                    )
-                };
+                let whose = if before.beyond(known) > 0 { "the reference has" } else { "there are" };
+                let note =
+                    || format!("{whose} more categories than are kept: which values are new is not known");
                 report.note.get_or_insert_with(note);
             }
-            let (names, counts) = named(known, before, labels, unseen.is_some());
+            let (names, counts) = named(&told(known, before, labels), before, labels, unseen.is_some());
             report.shifted = shifted(&counts, |bin| names[bin].clone());
         }
         _ => {}
@@ -406,6 +418,15 @@ fn segments(
         }
     }
     reports
+}
+
+/// Those of the categories whose counts both sides know. All of them, where live values were counted beside the reference.
+fn told<'k>(known: &'k [String], before: &Labels, live: &Labels) -> Cow<'k, [String]> {
+    let both = |name: &String| before.tells(name) && live.tells(name);
+    match known.iter().all(both) {
+        true => known.into(),
+        false => known.iter().filter(|name| both(name)).cloned().collect::<Vec<_>>().into(),
+    }
 }
 
 /// Categories for people, and the counts of both sides: those that are known, and if what is outside is `new`, the most frequent of it.

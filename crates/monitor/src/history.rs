@@ -1,7 +1,7 @@
 //! Panes of the past, coarser the older they are, in memory and in a file.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     ffi::OsString,
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Write},
@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    multivariate::RebuiltBy,
     pane::{Pane, belongs},
     sketch::Merge,
 };
@@ -305,7 +306,7 @@ impl History {
 
 impl Sealed {
     fn of(pane: &Pane) -> Result<Self, HistoryError> {
-        let packed = postcard::to_stdvec(pane)?;
+        let packed = packed(pane)?;
         let bytes = zstd::bulk::compress(&packed, 1).map_err(|_| postcard::Error::SerializeBufferFull)?;
         Ok(Self { from: pane.from, to: pane.to, bytes })
     }
@@ -315,12 +316,30 @@ impl Sealed {
     }
 }
 
+/// A pane, and behind it what of its edges was rebuilt, if anything was: a pane without is as it always was.
+fn packed(pane: &Pane) -> Result<Vec<u8>, HistoryError> {
+    let packed = postcard::to_stdvec(pane)?;
+    let edges = pane.edges.iter().filter(|(_, edge)| !edge.rebuilt.is_empty());
+    let rebuilt: BTreeMap<&String, &RebuiltBy> = edges.map(|(name, edge)| (name, &edge.rebuilt)).collect();
+    match rebuilt.is_empty() {
+        true => Ok(packed),
+        false => Ok(postcard::to_extend(&rebuilt, packed)?),
+    }
+}
+
 fn unpack(bytes: &[u8]) -> Result<Pane, HistoryError> {
     let broken = |_| postcard::Error::DeserializeUnexpectedEnd;
     let mut packed = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(bytes).map_err(broken)?;
     decoder.take(MOST_BYTES as u64).read_to_end(&mut packed).map_err(broken)?;
-    Ok(postcard::from_bytes(&packed)?)
+    let (mut pane, behind) = postcard::take_from_bytes::<Pane>(&packed)?;
+    if !behind.is_empty() {
+        let rebuilt: BTreeMap<String, RebuiltBy> = postcard::from_bytes(behind)?;
+        for (edge, rebuilt) in rebuilt {
+            pane.edges.entry(edge).or_default().rebuilt = rebuilt;
+        }
+    }
+    Ok(pane)
 }
 
 fn record(bytes: &[u8]) -> Vec<u8> {

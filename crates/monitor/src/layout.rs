@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow::datatypes::{DataType, Schema};
 
 use crate::{
+    multivariate::Reconstruction,
     quality::RuleSpec,
     reference::{Reference, ReferenceColumn},
-    sketch::{Bounds, Labels, Numbers, Presence, Sketch},
+    sketch::{Bounds, Labels, Numbers, Presence, Sketch, Times},
 };
 
 /// What is watched of one edge.
@@ -19,6 +20,8 @@ pub struct Layout {
     pub columns: Vec<Column>,
     /// The columns, by their places among [`Self::columns`], whose values divide the rows into segments.
     pub segments: Vec<Segment>,
+    /// What the numeric columns are compared with together, if they are.
+    pub reconstruction: Option<Arc<Reconstruction>>,
 }
 
 /// A column that is watched.
@@ -44,6 +47,8 @@ pub enum Kind {
     },
     /// As categories, these of which are known before.
     Categorical(Arc<[String]>),
+    /// As times, which are dated and not compared.
+    Time,
     /// Only whether there is one.
     Presence,
 }
@@ -139,7 +144,14 @@ impl Layout {
             edge: edge.into(),
             columns: wanted.into_iter().map(column).collect(),
             segments: dividing.into_iter().map(segment).collect(),
+            reconstruction: None,
         })
+    }
+
+    /// The names of its numeric columns.
+    pub fn numeric(&self) -> Vec<&str> {
+        let numeric = |column: &&Column| matches!(column.kind, Kind::Numeric { .. });
+        self.columns.iter().filter(numeric).map(|column| &*column.name).collect()
     }
 
     /// A layout's columns, having counted nothing.
@@ -149,11 +161,20 @@ impl Layout {
 }
 
 impl Kind {
+    /// What cuts the bins of its numbers, if it has any.
+    pub(crate) fn edges(&self) -> &[f64] {
+        match self {
+            Self::Numeric { edges, .. } => edges,
+            Self::Categorical(_) | Self::Time | Self::Presence => &NO_EDGES,
+        }
+    }
+
     /// A column of this kind that has counted nothing.
     pub fn sketch(&self) -> Sketch {
         match self {
             Self::Numeric { edges, bounds } => Sketch::Numbers(Numbers::within(edges, *bounds)),
             Self::Categorical(known) => Sketch::Labels(Labels::new(known.iter().map(String::as_str))),
+            Self::Time => Sketch::Times(Times::default()),
             Self::Presence => Sketch::Presence(Presence::default()),
         }
     }
@@ -179,6 +200,7 @@ pub(crate) fn kind(data_type: &DataType, categorical: bool, reference: Option<&R
             };
             Kind::Numeric { edges: edges.into(), bounds: Bounds::default() }
         }
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => Kind::Time,
         _ => Kind::Presence,
     }
 }

@@ -7,6 +7,8 @@
 pub mod alert;
 pub mod compare;
 pub mod concept;
+mod counting;
+pub mod custom;
 pub mod drift;
 pub mod history;
 pub mod layout;
@@ -27,7 +29,7 @@ pub use history::{History, HistoryError, Keep};
 pub use layout::{Layout, Watching};
 pub use monitor::{Answered, Monitor};
 pub use pane::Pane;
-pub use reference::{BinRule, Reference, ReferenceError, ReferenceOptions};
+pub use reference::{BinRule, Past, Reference, ReferenceError, ReferenceOptions, ReferenceSpec};
 pub use spec::{
     DiscoverySpec, DriftSpec, KeepSpec, MOST_PANES, MonitoringSpec, PaneTime, ProfileSpec, SmtpSpec, SmtpTls,
     WatchSpec,

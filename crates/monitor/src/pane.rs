@@ -1,22 +1,12 @@
 //! What was counted in a stretch of time.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{cmp::Ordering, collections::BTreeMap};
 
-use ahash::RandomState;
-use arrow::{
-    array::{Array, ArrayRef, RecordBatch, UInt64Array},
-    compute::take,
-};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    layout::{Layout, Segment},
+    multivariate::RebuiltBy,
     sketch::{Kept, Merge, Numbers, Sketch},
-    values,
 };
 
 /// What was counted of a graph in a stretch of time. Panes of one graph add up: those of one replica after the other, and those of
@@ -44,6 +34,9 @@ pub struct EdgePane {
     pub columns: Columns,
     /// The columns once more for each value of a segment's column.
     pub segments: BTreeMap<String, Kept<Columns>>,
+    /// How badly the reference rebuilds its rows, where that is asked. A history keeps it behind the pane.
+    #[serde(skip)]
+    pub rebuilt: RebuiltBy,
 }
 
 /// What was counted of columns, by name.
@@ -160,7 +153,13 @@ impl Merge for Pane {
 impl EdgePane {
     /// Nothing yet.
     pub const fn new() -> Self {
-        Self { rows: 0, lost: 0, columns: BTreeMap::new(), segments: BTreeMap::new() }
+        Self {
+            rows: 0,
+            lost: 0,
+            columns: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            rebuilt: RebuiltBy::new(),
+        }
     }
 }
 
@@ -170,6 +169,9 @@ impl Merge for EdgePane {
         self.lost += other.lost;
         merge_maps(&mut self.columns, &other.columns);
         merge_maps(&mut self.segments, &other.segments);
+        for (of, rebuilt) in &other.rebuilt {
+            self.rebuilt.entry(*of).or_default().merge(rebuilt);
+        }
     }
 }
 
@@ -195,164 +197,10 @@ fn merge_maps<V: Merge + Clone>(mine: &mut BTreeMap<String, V>, other: &BTreeMap
     }
 }
 
-/// What is being counted of an edge, by the places of its layout.
-pub(crate) struct Counting {
-    layout: Arc<Layout>,
-    rows: u64,
-    lost: u64,
-    columns: Vec<Sketch>,
-    segments: Vec<Kept<Vec<Sketch>>>,
-    empty: bool,
-}
-
-impl Counting {
-    pub(crate) fn new(layout: &Arc<Layout>) -> Self {
-        let kept = |segment: &Segment| Kept::new(segment.known.iter().map(String::as_str), segment.most);
-        Self {
-            layout: Arc::clone(layout),
-            rows: 0,
-            lost: 0,
-            columns: layout.sketches(),
-            segments: layout.segments.iter().map(kept).collect(),
-            empty: true,
-        }
-    }
-
-    /// Counts the rows of a batch.
-    pub(crate) fn add(&mut self, batch: &RecordBatch) {
-        self.empty = false;
-        let layout = Arc::clone(&self.layout);
-        let mut counted = true;
-        for (column, sketch) in layout.columns.iter().zip(&mut self.columns) {
-            counted &= batch
-                .columns()
-                .get(column.place)
-                .is_some_and(|array| values::add(&column.kind, array, sketch));
-        }
-        for (segment, kept) in layout.segments.iter().zip(&mut self.segments) {
-            counted &= add_segments(&layout, segment, kept, batch);
-        }
-        *(if counted { &mut self.rows } else { &mut self.lost }) += batch.num_rows() as u64;
-    }
-
-    /// What was counted, and nothing is afterwards.
-    pub(crate) fn take(&mut self) -> Option<(String, EdgePane)> {
-        if self.empty {
-            return None;
-        }
-        let Self { layout, rows, lost, columns, segments, .. } =
-            std::mem::replace(self, Self::new(&self.layout));
-        let named = |sketches: Vec<Sketch>| -> Columns {
-            layout.columns.iter().map(|column| column.name.to_string()).zip(sketches).collect()
-        };
-        let divided = layout.segments.iter().map(|segment| segment.name.to_string());
-        let segments = divided.zip(segments.into_iter().map(|kept| kept.map(named))).collect();
-        let pane = EdgePane { rows, lost, columns: named(columns), segments };
-        Some((layout.edge.to_string(), pane))
-    }
-}
-
-/// Counts the rows of a batch once more, each in the segment of its value; rows without one are in none.
-fn add_segments(
-    layout: &Layout,
-    segment: &Segment,
-    kept: &mut Kept<Vec<Sketch>>,
-    batch: &RecordBatch,
-) -> bool {
-    let Some(dividing) = batch.columns().get(segment.place) else { return false };
-    let mut counted = true;
-    let mut add = |label: &str, rows: &Group| {
-        kept.count(
-            label,
-            || layout.sketches(),
-            |sketches| {
-                for (column, sketch) in layout.columns.iter().zip(sketches) {
-                    let array = batch.columns().get(column.place).and_then(|array| rows.of_column(array));
-                    counted &= array.is_some_and(|array| values::add(&column.kind, &array, sketch));
-                }
-            },
-        );
-    };
-    if batch.num_rows() == 1 {
-        let mut add = |_, label: Option<&str>| label.into_iter().for_each(|label| add(label, &Group::Whole));
-        return values::labels(dividing, &mut add) && counted;
-    }
-    // Columns are taken apart once for each segment that occurs, not for each row.
-    let mut groups: HashMap<Box<str>, Vec<u64>, RandomState> = HashMap::default();
-    let divided = values::labels(dividing, &mut |row, label| {
-        let Some(label) = label else { return };
-        match groups.get_mut(label) {
-            Some(rows) => rows.push(row as u64),
-            None => drop(groups.insert(label.into(), vec![row as u64])),
-        }
-    });
-    for (label, rows) in groups {
-        add(&label, &Group::of(rows, batch.num_rows()));
-    }
-    divided && counted
-}
-
-/// Rows of one segment.
-enum Group {
-    Whole,
-    One(usize),
-    Some(UInt64Array),
-}
-
-impl Group {
-    fn of(rows: Vec<u64>, of: usize) -> Self {
-        match rows[..] {
-            _ if rows.len() == of => Self::Whole,
-            [row] => Self::One(row as usize),
-            _ => Self::Some(rows.into()),
-        }
-    }
-
-    fn of_column(&self, column: &ArrayRef) -> Option<ArrayRef> {
-        match self {
-            Self::Whole => Some(Arc::clone(column)),
-            Self::One(row) => Some(column.slice(*row, 1)),
-            Self::Some(rows) => take(column, rows, None).ok(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use millstream_graph::rows;
-
     use super::*;
-    use crate::{
-        layout::Watching,
-        sketch::{Labels, Presence},
-    };
-
-    fn counted(batch: &RecordBatch) -> EdgePane {
-        let segments = ["country".to_owned()];
-        let watching = Watching { segments: &segments, most_segments: 9, ..Watching::default() };
-        let layout = Arc::new(Layout::new("input", &batch.schema(), &watching).unwrap());
-        let mut counting = Counting::new(&layout);
-        counting.add(batch);
-        counting.take().unwrap().1
-    }
-
-    #[test]
-    fn a_segment_has_counted_what_its_rows_alone_count() {
-        let batch = rows! {
-            country: [Some("de"), Some("fr"), None, Some("de"), Some("it"), Some("de")],
-            amount: [Some(1.0), None, Some(3.0), Some(4.0), Some(5.0), Some(f64::NAN)],
-            name: ["a", "b", "c", "a", "b", "d"],
-        };
-        let whole = counted(&batch);
-        assert_eq!((whole.rows, whole.lost), (6, 0));
-        let segments = &whole.segments["country"];
-        for (country, places) in [("de", vec![0, 3, 5]), ("fr", vec![1]), ("it", vec![4])] {
-            let places: arrow::array::UInt32Array = places.into();
-            let own = arrow::compute::take_record_batch(&batch, &places).unwrap();
-            assert_eq!(segments.get(country), Some(&counted(&own).columns), "{country}");
-        }
-        assert_eq!((segments.iter().count(), segments.rest()), (3, None));
-    }
+    use crate::sketch::{Labels, Presence};
 
     fn pane(from: i64, to: i64, sketch: Option<Sketch>) -> Pane {
         let mut pane = Pane { from, to, ..Pane::default() };

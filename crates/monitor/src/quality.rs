@@ -1,5 +1,8 @@
 //! What is expected of a column's values, and what of them breaks it.
 
+mod schema;
+
+use millstream_graph::spec::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +10,8 @@ use crate::{
     report::RuleOutcome,
     sketch::{Bounds, Numbers, Sketch},
 };
+
+pub use self::schema::{SchemaCheck, SchemaRule};
 
 /// What is expected of a column. Bounds are shares between 0 and 1, or values of the column.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +39,10 @@ pub struct RuleSpec {
     /// The mean lies between these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<[f64; 2]>,
+    /// The latest time in the column is at most so old. Numbers are times since 1970 UTC, in seconds, milliseconds, microseconds or
+    /// nanoseconds by their magnitude.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Time>,
 }
 
 impl RuleSpec {
@@ -68,8 +77,8 @@ impl RuleSpec {
 
     /// How each expectation came out, as far as it is known; `unseen` is what [`Reference::unseen`](crate::Reference::unseen) says. How
     /// many values lie outside of a range is known of columns that were counted within it:
-    /// [`Watching::rules`](crate::Watching::rules).
-    pub fn outcomes(&self, sketch: &Sketch, unseen: Option<u64>) -> Vec<RuleOutcome> {
+    /// [`Watching::rules`](crate::Watching::rules). `at` is when the rows had all come, in microseconds since 1970 UTC.
+    pub fn outcomes(&self, sketch: &Sketch, unseen: Option<u64>, at: i64) -> Vec<RuleOutcome> {
         let rows = sketch.rows();
         let mut outcomes = Vec::new();
         let mut add = |rule: String, broken: u64, checked: u64, ok: bool| {
@@ -85,6 +94,11 @@ impl RuleSpec {
                 rows,
                 share(broken, rows) <= most,
             );
+        }
+        if let Some((most, latest)) = self.freshness.zip(latest(sketch)) {
+            let age = u64::try_from(at.saturating_sub(latest)).unwrap_or(0);
+            let (ok, values) = (u128::from(age) <= most.0.as_micros(), rows - sketch.nulls());
+            add(format!("the latest at most {most} old"), if ok { 0 } else { values }, values, ok);
         }
         match sketch {
             Sketch::Numbers(numbers) => self.of_numbers(numbers, &mut add),
@@ -108,7 +122,7 @@ impl RuleSpec {
                     );
                 }
             }
-            Sketch::Presence(_) => {}
+            Sketch::Presence(_) | Sketch::Times(_) => {}
         }
         outcomes
     }
@@ -141,15 +155,79 @@ impl RuleSpec {
     }
 }
 
+/// The latest time of a column, in microseconds since 1970 UTC.
+fn latest(sketch: &Sketch) -> Option<i64> {
+    match sketch {
+        Sketch::Times(times) => times.range().map(|range| range.1),
+        Sketch::Numbers(numbers) => numbers.range().map(|range| micros(range.1)),
+        Sketch::Labels(_) | Sketch::Presence(_) => None,
+    }
+}
+
+/// A time since 1970 in a unit that its magnitude tells: seconds up to the year 5138, and in the finer units times from 1973 on.
+fn micros(time: f64) -> i64 {
+    let unit = match time.abs() {
+        magnitude if magnitude < 1e11 => 1e6,
+        magnitude if magnitude < 1e14 => 1e3,
+        magnitude if magnitude < 1e17 => 1.0,
+        _ => 1e-3,
+    };
+    (time * unit) as i64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sketch::Labels;
+    use crate::sketch::{Labels, Times};
+
+    #[test]
+    fn what_is_fresh_is_told_by_the_latest_time_whatever_its_unit() {
+        const NOW: i64 = 1_796_101_200_000_000;
+        let numbers = |latest: f64| {
+            let mut numbers = Numbers::new(&[]);
+            [latest - 5.0, latest, f64::NAN].into_iter().for_each(|value| numbers.add(&[], value));
+            Sketch::Numbers(numbers)
+        };
+        let times = |latest: i64| {
+            let mut times = Times::default();
+            times.add(3, (0, latest));
+            times.add_nulls(2);
+            Sketch::Times(times)
+        };
+        let (minutes, now) = (60_000_000, NOW as f64);
+        let cases = [
+            (times(NOW - 10 * minutes), Some((0, 3, true))),
+            (times(NOW - 10 * minutes - 1), Some((3, 3, false))),
+            (times(NOW + minutes), Some((0, 3, true))),
+            (times(i64::MIN), Some((3, 3, false))),
+            (numbers(now / 1e6 - 599.0), Some((0, 3, true))),
+            (numbers(now / 1e6 - 601.0), Some((3, 3, false))),
+            (numbers(now / 1e3 - 601e3), Some((3, 3, false))),
+            (numbers(now - 599e6), Some((0, 3, true))),
+            (numbers(now - 601e6), Some((3, 3, false))),
+            (numbers(now * 1e3 - 599e9), Some((0, 3, true))),
+            (numbers(now * 1e3 - 601e9), Some((3, 3, false))),
+            (Sketch::Times(Times::default()), None),
+            (Sketch::Labels(Labels::new([])), None),
+        ];
+        let rule: RuleSpec = serde_json::from_str(r#"{"freshness": "10m"}"#).unwrap();
+        for (sketch, expected) in cases {
+            let outcomes = rule.outcomes(&sketch, None, NOW);
+            let outcome = outcomes.first();
+            assert_eq!(
+                outcome.map(|outcome| (outcome.broken, outcome.checked, outcome.ok)),
+                expected,
+                "{sketch:?}"
+            );
+            assert!(outcome.is_none_or(|outcome| outcome.rule == "the latest at most 10m old"));
+        }
+        assert_eq!(serde_json::to_string(&rule).unwrap(), r#"{"freshness":"10m"}"#);
+    }
 
     fn of(rule: &str, sketch: &Sketch) -> Vec<(u64, u64, bool)> {
         let rule: RuleSpec = serde_json::from_str(rule).unwrap();
         let unseen = if let Sketch::Labels(labels) = sketch { Some(labels.unseen()) } else { None };
-        rule.outcomes(sketch, unseen)
+        rule.outcomes(sketch, unseen, 0)
             .into_iter()
             .map(|outcome| (outcome.broken, outcome.checked, outcome.ok))
             .collect()
@@ -190,10 +268,10 @@ mod tests {
         let batch = millstream_graph::rows! { amount: values };
         let watching = crate::Watching { rules: Some(&rules), ..Default::default() };
         let layout = std::sync::Arc::new(crate::Layout::new("input", &batch.schema(), &watching).unwrap());
-        let mut counting = crate::pane::Counting::new(&layout);
+        let mut counting = crate::counting::Counting::new(&layout);
         counting.add(&batch);
         let pane = counting.take().unwrap().1;
-        let outcomes = rule.outcomes(&pane.columns["amount"], None);
+        let outcomes = rule.outcomes(&pane.columns["amount"], None, 0);
         assert_eq!((outcomes[0].broken, outcomes[0].checked, outcomes[0].ok), (5, 1005, false));
     }
 
@@ -204,8 +282,8 @@ mod tests {
         let mut labels = Labels::new(["a"]);
         labels.add("b");
         let rule = |text: &str| -> RuleSpec { serde_json::from_str(text).unwrap() };
-        assert_eq!(rule(r#"{"min": 2}"#).outcomes(&Sketch::Numbers(numbers), None), []);
-        assert_eq!(rule(r#"{"unseen": 0}"#).outcomes(&Sketch::Labels(labels), None), []);
+        assert_eq!(rule(r#"{"min": 2}"#).outcomes(&Sketch::Numbers(numbers), None, 0), []);
+        assert_eq!(rule(r#"{"unseen": 0}"#).outcomes(&Sketch::Labels(labels), None, 0), []);
     }
 
     #[test]

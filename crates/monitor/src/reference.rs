@@ -1,5 +1,8 @@
 //! What live values are compared with.
 
+mod by_magnitude;
+mod spec;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -21,12 +24,15 @@ use parquet::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    counting::Counting,
     drift::{Bins, DriftError},
     layout::{Kind, Layout, Watching, kind},
-    pane::{Counting, EdgePane},
+    pane::EdgePane,
     sketch::{KEPT, Labels, Merge, Sketch},
     values,
 };
+
+pub use self::spec::{Past, ReferenceSpec};
 
 /// The values of a training set, a model's statistics or a past stretch of time, as counts, and the bins that they suggest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -310,7 +316,7 @@ impl Reference {
                     numeric(open(Some(place))?, options.bins).map_err(|error| error.of(field.name()))?
                 }
                 Kind::Categorical(_) => frequent(open(Some(place))?)?,
-                Kind::Presence => continue,
+                Kind::Time | Kind::Presence => continue,
             };
             bins.insert(field.name().clone(), column);
         }
@@ -329,23 +335,21 @@ impl Reference {
         Ok(reference)
     }
 
-    /// Of what was counted of an edge, in the bins that its quantiles cut.
-    pub fn of_pane(source: &str, pane: EdgePane) -> Self {
+    /// Of what was counted of an edge, in bins that its counts by magnitude suggest. Those of equal parts lie on borders of what is
+    /// counted by magnitude, so that panes which were counted without this reference have exact counts in them.
+    pub fn of_pane(source: &str, pane: EdgePane, rule: BinRule) -> Self {
         let column = |(name, sketch): (&String, &Sketch)| {
             let column = match sketch {
                 Sketch::Numbers(numbers) => {
-                    let quantile = |part: u32| numbers.spectrum().quantile(f64::from(part) / 10.0);
-                    let mut edges: Vec<f64> = (1..10).filter_map(quantile).collect();
-                    edges.dedup();
-                    ReferenceColumn::Numeric { edges }
+                    ReferenceColumn::Numeric { edges: by_magnitude::edges(numbers, rule) }
                 }
                 Sketch::Labels(labels) => ReferenceColumn::of(labels),
-                Sketch::Presence(_) => return None,
+                Sketch::Presence(_) | Sketch::Times(_) => return None,
             };
             Some((name.clone(), column))
         };
         let bins = pane.columns.iter().filter_map(column).collect();
-        Self { source: source.to_owned(), rule: BinRule::Quantiles(10), bins, pane }
+        Self { source: source.to_owned(), rule, bins, pane }
     }
 
     /// How it differs from one that is made as `options` say.
@@ -373,7 +377,9 @@ impl Reference {
         let (bins, before) = self.column(column).zip(self.pane.columns.get(column))?;
         match (bins, before, live) {
             (ReferenceColumn::Categorical { known }, Sketch::Labels(before), Sketch::Labels(live)) => {
-                (before.beyond(known) == 0).then(|| live.beyond(known))
+                // A category that is not told of would be taken for one that the reference lacks.
+                let told = known.iter().all(|name| live.tells(name));
+                (before.beyond(known) == 0 && told).then(|| live.beyond(known))
             }
             _ => None,
         }
@@ -408,6 +414,13 @@ impl Reference {
         let read: Statistics = serde_json::from_str(&text).map_err(|source| malformed(source.into()))?;
         if read.millstream_statistics != VERSION {
             return Err(malformed(format!("it is of version {}", read.millstream_statistics).into()));
+        }
+        let rising = |column: &ReferenceColumn| match column {
+            ReferenceColumn::Numeric { edges } => edges.windows(2).all(|pair| pair[0] <= pair[1]),
+            ReferenceColumn::Categorical { .. } => true,
+        };
+        if !read.reference.bins.values().all(rising) {
+            return Err(malformed("the edges of its bins do not rise".into()));
         }
         Ok(read.reference)
     }

@@ -10,9 +10,10 @@ use crate::{
     alert::{AlertSpec, Secret},
     compare::{Criterion, Discovery, Profile},
     history::Keep,
+    multivariate::MultivariateSpec,
     predictions::PerformanceSpec,
-    quality::RuleSpec,
-    reference::BinRule,
+    quality::{RuleSpec, SchemaRule},
+    reference::{BinRule, ReferenceSpec},
 };
 
 /// How what a project's graphs carry is watched, whichever graph it is. `monitor` of a graph says which of its edges are.
@@ -94,8 +95,8 @@ pub struct WatchSpec {
     #[serde(default)]
     pub categorical: Vec<String>,
     /// What live values are compared with: a training set as Parquet or CSV, or statistics that `millstream monitor profile` has
-    /// written of one.
-    pub reference: Option<PathBuf>,
+    /// written of one; what the port carried before, `{ past: 7d }`; or the statistics of a model, `{ model: name }`.
+    pub reference: Option<ReferenceSpec>,
     /// Columns whose values divide the rows: each value is watched by itself, too.
     #[serde(default)]
     pub segments: Vec<String>,
@@ -106,9 +107,19 @@ pub struct WatchSpec {
     pub drift: DriftSpec,
     /// What of the rows are predictions, and how they are held against labels that come later.
     pub performance: Option<PerformanceSpec>,
+    /// Whether it is watched how the numeric columns move together: `true`, or how. It is learned from the rows of the `reference`, which is
+    /// a training set then.
+    pub multivariate: Option<MultivariateSpec>,
     /// What is expected of columns, by their names.
     #[serde(default)]
     pub rules: BTreeMap<String, RuleSpec>,
+    /// That the columns are those of the reference.
+    pub schema: Option<SchemaRule>,
+    /// Metrics of the project's own, by name: arithmetic over the numbers of the window, `{missing: income_nulls / rows}`; 50 at most.
+    /// Numbers are `rows`, `requests`, `errors`; of a column `c` of numbers `c_mean`, `c_std`, `c_min`, `c_max`, `c_p50`, `c_p99`,
+    /// `c_values` and `c_nulls`; of one of categories `c_distinct` and `c_nulls`; and the metrics of `performance`.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, String>,
 }
 
 /// When a column has drifted.

@@ -1,46 +1,66 @@
 //! Columns of a batch into sketches.
 
 use arrow::{
-    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray},
+    array::{
+        Array, ArrayRef, ArrowNumericType, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArrayType,
+    },
+    compute::{max, min},
     datatypes::{
-        DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-        UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+        DataType, Date32Type, Date64Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
+        Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+        TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
 
 use crate::{
     layout::Kind,
-    sketch::{Numbers, Sketch},
+    sketch::{Numbers, Sketch, Times},
 };
 
 /// Adds the values of a column. Answers whether they were of the kind that is counted.
 pub(crate) fn add(kind: &Kind, array: &ArrayRef, sketch: &mut Sketch) -> bool {
-    match (kind, sketch) {
-        (Kind::Numeric { edges, .. }, Sketch::Numbers(numbers)) => add_numbers(array, edges, numbers),
-        (Kind::Categorical(_), Sketch::Labels(sketch)) => labels(array, &mut |_, label| match label {
+    match sketch {
+        Sketch::Numbers(sketch) => add_numbers(array, kind.edges(), sketch),
+        Sketch::Labels(sketch) => labels(array, &mut |_, label| match label {
             Some(label) => sketch.add(label),
             None => sketch.add_nulls(1),
         }),
-        (Kind::Presence, Sketch::Presence(presence)) => {
+        Sketch::Presence(presence) => {
             let nulls = array.logical_null_count() as u64;
             presence.nulls += nulls;
             presence.values += array.len() as u64 - nulls;
             true
         }
-        _ => false,
+        Sketch::Times(times) => add_times(array, times),
     }
 }
 
-fn add_numbers(array: &ArrayRef, edges: &[f64], numbers: &mut Numbers) -> bool {
+fn add_numbers(array: &ArrayRef, edges: &[f64], sketch: &mut Numbers) -> bool {
+    let (mut some, mut filled) = ([0.0; 64], 0);
+    let nulls = numbers(array, &mut |_, value| {
+        some[filled] = value;
+        filled += 1;
+        if filled == some.len() {
+            sketch.add_all(edges, &some);
+            filled = 0;
+        }
+    });
+    sketch.add_all(edges, &some[..filled]);
+    nulls.map(|nulls| sketch.add_nulls(nulls)).is_some()
+}
+
+/// Tells of each row its number, if it has one. Answers how many have none, or nothing if the array is not of numbers.
+#[inline]
+pub(crate) fn numbers(array: &ArrayRef, each: &mut impl FnMut(usize, f64)) -> Option<u64> {
     macro_rules! of {
         ($($data_type:ident => $primitive:ty, $value:expr;)*) => {
             match array.data_type() {
-                $(DataType::$data_type => primitive(array.as_primitive::<$primitive>(), edges, numbers, $value),)*
-                DataType::Dictionary(..) => match arrow::compute::cast(array, &DataType::Float64) {
-                    Ok(array) => primitive(array.as_primitive::<Float64Type>(), edges, numbers, |value| value),
-                    Err(_) => return false,
-                },
-                _ => return false,
+                $(DataType::$data_type => Some(primitive(array.as_primitive::<$primitive>(), each, $value)),)*
+                DataType::Dictionary(..) => {
+                    let array = arrow::compute::cast(array, &DataType::Float64).ok()?;
+                    Some(primitive(array.as_primitive::<Float64Type>(), each, |value| value))
+                }
+                _ => None,
             }
         };
     }
@@ -57,36 +77,68 @@ fn add_numbers(array: &ArrayRef, edges: &[f64], numbers: &mut Numbers) -> bool {
         UInt16 => UInt16Type, f64::from;
         UInt8 => UInt8Type, f64::from;
     }
-    true
 }
 
 #[inline]
 fn primitive<T: ArrowPrimitiveType>(
     array: &PrimitiveArray<T>,
-    edges: &[f64],
-    numbers: &mut Numbers,
+    each: &mut impl FnMut(usize, f64),
     value: impl Fn(T::Native) -> f64,
-) {
+) -> u64 {
     if array.null_count() == 0 {
-        array.values().iter().for_each(|native| numbers.add(edges, value(*native)));
+        array.values().iter().enumerate().for_each(|(row, native)| each(row, value(*native)));
     } else {
-        array.iter().flatten().for_each(|native| numbers.add(edges, value(native)));
-        numbers.add_nulls(array.null_count() as u64);
+        let some = array.iter().enumerate().filter_map(|(row, native)| Some((row, native?)));
+        some.for_each(|(row, native)| each(row, value(native)));
     }
+    array.null_count() as u64
+}
+
+/// Adds times, which are of UTC where they have no zone.
+fn add_times(array: &ArrayRef, sketch: &mut Times) -> bool {
+    let range = match array.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            range::<TimestampSecondType>(array, |time| time.saturating_mul(1_000_000))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            range::<TimestampMillisecondType>(array, |time| time.saturating_mul(1000))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            range::<TimestampMicrosecondType>(array, |time| time)
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            range::<TimestampNanosecondType>(array, |time| time.div_euclid(1000))
+        }
+        DataType::Date32 => range::<Date32Type>(array, |day| i64::from(day).saturating_mul(DAY)),
+        DataType::Date64 => range::<Date64Type>(array, |time| time.saturating_mul(1000)),
+        DataType::Dictionary(_, values) => {
+            return arrow::compute::cast(array, values).is_ok_and(|array| add_times(&array, sketch));
+        }
+        _ => return false,
+    };
+    let nulls = array.null_count() as u64;
+    if let Some(range) = range {
+        sketch.add(array.len() as u64 - nulls, range);
+    }
+    sketch.add_nulls(nulls);
+    true
+}
+
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+
+/// The earliest and the latest of times, in microseconds.
+fn range<T: ArrowNumericType>(array: &ArrayRef, micros: impl Fn(T::Native) -> i64) -> Option<(i64, i64)> {
+    let array = array.as_primitive::<T>();
+    min(array).map(&micros).zip(max(array).map(&micros))
 }
 
 /// Tells of each row its category, if it has one. Answers whether the array has any.
-pub(crate) fn labels(array: &ArrayRef, each: &mut dyn FnMut(usize, Option<&str>)) -> bool {
+pub(crate) fn labels(array: &ArrayRef, each: &mut impl FnMut(usize, Option<&str>)) -> bool {
     match array.data_type() {
-        DataType::Utf8 => {
-            array.as_string::<i32>().iter().enumerate().for_each(|(row, label)| each(row, label))
-        }
-        DataType::LargeUtf8 => {
-            array.as_string::<i64>().iter().enumerate().for_each(|(row, label)| each(row, label))
-        }
-        DataType::Utf8View => {
-            array.as_string_view().iter().enumerate().for_each(|(row, label)| each(row, label))
-        }
+        DataType::Utf8 => texts(array.as_string::<i32>(), each),
+        DataType::LargeUtf8 => texts(array.as_string::<i64>(), each),
+        DataType::Utf8View => texts(array.as_string_view(), each),
         DataType::Boolean => array.as_boolean().iter().enumerate().for_each(|(row, value)| {
             each(row, value.map(|value| if value { "true" } else { "false" }));
         }),
@@ -99,4 +151,54 @@ pub(crate) fn labels(array: &ArrayRef, each: &mut dyn FnMut(usize, Option<&str>)
         _ => return false,
     }
     true
+}
+
+#[inline]
+#[expect(clippy::needless_pass_by_value, reason = "what has this trait is a reference")]
+fn texts<'a>(array: impl StringArrayType<'a>, each: &mut impl FnMut(usize, Option<&str>)) {
+    if array.null_count() == 0 {
+        // An iterator would ask for nulls first.
+        (0..array.len()).for_each(|row| each(row, Some(array.value(row))));
+    } else {
+        array.iter().enumerate().for_each(|(row, label)| each(row, label));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        Date32Array, Date64Array, DictionaryArray, Int8Array, StringArray, TimestampMicrosecondArray,
+        TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
+    };
+
+    use super::*;
+    use crate::layout;
+
+    #[test]
+    fn times_are_counted_in_microseconds_whatever_their_unit() {
+        let some = || vec![Some(2), None, Some(5)];
+        let values = Arc::new(TimestampMicrosecondArray::from(vec![2, 5]));
+        let dictionary = DictionaryArray::new(Int8Array::from(vec![Some(0), None, Some(1)]), values);
+        let cases: [(ArrayRef, i64); 7] = [
+            (Arc::new(TimestampSecondArray::from(some())), 1_000_000),
+            (Arc::new(TimestampMillisecondArray::from(some()).with_timezone("UTC")), 1000),
+            (Arc::new(TimestampMicrosecondArray::from(some())), 1),
+            (Arc::new(TimestampNanosecondArray::from(vec![Some(2000), None, Some(5999)])), 1),
+            (Arc::new(Date32Array::from(vec![Some(2), None, Some(5)])), DAY),
+            (Arc::new(Date64Array::from(some())), 1000),
+            (Arc::new(dictionary), 1),
+        ];
+        for (array, unit) in cases {
+            let kind = layout::kind(array.data_type(), false, None);
+            let mut sketch = kind.sketch();
+            assert!(add(&kind, &array, &mut sketch), "{:?}", array.data_type());
+            let Sketch::Times(times) = &sketch else { panic!("{:?}", array.data_type()) };
+            let counted = (times.values(), times.nulls(), times.range());
+            assert_eq!(counted, (2, 1, Some((2 * unit, 5 * unit))), "{:?}", array.data_type());
+            let text = Arc::new(StringArray::from(vec!["2"])) as ArrayRef;
+            assert!(!add(&kind, &text, &mut sketch));
+        }
+    }
 }

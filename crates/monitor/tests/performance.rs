@@ -7,10 +7,11 @@ use std::fmt::Debug;
 
 use millstream_monitor::performance::{
     Accumulator, Average, BinaryEstimator, BinaryMetrics, BinaryPrediction, Bounds, Calibrator,
-    ChunkEstimate, EstimateError, ExactSum, ExpectedLoss, ExpectedMetrics, Isotonic, JoinConfig, JoinError,
-    LabelJoin, LabelReply, LabelledScore, MulticlassEstimator, MulticlassMetrics, MulticlassPrediction,
-    MulticlassReference, MulticlassRow, Number, PerMetric, PredictReply, RegressionMetrics, ScoreHistogram,
-    ScoredRow, UnitSum, average_precision, needs_calibration, roc_auc,
+    ChunkEstimate, EstimateError, ExactSum, ExpectedLoss, ExpectedMetrics, ExpectedMulticlass, Isotonic,
+    JoinConfig, JoinError, LabelJoin, LabelReply, LabelledScore, MeasureMetrics, MulticlassEstimator,
+    MulticlassMetrics, MulticlassPrediction, MulticlassReference, MulticlassRow, Number, PerMetric,
+    PredictReply, RegressionMetrics, ScoreHistogram, ScoredRow, UnitSum, average_precision,
+    needs_calibration, roc_auc,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -298,6 +299,14 @@ proptest! {
     #[test]
     fn regression_accumulators_are_exact(pairs in any_regression(), split in 0_usize..40, extra in any_regression()) {
         check_accumulator(&RegressionMetrics::default(), &pairs, split, &extra);
+    }
+
+    #[test]
+    fn measures_are_exact(pairs in any_regression(), split in 0_usize..40, extra in any_regression()) {
+        let values = |pairs: Vec<(Number, Number)>| -> Vec<((), Number)> {
+            pairs.into_iter().map(|(_, value)| ((), value)).collect()
+        };
+        check_accumulator(&MeasureMetrics::default(), &values(pairs), split, &values(extra));
     }
 
     /// Integers of 128 bits times a power of two are a sum that needs no rounding.
@@ -896,7 +905,17 @@ fn estimates_for_several_classes_are_those_of_nannyml() {
         .collect();
     assert_eq!(serde_json::to_value(fitted).unwrap(), expected["needs_calibration"]);
     // Ties of a class's score may differ in probability once rows add up to 1; NannyML ranks them as they come.
-    check_estimate(estimator.bounds(), &estimator.estimate(&analysis), &expected, 1e-4, "multiclass");
+    let chunks = estimator.estimate(&analysis);
+    check_estimate(estimator.bounds(), &chunks, &expected, 1e-4, "multiclass");
+    for chunk in &chunks {
+        let mut live = ExpectedMulticlass::default();
+        for row in &analysis[chunk.rows.clone()] {
+            live.add(row, &estimator.probabilities(row).unwrap());
+        }
+        for ((metric, live), (_, batch)) in live.metrics().named().into_iter().zip(chunk.metrics.named()) {
+            assert!((live.unwrap() - batch.unwrap()).abs() < 1e-3, "{metric}");
+        }
+    }
 }
 
 #[test]
@@ -1004,6 +1023,7 @@ fn accumulators_can_be_sent_and_shown() {
     fn check<T: Send + Sync + Debug>(_: &T) {}
     check(&BinaryMetrics::default());
     check(&MulticlassMetrics::new(3));
+    check(&MeasureMetrics::default());
     check(&RegressionMetrics::default());
     check(&join(|_| {}));
 }

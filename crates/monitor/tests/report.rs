@@ -144,8 +144,8 @@ fn sample() -> Report {
         degraded: 4_870,
         latency: (0..DAYS * 24).map(latency).collect(),
         edges: vec![
-            EdgeReport { edge: "enrich → model".into(), columns },
-            EdgeReport { edge: "model → reply".into(), columns: vec![score] },
+            EdgeReport { edge: "enrich → model".into(), columns, ..EdgeReport::default() },
+            EdgeReport { edge: "model → reply".into(), columns: vec![score], ..EdgeReport::default() },
         ],
         performance: vec![metric("roc_auc", None, 0.81), metric("precision", Some("region = north"), 0.64)],
         alerts: alerts(),

@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use millstream_featurestore::stream::Streams;
 use millstream_graph::suggest;
 use millstream_models::RepositoryError;
+use millstream_monitor::custom::Custom;
 use millstream_runtime::{Budget, ComputePool, EngineError, Limits, Metrics};
 use prometheus::TextEncoder;
 use serde_json::json;
@@ -36,7 +37,7 @@ use crate::{
     connections::{ConnectionLimits, Connections},
     describe,
     features::{self, FeatureRows},
-    monitoring::{self, Turning},
+    monitoring::{self, MetricError, Turning},
     observe::{Observe, ObserveError, Observer},
     oip::{self, CompatMetrics, Grpc, RepositoryMetrics},
     project::{Project, ProjectError},
@@ -217,6 +218,16 @@ impl Server {
     pub fn model_control(self, allowed: bool) -> Self {
         self.shared.allow_model_control(allowed);
         self
+    }
+
+    /// Asks for a metric of one's own after every pane: what `metric` makes of what was counted of an `edge` that the `graph`'s `monitor`
+    /// names. It is shown, and told to alerts, as those of the project's file, and stays when the project is reloaded.
+    ///
+    /// # Errors
+    /// When there is no such edge, or the metric's name is taken.
+    pub fn monitor_metric(self, graph: &str, edge: &str, metric: Custom) -> Result<Self, MetricError> {
+        self.shared.monitoring.register((graph, edge), metric, &self.shared.watches())?;
+        Ok(self)
     }
 
     /// Writes metrics under the names of another server too, which dashboards may chart already. Said once.

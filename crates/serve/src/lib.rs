@@ -41,6 +41,7 @@ pub use crate::http::{Ending, ServeError, Server};
 pub use admin::{AdminToken, TokenError, admin_router};
 pub use body::BodyLimits;
 pub use connections::ConnectionLimits;
+pub use monitoring::MetricError;
 pub use observe::{Observe, ObserveError, Traces};
 pub use oip::CompatMetrics;
 pub use outside::Outside;

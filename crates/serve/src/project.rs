@@ -1,5 +1,6 @@
 //! A project file: feature sets, models and graphs together, loaded and compiled.
 
+mod about;
 pub(crate) mod conditions;
 mod files;
 mod graphs;
@@ -184,6 +185,16 @@ impl Project {
         Self::read(text, root, Files::named(root, &root.join(PROJECT_FILE), text), stores)
     }
 
+    /// The file of the project at `path`, of which nothing is checked yet, and the project's folder.
+    pub(crate) fn document_at(path: &Path) -> Result<(spec::Document, PathBuf), ProjectError> {
+        let (file, root) = place(path);
+        let text =
+            read_bounded(&file).map_err(|source| ProjectError::Unreadable { file: file.clone(), source })?;
+        let document =
+            spec::Document::read(&text).map_err(|errors| ProjectError::Invalid { file, errors })?;
+        Ok((document, root))
+    }
+
     /// The files that the project at `path` is made of, as far as its file tells.
     pub(crate) fn files_at(path: &Path) -> Files {
         let (file, root) = place(path);
@@ -213,6 +224,7 @@ impl Project {
             errors.extend(problems);
             Vec::new()
         });
+        about::check(document, &models, &specs, &graphs, &mut errors);
         for through in &passages {
             if specs.get(through.graph()).is_some_and(|spec| spec.record.is_some()) {
                 let (graph, place) =
@@ -233,7 +245,8 @@ impl Project {
         let watches = watched.collect();
         errors.check()?;
         load::rows_through(&reading, &store, &passages)?;
-        let references: Vec<PathBuf> = specs.values().flat_map(monitoring::watched_files).collect();
+        let references: Vec<PathBuf> =
+            specs.values().flat_map(|spec| monitoring::watched_files(spec, document, root)).collect();
         let files = files.with(models.files()).with(references.iter().map(PathBuf::as_path));
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));

@@ -41,7 +41,7 @@ use crate::{
     OpenError, RowProblem, TableBuilder, WriteError, set::Column,
 };
 pub(crate) use define::{Defined, define};
-pub use places::{DELTA_LOG, FileAt, files, is_url};
+pub use places::{DELTA_LOG, FileAt, files, is_many, is_url};
 pub(crate) use source::{Source, Step};
 
 /// How files and definitions become feature sets.

@@ -39,15 +39,35 @@ pub fn is_url(file: &str) -> bool {
 /// When there is no file at the place, or it cannot be read.
 pub fn files(place: &str) -> Result<Vec<FileAt>, LoadError> {
     let failed = |source| LoadError::Open { file: place.to_owned(), source };
-    let mut files = match local(place) {
-        Some(path) => in_folders(Path::new(path)).map_err(failed)?,
-        None => elsewhere(place)?.into_iter().map(|name| FileAt { folder: ".".into(), name }).collect(),
-    };
+    if let Some(path) = local(place) {
+        return within(Path::new(path)).map_err(failed);
+    }
+    let names = elsewhere(place)?.into_iter();
+    sorted(names.map(|name| FileAt { folder: ".".into(), name }).collect()).map_err(failed)
+}
+
+/// The same of a path.
+pub(super) fn within(path: &Path) -> io::Result<Vec<FileAt>> {
+    sorted(in_folders(path)?)
+}
+
+fn sorted(mut files: Vec<FileAt>) -> io::Result<Vec<FileAt>> {
     if files.is_empty() {
-        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "no .parquet, .csv or .jsonl there")));
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no .parquet, .csv or .jsonl there"));
     }
     files.sort();
     Ok(files)
+}
+
+/// Whether a path stands for the files of a folder, or for those whose names match its last part, and not for one file or a table.
+pub fn is_many(path: &Path) -> bool {
+    let pattern = || path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains('*'));
+    if path.is_dir() { !is_table(path) } else { !path.exists() && pattern() }
+}
+
+/// Why something is not read.
+pub(super) fn no_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a file")
 }
 
 /// The path of a place that is one.

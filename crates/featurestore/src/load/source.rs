@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 #[cfg(feature = "delta")]
 use super::delta;
-use super::{At, LoadError, LoadOptions, Place, Sink, columnar, lines, places, separated};
+use super::{At, FileAt, LoadError, LoadOptions, Place, Sink, columnar, lines, places, separated};
 use crate::set::Column;
 
-/// A readable file or table: inside the project's folder, or a copy of a file that lies elsewhere.
+/// A readable file or table, or many files: inside the project's folder, or a copy of a file that lies elsewhere.
 #[derive(Debug)]
 pub(crate) struct Source {
     name: String,
@@ -29,6 +29,8 @@ pub(crate) struct Source {
 #[derive(Debug)]
 enum Content {
     File(Format),
+    /// All of a folder, or of a pattern, in the order of their names.
+    Files(Vec<Source>),
     #[cfg(feature = "delta")]
     Table(delta::Table),
     /// A data file of a table.
@@ -73,25 +75,59 @@ impl Format {
 }
 
 impl Source {
-    /// Finds the file or the table, or fetches the file. What counts is where it lies after all symbolic links are followed.
+    /// Finds the file, the files or the table, or fetches the file. What counts is where it lies after all symbolic links are
+    /// followed.
     pub(crate) fn open(root: &Path, file: &str) -> Result<Self, LoadError> {
+        let Some(local) = places::local(file) else { return Self::fetch(file.to_owned()) };
+        let open = |source| LoadError::Open { file: file.to_owned(), source };
+        let root = root.canonicalize().map_err(open)?;
+        let place = root.join(local);
+        if places::is_many(&place) { Self::many(file, &root, &place) } else { Self::one(file, &root, &place) }
+    }
+
+    fn one(file: &str, root: &Path, place: &Path) -> Result<Self, LoadError> {
         let name = file.to_owned();
         let open = |source| LoadError::Open { file: file.to_owned(), source };
-        let Some(local) = places::local(file) else { return Self::fetch(name) };
-        let root = root.canonicalize().map_err(open)?;
-        let path = root.join(local).canonicalize().map_err(open)?;
-        if !path.starts_with(&root) {
+        let path = place.canonicalize().map_err(open)?;
+        if !path.starts_with(root) {
             return Err(LoadError::Outside { file: name });
         }
         if places::is_table(&path) {
-            return Self::table(name, &root, path);
+            return Self::table(name, root, path);
         }
         if !path.is_file() {
-            return Err(open(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
+            return Err(open(places::no_file()));
         }
         let format =
             Format::of(&path.to_string_lossy()).ok_or(LoadError::Format { file: file.to_owned() })?;
         Ok(Self::at(name, path, Content::File(format)))
+    }
+
+    /// All files of a folder, or of a pattern.
+    fn many(file: &str, root: &Path, place: &Path) -> Result<Self, LoadError> {
+        let open = |source| LoadError::Open { file: file.to_owned(), source };
+        let folder = if place.is_dir() { Some(place) } else { place.parent() };
+        if !folder.unwrap_or(root).canonicalize().map_err(open)?.starts_with(root) {
+            return Err(LoadError::Outside { file: file.to_owned() });
+        }
+        let above = if place.is_dir() {
+            Some(file.strip_suffix('/').unwrap_or(file))
+        } else {
+            file.rsplit_once('/').map(|(above, _)| above)
+        };
+        let part = |at: FileAt| -> Result<Self, LoadError> {
+            let place = at.folder.join(&at.name);
+            let name = above.map_or(at.name.clone(), |above| format!("{above}/{}", at.name));
+            let part = Self::one(&name, root, &place)?;
+            match part.content {
+                Content::File(_) => Ok(part),
+                // The folder of a table is no file among others.
+                _ => Err(LoadError::Open { file: name, source: places::no_file() }),
+            }
+        };
+        let found = places::within(place).map_err(open)?;
+        let parts: Vec<Self> = found.into_iter().map(part).collect::<Result<_, _>>()?;
+        Ok(Self::at(file.to_owned(), place.to_owned(), Content::Files(parts)))
     }
 
     #[cfg(feature = "delta")]
@@ -160,8 +196,11 @@ impl Source {
         File::open(&self.path).map_err(|source| LoadError::Open { file: self.name.clone(), source })
     }
 
-    /// What it is made of: itself, or the data files of a table.
+    /// What it is made of: itself, the files of a folder, or the data files of a table.
     pub(crate) fn parts(&self) -> &[Self] {
+        if let Content::Files(parts) = &self.content {
+            return parts;
+        }
         #[cfg(feature = "delta")]
         if let Content::Table(table) = &self.content {
             return table.parts();
@@ -180,7 +219,7 @@ impl Source {
         if let Content::Table(table) = &self.content {
             return table.steps(mark);
         }
-        Ok(vec![Step::Read(self)])
+        Ok(self.parts().iter().map(Step::Read).collect())
     }
 
     /// What its rows are known by, beside their numbers: its content, or which data file of which table it is.
@@ -216,12 +255,13 @@ impl Source {
         before
     }
 
-    /// The columns of the file, typed as found.
+    /// The columns of the file, typed as found; of many, those of the last one, which is the newest of a log.
     pub(crate) fn columns(&self, options: &LoadOptions) -> Result<Columns, LoadError> {
         match &self.content {
             Content::File(Format::Parquet) => columnar::columns(self),
             Content::File(Format::Csv) => separated::columns(self, options.infer_rows),
             Content::File(Format::JsonLines) => lines::columns(self, options.infer_rows),
+            Content::Files(parts) => parts.last().map_or(Ok(Columns::new()), |part| part.columns(options)),
             #[cfg(feature = "delta")]
             Content::Table(table) => Ok(table.columns()),
             #[cfg(feature = "delta")]
@@ -229,12 +269,13 @@ impl Source {
         }
     }
 
-    /// Reads the wanted columns, batch by batch; of a table, of one data file after the other.
+    /// Reads the wanted columns, batch by batch; of many files or a table, of one file after the other.
     pub(crate) fn read(&self, wanted: &[Column], sink: &mut Sink<'_>) -> Result<(), LoadError> {
         match &self.content {
             Content::File(Format::Parquet) => columnar::read(self, wanted, sink),
             Content::File(Format::Csv) => separated::read(self, wanted, sink),
             Content::File(Format::JsonLines) => lines::read(self, wanted, sink),
+            Content::Files(parts) => parts.iter().try_for_each(|part| part.read(wanted, sink)),
             #[cfg(feature = "delta")]
             Content::Table(table) => table.parts().iter().try_for_each(|part| part.read(wanted, sink)),
             #[cfg(feature = "delta")]

@@ -106,31 +106,35 @@ fn schema(columns: &[Column]) -> Schema {
 fn rows(source: &Source, columns: &[Column], options: &LoadOptions) -> Result<Vec<RecordBatch>, LoadError> {
     let schema = Arc::new(schema(columns));
     let (mut batches, mut bytes) = (Vec::new(), 0);
-    source.read(columns, &mut |batch, place| {
-        let fitted = |column: &Column| -> Result<ArrayRef, LoadError> {
-            let found = batch.column_by_name(&column.name).ok_or_else(|| LoadError::Columns {
-                file: source.name().to_owned(),
-                problems: vec![format!("no column `{}`", column.name)],
+    for part in source.parts() {
+        part.read(columns, &mut |batch, place| {
+            let fitted = |column: &Column| -> Result<ArrayRef, LoadError> {
+                let found = batch.column_by_name(&column.name).ok_or_else(|| LoadError::Columns {
+                    file: part.name().to_owned(),
+                    problems: vec![format!("no column `{}`", column.name)],
+                })?;
+                fit(column, found).map_err(|unfit| match unfit {
+                    Unfit::Column(problem) => {
+                        LoadError::Columns { file: part.name().to_owned(), problems: vec![problem] }
+                    }
+                    Unfit::Value { row, problem } => {
+                        LoadError::Row { place: part.place(place(row)), problem }
+                    }
+                })
+            };
+            let fitted = columns.iter().map(fitted).collect::<Result<Vec<_>, _>>()?;
+            let batch = RecordBatch::try_new(Arc::clone(&schema), fitted).map_err(|error| {
+                LoadError::Malformed { place: part.place(At::File), problem: error.to_string() }
             })?;
-            fit(column, found).map_err(|unfit| match unfit {
-                Unfit::Column(problem) => {
-                    LoadError::Columns { file: source.name().to_owned(), problems: vec![problem] }
-                }
-                Unfit::Value { row, problem } => LoadError::Row { place: source.place(place(row)), problem },
-            })
-        };
-        let fitted = columns.iter().map(fitted).collect::<Result<Vec<_>, _>>()?;
-        let batch = RecordBatch::try_new(Arc::clone(&schema), fitted).map_err(|error| {
-            LoadError::Malformed { place: source.place(At::File), problem: error.to_string() }
+            bytes += batch.get_array_memory_size();
+            if bytes > options.max_bytes {
+                let limit = format!("{} bytes", options.max_bytes);
+                return Err(LoadError::TooLarge { file: source.name().to_owned(), limit });
+            }
+            batches.push(batch);
+            Ok(())
         })?;
-        bytes += batch.get_array_memory_size();
-        if bytes > options.max_bytes {
-            let limit = format!("{} bytes", options.max_bytes);
-            return Err(LoadError::TooLarge { file: source.name().to_owned(), limit });
-        }
-        batches.push(batch);
-        Ok(())
-    })?;
+    }
     Ok(batches)
 }
 

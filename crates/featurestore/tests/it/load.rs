@@ -356,14 +356,49 @@ fn a_file_outside_the_project_is_refused() {
     std::os::unix::fs::symlink(outside.path(), dir.path().join("folder")).unwrap();
     fs::create_dir(dir.path().join("sub")).unwrap();
     let relative = format!("../{}/secret.csv", outside.path().file_name().unwrap().to_str().unwrap());
-    for source in [secret.to_str().unwrap(), "link.csv", "folder/secret.csv", &relative] {
+    let pattern = relative.replace("secret", "*");
+    for source in [
+        secret.to_str().unwrap(),
+        "link.csv",
+        "folder/secret.csv",
+        "folder",
+        "folder/*.csv",
+        &relative,
+        &pattern,
+    ] {
         let error = load_spec(dir.path(), json!({"keys": ["id"], "source": source})).unwrap_err();
         assert_eq!(error, format!("`{source}` lies outside the project's folder"));
     }
     let error = |source: &str| load_spec(dir.path(), json!({"keys": ["id"], "source": source})).unwrap_err();
     expect!["`a.txt` has none of the endings .parquet, .csv, .jsonl, .ndjson"].assert_eq(&error("a.txt"));
     expect!["`b.csv` cannot be read: No such file or directory (os error 2)"].assert_eq(&error("b.csv"));
-    expect!["`sub` cannot be read: not a file"].assert_eq(&error("sub"));
+    expect!["`sub` cannot be read: no .parquet, .csv or .jsonl there"].assert_eq(&error("sub"));
+}
+
+#[test]
+fn the_files_of_a_folder_or_of_a_pattern_are_one_source() {
+    let dir = project(&[("all.csv", "id,x\n1,10\n2,20\n3,30\n")]);
+    for (name, text) in [
+        ("log/hour=2026-12-01T05/0-1.csv", "id,x\n1,10\n2,20\n"),
+        ("log/hour=2026-12-01T06/0-2.jsonl", "{\"id\": 3, \"x\": 30}\n"),
+        ("log/_half.csv", "no rows"),
+        ("flat/a-1.csv", "id,x\n1,10\n"),
+        ("flat/a-2.csv", "id,x\n2,20\n3,30\n"),
+        ("flat/b.csv", "id,y\n1,10\n"),
+    ] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let load = |source: &str| load_spec(dir.path(), json!({"keys": ["id"], "source": source}));
+    let shown = |source: &str| show(load(source).unwrap(), rows! { id: [1_i64, 2, 3, 4] });
+    for source in ["log", "log/", "./log", "log/../log", "flat/a-*.csv"] {
+        assert_eq!(shown(source), shown("all.csv"), "{source}");
+    }
+    // Types and columns are those of the last file, and every file has them.
+    let error = load("flat").unwrap_err();
+    assert!(error.starts_with("`flat/a-1.csv`: no column `y`"), "{error}");
+    assert!(load("flat/c*.csv").unwrap_err().contains("no .parquet, .csv or .jsonl there"));
 }
 
 #[test]

@@ -35,6 +35,9 @@ pub struct GraphSpec {
     /// What is kept of requests. Whoever keeps it knows what it means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<Value>,
+    /// The graph of the file that explains what this one answers. Whoever serves both knows what it means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explain: Option<String>,
 }
 
 /// Puts the columns of several inputs side by side.
@@ -106,6 +109,7 @@ impl GraphSpec {
             #[serde(default)]
             monitor: IndexMap<String, Value>,
             record: Option<Value>,
+            explain: Option<String>,
         }
         let mut errors = SpecErrors::default();
         let keys: Keys = document.typed(path)?;
@@ -130,8 +134,8 @@ impl GraphSpec {
             }
         }
         errors.check()?;
-        let Keys { description, input, respond, monitor, record, .. } = keys;
-        Ok(Self { description, input, steps, respond, monitor, record })
+        let Keys { description, input, respond, monitor, record, explain, .. } = keys;
+        Ok(Self { description, input, steps, respond, monitor, record, explain })
     }
 
     /// Makes the graph. `others` are the graphs that a step may put in its place.
@@ -258,6 +262,7 @@ impl TryFrom<&Graph> for GraphSpec {
             respond: String::new(),
             monitor: IndexMap::new(),
             record: None,
+            explain: None,
         };
         // An embedded graph is written as the one step that it stands for.
         let outer = |port: &PortRef| match port.step.split_once('/') {

@@ -78,6 +78,10 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
                 "additionalProperties": { "type": "object" },
             },
             "record": { "type": "object", "description": "What is kept of requests." },
+            "explain": {
+                "type": "string",
+                "description": "The graph of the project that explains what this one answers: it takes what this one takes, and its reply is the explanation.",
+            },
         },
     })
 }

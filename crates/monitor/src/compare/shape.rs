@@ -16,6 +16,22 @@ pub(super) fn interval(edges: &[f64], bin: usize) -> String {
     }
 }
 
+/// The borders of a bin of numbers that a report names like this. It has the lower one, and not the upper one.
+pub fn bin_borders(name: &str) -> Option<(f64, f64)> {
+    let number = |text: &str| text.parse::<f64>().ok();
+    if name == "all values" {
+        return Some((f64::NEG_INFINITY, f64::INFINITY));
+    }
+    if let Some(border) = name.strip_prefix("below ") {
+        return Some((f64::NEG_INFINITY, number(border)?));
+    }
+    if let Some(border) = name.strip_suffix(" and more") {
+        return Some((number(border)?, f64::INFINITY));
+    }
+    let (from, to) = name.split_once(" to ")?;
+    Some((number(from)?, number(to)?))
+}
+
 /// The shortest text that is this number and no other.
 fn number(value: f64) -> String {
     let magnitude = value.abs();
@@ -73,9 +89,13 @@ mod tests {
             ]
         );
         assert_eq!(interval(&[], 0), "all values");
-        for name in &names[1..5] {
-            let (low, high) = name.split_once(" to ").unwrap();
-            assert!(low.parse::<f64>().unwrap() < high.parse().unwrap(), "{name}");
+        let borders: Vec<f64> = [&[f64::NEG_INFINITY][..], &edges, &[f64::INFINITY]].concat();
+        for (name, borders) in names.iter().zip(borders.windows(2)) {
+            assert_eq!(bin_borders(name), Some((borders[0], borders[1])), "{name}");
+        }
+        assert_eq!(bin_borders("all values"), Some((f64::NEG_INFINITY, f64::INFINITY)));
+        for name in ["", "others", "below", "below us", "1", "1 to 2 to 3", "x and more"] {
+            assert_eq!(bin_borders(name), None, "{name}");
         }
     }
 }

@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 use millstream_graph::rows;
 
 use super::*;
-use crate::{Layout, ReferenceOptions, Watching, pane::Counting};
+use crate::{BinRule, Layout, ReferenceOptions, Watching, counting::Counting};
 
 /// Numbers that look drawn and are the same each time.
 fn drawn(seed: u64, rows: usize) -> impl Iterator<Item = u64> {
@@ -110,12 +110,41 @@ fn columns_that_are_not_tested_take_nothing_from_those_that_are() {
         };
         let columns =
             [Some(0.04), Some(0.01)].into_iter().chain(std::iter::repeat_n(None, untested)).map(column);
-        let mut reports = [EdgeReport { edge: "input".to_owned(), columns: columns.rev().collect() }];
+        let columns = columns.rev().collect();
+        let mut reports = [EdgeReport { edge: "input".to_owned(), columns, ..EdgeReport::default() }];
         judge(&mut reports, &[("input", Criterion::default())].into_iter().collect());
         let mut drifted: Vec<Option<bool>> = reports[0].columns.iter().map(|column| column.drifted).collect();
         drifted.split_off(untested)
     };
     for untested in [0, 1, 100] {
         assert_eq!(judged(untested), [Some(true), Some(true)], "{untested}");
+    }
+}
+
+#[test]
+fn what_was_counted_without_a_reference_is_compared_with_a_past_pane_by_magnitude_and_by_name() {
+    let counted = |seed: u64, scale: f64, categories: u64| {
+        let amounts: Vec<f64> = drawn(seed, 5000).map(|number| (number % 1000) as f64 * scale).collect();
+        let names: Vec<String> =
+            drawn(seed, 5000).map(|number| format!("c{}", number / 1000 % categories)).collect();
+        let batch = rows! { amount: amounts, name: names };
+        let layout = Arc::new(Layout::new("input", &batch.schema(), &Watching::default()).unwrap());
+        let mut counting = Counting::new(&layout);
+        counting.add(&batch);
+        counting.take().unwrap().1
+    };
+    // With more categories than are kept, the two sides keep different ones.
+    let cases = [
+        (counted(1, 1.0, 40), counted(2, 1.0, 40), [false, false]),
+        (counted(1, 1.0, 40), counted(2, 1.5, 40), [true, false]),
+        (counted(1, 1.0, 40), counted(2, 1.0, 20), [false, true]),
+        (counted(1, 1.0, 250), counted(2, 1.0, 250), [false, false]),
+        (counted(1, 1.0, 1500), counted(2, 1.0, 1500), [false, false]),
+    ];
+    for (at, (before, live, expected)) in cases.into_iter().enumerate() {
+        let reference = Reference::of_pane("before", before, BinRule::default());
+        let columns = compared(&live, &reference, Criterion::default());
+        let drifted: Vec<Option<bool>> = columns.iter().map(|column| column.drifted).collect();
+        assert_eq!(drifted, expected.map(Some), "case {at}");
     }
 }

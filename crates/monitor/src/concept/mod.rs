@@ -80,6 +80,30 @@ pub enum DetectorSettings {
     HddmW(HddmWSettings),
 }
 
+impl DetectorSettings {
+    /// The detector, as files call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Adwin(_) => "adwin",
+            Self::PageHinkley(_) => "page_hinkley",
+            Self::Ddm(_) => "ddm",
+            Self::Eddm(_) => "eddm",
+            Self::HddmA(_) => "hddm_a",
+            Self::HddmW(_) => "hddm_w",
+        }
+    }
+
+    /// Whether its stream may be of any numbers, and not of 0 to 1 only.
+    pub fn reads_any_number(&self) -> bool {
+        matches!(self, Self::Adwin(_) | Self::PageHinkley(_))
+    }
+
+    /// Whether it warns before it fires.
+    pub fn warns(&self) -> bool {
+        !self.reads_any_number()
+    }
+}
+
 /// Why a detector cannot be made or taken up again.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]

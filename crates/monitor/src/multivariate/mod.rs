@@ -35,6 +35,10 @@
 
 mod category;
 mod eigen;
+mod file;
+mod live;
+#[cfg(test)]
+mod live_tests;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -43,6 +47,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use category::{FrequencyEncoding, MAX_CATEGORIES};
+pub use file::{FileError, MultivariateSettings, MultivariateSpec};
+pub(crate) use live::Rebuilding;
+pub use live::{Rebuilt, RebuiltBy};
 pub use window::ReconstructionWindow;
 
 /// Columns that are fitted. The fit takes a time of their third power; a reference with more is refused.
@@ -185,6 +192,8 @@ pub struct Reconstruction {
     components: Vec<f64>,
     explained: f64,
     limits: Limits,
+    /// Rows in each window that the limits are made of.
+    window_rows: u64,
 }
 
 impl Reconstruction {
@@ -231,7 +240,9 @@ impl Reconstruction {
         let components = vectors[..kept * width].to_vec();
         let limits = Limits { lower: None, upper: f64::MAX };
         let columns = columns.to_vec();
-        let mut fitted = Self { columns, means, scales, components, explained: shares[kept - 1], limits };
+        let explained = shares[kept - 1];
+        let mut fitted =
+            Self { columns, means, scales, components, explained, limits, window_rows: window_rows as u64 };
         fitted.limits = fitted.limits_of(rows, window_rows, settings.deviations);
         Ok(fitted)
     }
@@ -257,7 +268,7 @@ impl Reconstruction {
     }
 
     /// Removes from the standardised row its part along each component; what remains is what is not reconstructed.
-    fn error(&self, row: &[f64], scratch: &mut Vec<f64>) -> Result<f64, RowError> {
+    pub(crate) fn error(&self, row: &[f64], scratch: &mut Vec<f64>) -> Result<f64, RowError> {
         let width = self.columns.len();
         if row.len() != width {
             return Err(RowError { wanted: width, got: row.len() });
@@ -297,7 +308,7 @@ impl TryFrom<Saved> for Reconstruction {
     type Error = &'static str;
 
     fn try_from(saved: Saved) -> Result<Self, Self::Error> {
-        let Saved { columns, means, scales, components, explained, limits } = saved;
+        let Saved { columns, means, scales, components, explained, limits, window_rows } = saved;
         let width = columns.len();
         let shaped = (1..=MAX_COLUMNS).contains(&width)
             && means.len() == width
@@ -307,7 +318,7 @@ impl TryFrom<Saved> for Reconstruction {
         let numbers = means.iter().chain(&components).chain([&explained, &limits.upper]);
         let finite = numbers.copied().all(f64::is_finite) && limits.lower.is_none_or(f64::is_finite);
         if shaped && finite && scales.iter().all(|scale| *scale > 0.0 && scale.is_finite()) {
-            return Ok(Self { columns, means, scales, components, explained, limits });
+            return Ok(Self { columns, means, scales, components, explained, limits, window_rows });
         }
         Err("the saved reconstruction is damaged: fit its reference again")
     }
@@ -323,6 +334,8 @@ struct Saved {
     components: Vec<f64>,
     explained: f64,
     limits: Limits,
+    #[serde(default)]
+    window_rows: u64,
 }
 
 /// Beyond this a value counts as missing: squares of larger ones could overflow in a sum.

@@ -120,7 +120,7 @@ impl MulticlassEstimator {
     }
 
     /// Calibrated probabilities that add up to 1, all equal if none is above 0. None for a row that cannot be used.
-    fn probabilities(&self, row: &MulticlassRow) -> Option<Vec<f64>> {
+    pub fn probabilities(&self, row: &MulticlassRow) -> Option<Vec<f64>> {
         let classes = self.calibrators.len();
         if row.scores.len() != classes || row.predicted as usize >= classes {
             return None;
@@ -169,7 +169,7 @@ fn realised(chunk: &[MulticlassReference], classes: usize) -> PerMetric<Option<f
 }
 
 /// The mean of each metric over classes, where a class without a value counts as 0.
-fn means(classes: &[PerMetric<Option<f64>>]) -> PerMetric<Option<f64>> {
+pub(super) fn means(classes: &[PerMetric<Option<f64>>]) -> PerMetric<Option<f64>> {
     let mean = |value: fn(&PerMetric<Option<f64>>) -> Option<f64>| {
         let sum: f64 = classes.iter().map(|metrics| value(metrics).unwrap_or(0.0)).sum();
         ratio(sum, classes.len() as f64)

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,12 +86,21 @@ impl ExactSum {
     }
 
     fn add_units(&mut self, band: i16, units: i128) {
-        let held = self.bands.get(&band).copied().unwrap_or(0);
         // Wrapping keeps addition associative and subtraction its exact inverse.
-        match held.wrapping_add(units) {
-            0 => self.bands.remove(&band),
-            sum => self.bands.insert(band, sum),
-        };
+        match self.bands.entry(band) {
+            Entry::Occupied(mut held) => {
+                let sum = held.get().wrapping_add(units);
+                if sum == 0 {
+                    held.remove();
+                } else {
+                    held.insert(sum);
+                }
+            }
+            Entry::Vacant(_) if units == 0 => {}
+            Entry::Vacant(place) => {
+                place.insert(units);
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use ahash::AHashMap;
 
 use super::{
     Accumulator, DelayHistogram, JoinConfig, JoinCounts, JoinError, JoinState, Window,
+    ages::Ages,
     join_state::{MAX_NAME, StoredLabel, StoredPrediction},
 };
 
@@ -50,9 +51,10 @@ pub struct LabelJoin<A: Accumulator> {
     now: i64,
     predictions: AHashMap<Arc<str>, Entry<A>>,
     /// Says which prediction is the oldest, and in which order they are written down.
-    by_time: BTreeSet<(i64, Arc<str>)>,
-    /// Labels without a prediction so far. Of two with one id and one date, the greater one.
-    waiting: BTreeMap<(Arc<str>, i64), A::Label>,
+    by_time: Ages,
+    /// Labels without a prediction so far, by their dates. Of two with one id and one date, the greater one.
+    waiting: AHashMap<Arc<str>, BTreeMap<i64, A::Label>>,
+    /// The same by date: there is one for each of them.
     waiting_by_time: BTreeSet<(i64, Arc<str>)>,
     open: BTreeMap<i64, Window<A>>,
     closed: VecDeque<Window<A>>,
@@ -113,8 +115,8 @@ impl<A: Accumulator> LabelJoin<A> {
             empty,
             now,
             predictions: AHashMap::new(),
-            by_time: BTreeSet::new(),
-            waiting: BTreeMap::new(),
+            by_time: Ages::default(),
+            waiting: AHashMap::new(),
             waiting_by_time: BTreeSet::new(),
             open: BTreeMap::new(),
             closed: VecDeque::new(),
@@ -203,9 +205,16 @@ impl<A: Accumulator> LabelJoin<A> {
         self.predictions.len()
     }
 
+    /// When a prediction that is held was made, what it was, and the label that counts; none as long as that is not known.
+    pub fn labelled(&self, id: &str) -> Option<(i64, &A::Prediction, A::Label)> {
+        let entry = self.predictions.get(id)?;
+        let (_, label) = entry.label?;
+        Some((entry.at, &entry.prediction, label))
+    }
+
     /// Labels held whose prediction has not come.
     pub fn waiting_labels(&self) -> usize {
-        self.waiting.len()
+        self.waiting_by_time.len()
     }
 
     /// All that a restart needs, for a file.
@@ -220,7 +229,10 @@ impl<A: Accumulator> LabelJoin<A> {
                 label: entry.label,
             })
         };
-        let label = |((id, at), label): (&(Arc<str>, i64), &A::Label)| StoredLabel {
+        let mut waiting: Vec<_> = self.waiting.iter().collect();
+        waiting.sort_unstable_by_key(|(id, _)| *id);
+        let dated = waiting.into_iter().flat_map(|(id, labels)| labels.iter().map(move |label| (id, label)));
+        let label = |(id, (at, label)): (&Arc<str>, (&i64, &A::Label))| StoredLabel {
             id: id.to_string(),
             at: *at,
             label: *label,
@@ -230,7 +242,7 @@ impl<A: Accumulator> LabelJoin<A> {
             empty: self.empty.clone(),
             now: self.now,
             predictions: self.by_time.iter().filter_map(prediction).collect(),
-            waiting: self.waiting.iter().map(label).collect(),
+            waiting: dated.map(label).collect(),
             open: self.open.values().cloned().collect(),
             closed: self.closed.iter().cloned().collect(),
             counts: self.counts.clone(),
@@ -330,8 +342,7 @@ impl<A: Accumulator> LabelJoin<A> {
         if id.len() > MAX_NAME || at.saturating_add(self.config.lateness.saturating_mul(2)) < self.now {
             return LabelReply::Unknown;
         }
-        let id: Arc<str> = Arc::from(id);
-        if let Some(held) = self.waiting.get_mut(&(Arc::clone(&id), at)) {
+        if let Some(held) = self.waiting.get_mut(id).and_then(|labels| labels.get_mut(&at)) {
             if A::compare(label, *held).is_le() {
                 return LabelReply::Repeated;
             }
@@ -340,7 +351,8 @@ impl<A: Accumulator> LabelJoin<A> {
             count(&mut self.counts.labels_repeated, true);
             return LabelReply::Waiting;
         }
-        let full = self.waiting.len() >= self.config.waiting;
+        let id: Arc<str> = Arc::from(id);
+        let full = self.waiting_by_time.len() >= self.config.waiting;
         if full && self.waiting_by_time.first().is_none_or(|(oldest, of)| (at, &id) < (*oldest, of)) {
             return LabelReply::Unknown;
         }
@@ -350,12 +362,10 @@ impl<A: Accumulator> LabelJoin<A> {
 
     /// Takes the waiting labels of a prediction; answers the one that counts.
     fn take_waiting(&mut self, id: &Arc<str>, at: i64) -> Option<(i64, A::Label)> {
-        let all = (Arc::clone(id), i64::MIN)..=(Arc::clone(id), i64::MAX);
-        let dates: Vec<i64> = self.waiting.range(all).map(|((_, dated), _)| *dated).collect();
+        let labels = self.waiting.remove(id)?;
         let mut counting = None;
-        for dated in dates {
+        for (dated, label) in labels {
             self.waiting_by_time.remove(&(dated, Arc::clone(id)));
-            let Some(label) = self.waiting.remove(&(Arc::clone(id), dated)) else { continue };
             // Dates rise, so the last one that is in time counts.
             if dated > at.saturating_add(self.config.lateness) {
                 count(&mut self.counts.labels_too_late, true);
@@ -371,7 +381,7 @@ impl<A: Accumulator> LabelJoin<A> {
 
     /// Holds a prediction; the oldest one makes room.
     fn hold(&mut self, id: Arc<str>, entry: Entry<A>) {
-        self.by_time.insert((entry.at, Arc::clone(&id)));
+        self.by_time.insert(entry.at, Arc::clone(&id));
         self.predictions.insert(id, entry);
         self.make_room();
     }
@@ -379,7 +389,7 @@ impl<A: Accumulator> LabelJoin<A> {
     /// Holds a label whose prediction has not come; the oldest one makes room.
     fn hold_waiting(&mut self, id: Arc<str>, at: i64, label: A::Label) {
         self.waiting_by_time.insert((at, Arc::clone(&id)));
-        self.waiting.insert((id, at), label);
+        self.waiting.entry(id).or_default().insert(at, label);
         self.make_room();
     }
 
@@ -390,7 +400,7 @@ impl<A: Accumulator> LabelJoin<A> {
             count(&mut evicted.evicted_labelled, labelled);
             count(&mut evicted.evicted, !labelled);
         }
-        while self.waiting.len() > self.config.waiting {
+        while self.waiting_by_time.len() > self.config.waiting {
             self.forget_oldest_waiting();
             count(&mut self.counts.waiting_evicted, true);
         }
@@ -403,8 +413,12 @@ impl<A: Accumulator> LabelJoin<A> {
     }
 
     fn forget_oldest_waiting(&mut self) {
-        if let Some((at, id)) = self.waiting_by_time.pop_first() {
-            self.waiting.remove(&(id, at));
+        let Some((at, id)) = self.waiting_by_time.pop_first() else { return };
+        if let Some(labels) = self.waiting.get_mut(&id) {
+            labels.remove(&at);
+            if labels.is_empty() {
+                self.waiting.remove(&id);
+            }
         }
     }
 }

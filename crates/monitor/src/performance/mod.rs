@@ -4,23 +4,27 @@
 //! saw all rows to the bit, in any order. What an accumulator [observed](Accumulator::observe) it can
 //! [forget](Accumulator::forget), so that a corrected label corrects the windows it counts in.
 //!
-//! - [`BinaryMetrics`], [`MulticlassMetrics`] and [`RegressionMetrics`] are fed (prediction, label) pairs.
+//! - [`BinaryMetrics`], [`MulticlassMetrics`] and [`RegressionMetrics`] are fed (prediction, label) pairs; [`MeasureMetrics`] sums up
+//!   what predictions led to.
 //! - [`LabelJoin`] pairs predictions with labels that come late, early, twice or never.
 //! - [`BinaryEstimator`] and [`MulticlassEstimator`] estimate performance from calibrated probabilities (CBPE), chunk by
-//!   chunk; [`ExpectedMetrics`] does so row by row. [`ExpectedLoss`] takes the errors that an error model predicts.
+//!   chunk; [`ExpectedMetrics`] and [`ExpectedMulticlass`] do so row by row. [`ExpectedLoss`] takes the errors that an error model predicts.
 
 use std::{cmp::Ordering, fmt::Debug};
 
 use serde::{Deserialize, Serialize};
 
+mod ages;
 mod binary;
 mod calibration;
 mod estimate;
 mod estimate_live;
 mod estimate_multiclass;
 mod exact_sum;
+mod expected_multiclass;
 mod join_state;
 mod labels;
+mod measure;
 mod multiclass;
 mod regression;
 mod scores;
@@ -35,8 +39,10 @@ pub use estimate::{
 pub use estimate_live::{ExpectedConfusion, ExpectedLoss, ExpectedMetrics};
 pub use estimate_multiclass::{MulticlassEstimator, MulticlassReference, MulticlassRow};
 pub use exact_sum::{ExactSum, UnitSum};
+pub use expected_multiclass::ExpectedMulticlass;
 pub use join_state::{JoinConfig, JoinCounts, JoinError, JoinState};
 pub use labels::{LabelJoin, LabelReply, PredictReply};
+pub use measure::MeasureMetrics;
 pub use multiclass::{Average, MulticlassMetrics, MulticlassPrediction};
 pub use regression::RegressionMetrics;
 pub use scores::{SCORE_BINS, ScoreHistogram, average_precision, roc_auc};

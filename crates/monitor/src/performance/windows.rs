@@ -126,17 +126,18 @@ impl<A: Accumulator> Window<A> {
     /// Where a new prediction of a segment is counted. A segment once folded into `other` never comes back, because
     /// names before it have taken its place.
     fn segment_mut(&mut self, name: &str, cap: usize, empty: &A) -> &mut Segment<A> {
-        let full = self.segments.len() >= cap;
-        let after_all = self.segments.last_key_value().is_none_or(|(last, _)| name > last.as_str());
-        if !self.segments.contains_key(name) && full {
-            if after_all {
-                return &mut self.other;
+        if !self.segments.contains_key(name) {
+            if self.segments.len() >= cap {
+                if self.segments.last_key_value().is_none_or(|(last, _)| name > last.as_str()) {
+                    return &mut self.other;
+                }
+                if let Some((_, last)) = self.segments.pop_last() {
+                    self.other.merge(&last);
+                }
             }
-            if let Some((_, last)) = self.segments.pop_last() {
-                self.other.merge(&last);
-            }
+            self.segments.insert(name.to_owned(), Segment::new(empty.clone()));
         }
-        self.segments.entry(name.to_owned()).or_insert_with(|| Segment::new(empty.clone()))
+        self.counted(name)
     }
 }
 

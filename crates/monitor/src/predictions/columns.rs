@@ -3,26 +3,26 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch},
+    array::{Array, ArrayRef, AsArray},
     compute::cast,
     datatypes::{DataType, Float64Type, Int64Type, Schema, TimeUnit},
 };
 use millstream_graph::suggest;
 
-use super::{PerformanceSpec, Task, inbox::Arrived};
-use crate::{
-    performance::{BinaryEstimator, LabelledScore, ScoredRow},
-    values,
-};
+use super::{PerformanceSpec, Task, classes::classes, inbox::Arrived};
+use crate::values;
 
 /// The places of what a prediction is made of.
 #[derive(Clone, Debug)]
 pub(super) struct PredictionColumns {
     pub(super) task: Task,
-    prediction: Option<usize>,
+    pub(super) prediction: Option<usize>,
     positive: Option<String>,
     probability: Option<usize>,
     threshold: f64,
+    /// The classes of the task, and the columns that have their probabilities.
+    pub(super) classes: Arc<[String]>,
+    pub(super) probabilities: Vec<usize>,
     pub(super) id: Option<usize>,
     pub(super) time: Option<usize>,
     segment: Option<usize>,
@@ -32,6 +32,7 @@ impl PredictionColumns {
     pub(super) fn new(spec: &PerformanceSpec, schema: &Schema, mistakes: &mut Vec<String>) -> Option<Self> {
         let names = || schema.fields().iter().map(|field| field.name().as_str());
         let before = mistakes.len();
+        let classes = classes(spec, schema, mistakes);
         let mut place = |name: &Option<String>| {
             let name = name.as_ref()?;
             let found = names().position(|known| known == name);
@@ -46,6 +47,12 @@ impl PredictionColumns {
             positive: spec.positive.clone(),
             probability: place(&spec.probability),
             threshold: spec.threshold.unwrap_or(0.5),
+            classes,
+            probabilities: spec
+                .probabilities
+                .values()
+                .filter_map(|name| place(&Some(name.clone())))
+                .collect(),
             id: place(&spec.id),
             time: place(&spec.time),
             segment: place(&spec.segment),
@@ -59,6 +66,19 @@ impl PredictionColumns {
                 mistakes.push("name the column of the `prediction`".to_owned());
             }
             _ => {}
+        }
+        if spec.task == Task::Binary
+            && let Some(field) = spec.prediction.as_ref().and_then(|name| schema.field_with_name(name).ok())
+        {
+            let (name, data_type) = (field.name(), field.data_type());
+            if spec.positive.is_none() && is_text(data_type) && *data_type != DataType::Boolean {
+                mistakes.push(format!("`positive` must say which value of `{name}` is a yes"));
+            }
+            if spec.positive.is_some() && data_type.is_floating() {
+                mistakes.push(format!(
+                    "`positive` is of categories and whole numbers; `{name}` is {data_type}, for which `threshold` of `probability` is"
+                ));
+            }
         }
         (mistakes.len() == before).then_some(columns)
     }
@@ -77,6 +97,7 @@ impl PredictionColumns {
         let alone = Self {
             prediction: place(self.prediction),
             probability: place(self.probability),
+            probabilities: self.probabilities.iter().filter_map(|column| place(Some(*column))).collect(),
             id: place(self.id),
             time: place(self.time),
             segment: place(self.segment),
@@ -99,9 +120,10 @@ impl PredictionColumns {
         let mut said: Vec<Option<f64>> = match prediction {
             Some(array) if self.positive.is_some() || is_text(array.data_type()) => {
                 let mut said = vec![None; rows];
-                let positive = self.positive.as_deref();
+                // Of texts it is named, which is seen when the columns are looked up.
+                let positive = self.positive.as_deref().unwrap_or("true");
                 values::labels(array, &mut |row, label| {
-                    said[row] = label.map(|label| f64::from(u8::from(Some(label) == positive)));
+                    said[row] = label.map(|label| f64::from(u8::from(label == positive)));
                 });
                 said
             }
@@ -155,7 +177,7 @@ impl PredictionColumns {
     }
 }
 
-fn is_text(data_type: &DataType) -> bool {
+pub(super) fn is_text(data_type: &DataType) -> bool {
     matches!(
         data_type,
         DataType::Utf8
@@ -173,40 +195,4 @@ fn micros(array: &ArrayRef) -> Option<ArrayRef> {
         _ => cast(array, &DataType::Timestamp(TimeUnit::Microsecond, None)).ok()?,
     };
     cast(&stamps, &DataType::Int64).ok()
-}
-
-/// What a reference says of probabilities and labels.
-pub(super) fn estimator(
-    spec: &PerformanceSpec,
-    label: &str,
-    reference: &[RecordBatch],
-) -> Result<BinaryEstimator, String> {
-    let mut rows = Vec::new();
-    // A reference has no names, times or segments, and may leave it to the threshold what was predicted.
-    let mut spec = PerformanceSpec { id: None, time: None, segment: None, ..spec.clone() };
-    let predicted = |name: &mut String| reference.iter().all(|batch| batch.column_by_name(name).is_some());
-    spec.prediction = spec.prediction.take_if(predicted);
-    let spec = &spec;
-    for batch in reference {
-        let mut mistakes = Vec::new();
-        let columns = PredictionColumns::new(spec, &batch.schema(), &mut mistakes);
-        let columns = columns.ok_or_else(|| mistakes.join("; "))?;
-        let labels = batch.column_by_name(label);
-        let names = batch.schema();
-        let known = || names.fields().iter().map(|field| field.name().as_str());
-        let labels = labels.ok_or_else(|| suggest::unknown("column", label, known()))?;
-        let labels = cast(labels, &DataType::Float64).map_err(|error| error.to_string())?;
-        let labels = labels.as_primitive::<Float64Type>();
-        for (row, said) in columns.read(batch.columns(), batch.num_rows()).into_iter().enumerate() {
-            let Some((predicted, score)) = said.filter(|_| labels.is_valid(row)) else { continue };
-            let row = LabelledScore {
-                row: ScoredRow { score, predicted: predicted > 0.5 },
-                label: labels.value(row) > 0.5,
-            };
-            rows.push(row);
-        }
-    }
-    // As many chunks as NannyML makes when nothing else is said.
-    const CHUNKS: usize = 10;
-    BinaryEstimator::fit(&rows, rows.len().div_ceil(CHUNKS).max(1)).map_err(|error| error.to_string())
 }

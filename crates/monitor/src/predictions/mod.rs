@@ -1,32 +1,50 @@
 //! What a model predicted on an edge, on its way to its labels: how well it did, and how well it is expected to do.
 
+mod classes;
 mod columns;
+mod detect;
+#[cfg(test)]
+mod detect_tests;
+mod estimator;
 mod inbox;
 mod judge;
+mod outcome;
+#[cfg(test)]
+mod outcome_tests;
 mod saved;
 mod series;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use arrow::{array::RecordBatch, datatypes::Schema};
-use millstream_graph::{EdgeId, Origin, Rows, Seen, Share, Tap, spec::Time};
+use millstream_graph::{EdgeId, Origin, Rows, Seen, Share, Tap, spec::Time, suggest};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::{
-    columns::{PredictionColumns, estimator},
+    classes::class_of,
+    columns::PredictionColumns,
+    detect::Named,
+    estimator::Estimator,
     inbox::{Arrived, Inbox, own},
 };
 pub use self::{
-    judge::{Judge, LabelCounts},
+    judge::Judge,
+    outcome::{LabelCounts, Outcome, OutcomeCounts, Truth},
     saved::RestoreError,
 };
-use crate::performance::{BinaryEstimator, BinaryMetrics, JoinConfig, LabelJoin};
+use crate::{
+    concept::DetectorSettings,
+    performance::{
+        BinaryMetrics, JoinConfig, LabelJoin, MeasureMetrics, MulticlassMetrics, RegressionMetrics,
+    },
+};
 
 /// What of an edge's rows are predictions, and how they are held against labels that come later.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -44,6 +62,13 @@ pub struct PerformanceSpec {
     pub probability: Option<String>,
     /// The probability from which on a row is a yes, where there is no `prediction`; 0.5 by default.
     pub threshold: Option<f64>,
+    /// For `multiclass`, the column that has the probability of each class, by the names of the classes: `{cat: p_cat, dog: p_dog}`,
+    /// from 2 to 64 of them. Without a `prediction`, the likeliest is predicted.
+    #[serde(default)]
+    pub probabilities: BTreeMap<String, String>,
+    /// For `multiclass`, the names of the classes that `prediction` and labels have, where there are no `probabilities`.
+    #[serde(default)]
+    pub classes: Vec<String>,
     /// The column by which labels name their row. Without it they name the request, and its row behind a `/` where it has several.
     pub id: Option<String>,
     /// The column that says when the prediction was made: a timestamp, or microseconds since 1970 UTC. Without it, it is when the row
@@ -57,11 +82,18 @@ pub struct PerformanceSpec {
     pub lateness: Option<Time>,
     /// Predictions that are held for their labels at most; 1 000 000 by default, of about 200 bytes each. The oldest make room: they
     /// count as predictions without a label, or with the label that they have. Of labels whose prediction has not come, a tenth as
-    /// many are held.
+    /// many are held. A prediction of several classes takes 8 bytes more for each, and each of the `outcomes` as much as a label.
     #[serde(default = "most")]
     pub most: usize,
     /// The column of the edge's `reference` that has the label. With it, performance is estimated before labels come.
     pub label: Option<String>,
+    /// Detectors of a change of the model's errors, such as `{ddm: {}}` or `{adwin: {delta: 0.002}}`; 16 at most. Each is told of every
+    /// prediction whose label has come whether it was wrong, or for regression by how much.
+    #[serde(default)]
+    pub detectors: Vec<DetectorSettings>,
+    /// Names of what predictions lead to, such as `revenue`: numbers that are posted as labels are, and summed up; 8 at most.
+    #[serde(default)]
+    pub outcomes: Vec<String>,
 }
 
 fn most() -> usize {
@@ -77,6 +109,8 @@ pub enum Task {
     Binary,
     /// A number.
     Regression,
+    /// One of several classes.
+    Multiclass,
 }
 
 /// The predictions of one edge, on their way to a [`Judge`].
@@ -87,11 +121,18 @@ pub struct Predictions {
     columns: PredictionColumns,
     inbox: Inbox,
     config: JoinConfig,
-    estimator: Option<BinaryEstimator>,
+    estimator: Option<Estimator>,
+    detectors: Vec<Named>,
+    /// What predictions lead to, by name.
+    outcomes: Vec<String>,
     /// What time it is, in microseconds since 1970 UTC.
     clock: fn() -> i64,
 }
 
+/// Bytes of the name of a class or measure that is told of.
+const NAME_BYTES: usize = 256;
+/// Score histograms that the open windows of one judge may hold: a few MiB at most, as a rule, and 9 GB without a bound.
+const HISTOGRAMS: i64 = 4096;
 /// Microseconds of a day.
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
@@ -123,6 +164,8 @@ impl Predictions {
         if spec.most == 0 {
             mistakes.push("`most` is 0: no prediction would be held until its label comes".to_owned());
         }
+        let detectors = detect::named(&spec.detectors, spec.task, &mut mistakes);
+        outcomes(spec, &mut mistakes);
         let micros = |time: Option<Time>, usual: i64| {
             time.map_or(usual, |time| i64::try_from(time.0.as_micros()).unwrap_or(i64::MAX))
         };
@@ -133,6 +176,13 @@ impl Predictions {
         };
         if let Err(error) = LabelJoin::new(BinaryMetrics::default(), config.clone(), 0) {
             mistakes.push(error.to_string());
+        }
+        let open = (config.lateness / config.window.max(1)).saturating_add(2);
+        let classes = spec.probabilities.len() as i64;
+        if spec.task == Task::Multiclass && open.saturating_mul(classes) > HISTOGRAMS {
+            mistakes.push(format!(
+                "{open} windows of {classes} classes are too many to hold at once: give a longer `window` or less `lateness`"
+            ));
         }
         let estimator = match (&spec.label, reference) {
             (None, _) => None,
@@ -148,7 +198,7 @@ impl Predictions {
                 None
             }
             (Some(label), Some(rows)) => {
-                let estimator = estimator(spec, label, rows);
+                let estimator = Estimator::fit(spec, label, rows);
                 estimator
                     .map_err(|mistake| mistakes.push(format!("the reference cannot be judged by: {mistake}")))
                     .ok()
@@ -157,7 +207,8 @@ impl Predictions {
         match columns {
             Some(columns) if mistakes.is_empty() => {
                 let (kept, columns) = columns.alone();
-                Ok(Arc::new(Self { kept, columns, inbox: Inbox::default(), config, estimator, clock }))
+                let (inbox, outcomes) = (Inbox::default(), spec.outcomes.clone());
+                Ok(Arc::new(Self { kept, columns, inbox, config, estimator, detectors, outcomes, clock }))
             }
             _ => Err(mistakes),
         }
@@ -166,6 +217,61 @@ impl Predictions {
     /// The tap for the edge.
     pub fn tap(self: Arc<Self>) -> Arc<dyn Tap> {
         Arc::new(PredictionTap { predictions: self, edge: OnceLock::new() })
+    }
+
+    /// The names of the metrics that labels and outcomes lead to.
+    pub fn metrics(&self) -> Vec<String> {
+        let names = |metrics: Vec<(&'static str, Option<f64>)>| {
+            metrics.into_iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        let mut all = match self.columns.task {
+            Task::Binary => names(series::binary(&BinaryMetrics::default())),
+            Task::Regression => names(series::regression(&RegressionMetrics::default())),
+            Task::Multiclass => names(series::multiclass(&MulticlassMetrics::new(0))),
+        };
+        for outcome in &self.outcomes {
+            let measured = series::measured(outcome, &MeasureMetrics::default());
+            all.extend(measured.into_iter().map(|(name, _)| name));
+        }
+        all
+    }
+
+    /// Whether what is told of a prediction can be true of these.
+    ///
+    /// # Errors
+    /// When it is of no class or measure that there is, or says nothing.
+    pub fn check(&self, outcome: &Outcome) -> Result<(), String> {
+        let classes = &self.columns.classes;
+        // Which names are like a long one would take long to find, and be told with all of it.
+        let long = |name: &str| name.len() > NAME_BYTES;
+        if outcome.measures.iter().any(|(name, _)| long(name))
+            || matches!(&outcome.label, Some(Truth::Class(name)) if long(name))
+        {
+            return Err(format!("a name has more than {NAME_BYTES} bytes"));
+        }
+        match &outcome.label {
+            None if outcome.measures.is_empty() => {
+                return Err("there is neither a `label` nor `measures`".to_owned());
+            }
+            Some(truth) if self.columns.task == Task::Multiclass => {
+                if class_of(classes, truth).is_none() {
+                    let known = classes.iter().map(String::as_str);
+                    return Err(suggest::unknown("class", &truth.class(), known));
+                }
+            }
+            Some(Truth::Class(_)) => return Err("`label` is a number, or true or false".to_owned()),
+            Some(Truth::Number(_) | Truth::Flag(_)) | None => {}
+        }
+        for (name, value) in &outcome.measures {
+            if !self.outcomes.contains(name) {
+                let known = self.outcomes.iter().map(String::as_str);
+                return Err(format!("measures: {}", suggest::unknown("outcome", name, known)));
+            }
+            if !value.is_finite() {
+                return Err(format!("measures: `{name}` is no finite number"));
+            }
+        }
+        Ok(())
     }
 
     /// Rows that were not looked at: too many waited, or without an `id` they no longer knew which row of the request they are.
@@ -192,6 +298,41 @@ impl Predictions {
         })
     }
 }
+
+/// What is wrong with the names of outcomes.
+fn outcomes(spec: &PerformanceSpec, mistakes: &mut Vec<String>) {
+    /// Each holds the predictions once more.
+    const MOST: usize = 8;
+    if spec.outcomes.len() > MOST {
+        mistakes.push(format!("there are at most {MOST} `outcomes`, not {}", spec.outcomes.len()));
+    }
+    for (at, name) in spec.outcomes.iter().enumerate() {
+        if !is_name(name) {
+            mistakes.push(format!("outcomes: `{name}` {NAMING}"));
+        }
+        if spec.outcomes[..at].contains(name) {
+            mistakes.push(format!("outcomes: `{name}` is there twice"));
+        }
+    }
+}
+
+/// The names of the metrics of all tasks.
+pub(crate) fn metrics_of_tasks() -> impl Iterator<Item = &'static str> {
+    let binary = series::binary(&BinaryMetrics::default());
+    let regression = series::regression(&RegressionMetrics::default());
+    let multiclass = series::multiclass(&MulticlassMetrics::new(0));
+    [binary, regression, multiclass].into_iter().flatten().map(|(name, _)| name)
+}
+
+/// Whether a metric may be called that.
+pub(crate) fn is_name(name: &str) -> bool {
+    let first = name.chars().next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_');
+    first && name.len() <= 64 && name.chars().all(|next| next.is_ascii_alphanumeric() || next == '_')
+}
+
+/// What names that are not [`is_name`] should be.
+pub(crate) const NAMING: &str =
+    "is no name of a metric: letters, digits and `_`, at most 64, and no digit first";
 
 /// The system's time, in microseconds since 1970 UTC.
 fn system() -> i64 {

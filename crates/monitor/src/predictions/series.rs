@@ -6,7 +6,10 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    performance::{Accumulator, BinaryMetrics, RegressionMetrics, Segment, Window},
+    performance::{
+        Accumulator, Average, BinaryMetrics, MeasureMetrics, MulticlassMetrics, RegressionMetrics, Segment,
+        Window,
+    },
     report::Point,
 };
 
@@ -74,15 +77,16 @@ pub(super) fn windows(window: i64) -> i64 {
 }
 
 /// The metrics of windows and their segments, where there are labels.
-pub(super) fn points_of<'w, A: Accumulator + 'w>(
+pub(super) fn points_of<'w, A: Accumulator + 'w, N: AsRef<str>>(
     windows: impl Iterator<Item = &'w Window<A>>,
-    metrics: impl Fn(&A) -> Vec<(&'static str, Option<f64>)>,
+    metrics: impl Fn(&A) -> Vec<(N, Option<f64>)>,
 ) -> Vec<(String, Point)> {
     let mut points = Vec::new();
     for window in windows {
         let at = window.start();
         let mut add = |name: Option<&str>, segment: &Segment<A>| {
             for (metric, value) in metrics(&segment.metrics).into_iter().filter(|_| segment.labelled > 0) {
+                let metric = metric.as_ref();
                 let key = name.map_or_else(|| metric.to_owned(), |name| format!("{metric}{SEPARATOR}{name}"));
                 points.extend(value.map(|value| (key, Point { at, value })));
             }
@@ -121,5 +125,27 @@ pub(super) fn regression(metrics: &RegressionMetrics) -> Vec<(&'static str, Opti
         ("rmse", metrics.rmse()),
         ("mape", metrics.mape()),
         ("r2", metrics.r2()),
+    ]
+}
+
+/// Averages are over the classes that occur, each as much as the others.
+pub(super) fn multiclass(metrics: &MulticlassMetrics) -> Vec<(&'static str, Option<f64>)> {
+    vec![
+        ("roc_auc", metrics.roc_auc()),
+        ("f1", metrics.f1(Average::Macro)),
+        ("precision", metrics.precision(Average::Macro)),
+        ("recall", metrics.recall(Average::Macro)),
+        ("specificity", metrics.specificity(Average::Macro)),
+        ("accuracy", metrics.accuracy()),
+        ("log_loss", metrics.log_loss()),
+    ]
+}
+
+/// What outcomes add up to in the measure of this name.
+pub(super) fn measured(name: &str, metrics: &MeasureMetrics) -> Vec<(String, Option<f64>)> {
+    vec![
+        (format!("{name}_sum"), metrics.sum()),
+        (format!("{name}_mean"), metrics.mean()),
+        (format!("{name}_count"), Some(metrics.count() as f64)),
     ]
 }

@@ -174,6 +174,7 @@ fn the_oldest_predictions_make_room_and_are_counted() {
     // Another version of the project may hold fewer.
     let fewer = self::predictions(&row(), json!({"most": 3}));
     assert!(judge.fits(&fewer));
+    judge.follow(&fewer);
     judge.take(&fewer, 30);
     assert_eq!((judge.counts().evicted, judge.counts().evicted_labelled), (21, 1));
 

@@ -83,7 +83,7 @@ mod writer;
 
 pub use error::{Mistake, Mistakes, ReadError, RecordError};
 pub use layout::Watched;
-pub use reader::{Hour, LogRows, Reader};
+pub use reader::{Example, Hour, LogRows, Reader, Values};
 pub use recorder::{Counts, Finished, Recorder};
 pub use settings::RecordSettings;
 pub use writer::{Drained, Writer};

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, hash_map},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -47,8 +47,26 @@ enum Blind {
 
 struct Entry {
     state: State,
+    /// The caller's name for the request, which goes with it: a run whose caller has gone never ends.
+    asker: Option<Weak<str>>,
     /// When a sweep met it first: observations have no clock.
     since: Option<i64>,
+}
+
+impl Entry {
+    /// Whether its caller has gone.
+    fn is_left(&self) -> bool {
+        self.asker.as_ref().is_some_and(|asker| asker.strong_count() == 0)
+    }
+}
+
+/// Runs that held batches and hold none any more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Swept {
+    /// Those that were too old.
+    pub(super) evicted: usize,
+    /// Those whose caller has gone.
+    pub(super) abandoned: usize,
 }
 
 /// What is held of a run.
@@ -104,8 +122,9 @@ impl OpenRuns {
         Self { shards, rows: AtomicUsize::new(0), max_rows }
     }
 
-    /// Holds a batch. Answers how many observations were dropped by it: none, or this one and those that were held of its run.
-    pub(super) fn hold(&self, run: u64, seen: Seen, edges: usize) -> usize {
+    /// Holds a batch until its run is taken, or `asker` has gone. Answers how many observations were dropped by it: none, or this
+    /// one and those that were held of its run.
+    pub(super) fn hold(&self, run: u64, asker: Option<&Arc<str>>, seen: Seen, edges: usize) -> usize {
         let rows = seen.batch.num_rows();
         let mut shard = self.shard(run);
         let Shard { runs, open, blind } = &mut *shard;
@@ -121,7 +140,7 @@ impl OpenRuns {
                 let full = *open >= OPEN;
                 let state = if full { State::GivenUp } else { State::Open(Vec::with_capacity(edges)) };
                 *open += usize::from(!full);
-                entry.insert(Entry { state, since: None })
+                entry.insert(Entry { state, asker: asker.map(Arc::downgrade), since: None })
             }
         };
         let State::Open(held) = &mut entry.state else { return 1 };
@@ -146,16 +165,18 @@ impl OpenRuns {
         Some(entry.state)
     }
 
-    /// Gives up runs that sweeps have met for longer than `longest` microseconds, and counts those that held batches.
-    pub(super) fn sweep(&self, now: i64, longest: i64) -> usize {
+    /// Gives up runs that sweeps have met for longer than `longest` microseconds, and those whose caller has gone.
+    pub(super) fn sweep(&self, now: i64, longest: i64) -> Swept {
         let old = |since: i64| now.saturating_sub(since) > longest;
-        let mut evicted = 0;
+        let mut swept = Swept::default();
         for shard in &self.shards {
             let mut shard = lock(shard);
             let Shard { runs, open, blind } = &mut *shard;
-            let gone: Vec<(u64, Entry)> =
-                runs.extract_if(|_, entry| old(*entry.since.get_or_insert(now))).collect();
-            let held = gone.iter().filter(|(_, entry)| matches!(entry.state, State::Open(_))).count();
+            let is_over = |entry: &mut Entry| old(*entry.since.get_or_insert(now)) || entry.is_left();
+            let gone: Vec<(u64, Entry)> = runs.extract_if(|_, entry| is_over(entry)).collect();
+            let held = gone.iter().filter(|(_, entry)| matches!(entry.state, State::Open(_)));
+            let abandoned = held.clone().filter(|(_, entry)| entry.is_left()).count();
+            let held = held.count();
             *open -= held;
             *blind = match blind {
                 Blind::No => Blind::No,
@@ -164,12 +185,13 @@ impl OpenRuns {
                 Blind::Since(since) => Blind::Since(*since),
             };
             drop(shard);
-            evicted += held;
+            swept.abandoned += abandoned;
+            swept.evicted += held - abandoned;
             for (_, entry) in &gone {
                 self.release(&entry.state);
             }
         }
-        evicted
+        swept
     }
 
     /// Rows that are held.
@@ -208,8 +230,6 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::{
         array::Int32Array,
         datatypes::{DataType, Field, Schema},
@@ -221,6 +241,10 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int32, false)]));
         let column = Arc::new(Int32Array::from(vec![1; rows]));
         Seen { edge: 0, batch: RecordBatch::try_new(schema, vec![column]).unwrap(), places: Places::Whole }
+    }
+
+    fn evicted(evicted: usize) -> Swept {
+        Swept { evicted, abandoned: 0 }
     }
 
     fn held(state: Option<State>) -> Option<usize> {
@@ -242,41 +266,58 @@ mod tests {
     #[test]
     fn a_run_without_room_for_all_its_batches_is_given_up_whole() {
         let table = OpenRuns::new(10);
-        assert_eq!(table.hold(1, seen(6), 2), 0);
-        assert_eq!(table.hold(2, seen(4), 2), 0);
-        assert_eq!(table.hold(2, seen(1), 2), 2, "this one and the one that was held");
+        assert_eq!(table.hold(1, None, seen(6), 2), 0);
+        assert_eq!(table.hold(2, None, seen(4), 2), 0);
+        assert_eq!(table.hold(2, None, seen(1), 2), 2, "this one and the one that was held");
         assert_eq!(table.rows(), 6);
-        assert_eq!(table.hold(2, seen(1), 2), 1, "there is room again, but not for the rest of a run");
+        assert_eq!(table.hold(2, None, seen(1), 2), 1, "there is room again, but not for the rest of a run");
         assert_eq!((held(table.take_run(1)), held(table.take_run(2))), (Some(1), Some(0)));
         assert_eq!((held(table.take_run(2)), table.rows()), (None, 0));
-        assert_eq!(table.hold(2, seen(1), 2), 0, "a run that ended is forgotten");
+        assert_eq!(table.hold(2, None, seen(1), 2), 0, "a run that ended is forgotten");
     }
 
     #[test]
     fn the_newest_runs_are_dropped_when_there_are_too_many() {
         let table = OpenRuns::new(usize::MAX);
         let runs = (SHARDS * KNOWN * 2) as u64;
-        let dropped: usize = (0..runs).map(|run| table.hold(run, seen(1), 1)).sum();
+        let dropped: usize = (0..runs).map(|run| table.hold(run, None, seen(1), 1)).sum();
         assert!(table.rows() <= SHARDS * OPEN, "{} rows", table.rows());
         assert_eq!(table.rows() + dropped, runs as usize);
         assert_eq!(held(table.take_run(0)), Some(1), "the oldest is there");
         let known: usize = table.shards.iter().map(|shard| lock(shard).runs.len()).sum();
         assert!(known <= SHARDS * KNOWN);
         // A run may be one that was refused, so none is taken until all of those are over.
-        assert_eq!(table.hold(0, seen(1), 1), 1);
-        assert!(table.sweep(0, 100) == 0 && table.sweep(100, 100) == 0);
-        assert_eq!(table.hold(0, seen(1), 1), 1);
-        assert_eq!(table.sweep(101, 100) + dropped, runs as usize - 1);
-        assert_eq!((table.rows(), table.hold(0, seen(1), 1)), (0, 0));
+        assert_eq!(table.hold(0, None, seen(1), 1), 1);
+        assert_eq!((table.sweep(0, 100), table.sweep(100, 100)), (evicted(0), evicted(0)));
+        assert_eq!(table.hold(0, None, seen(1), 1), 1);
+        assert_eq!(table.sweep(101, 100), evicted(runs as usize - 1 - dropped));
+        assert_eq!((table.rows(), table.hold(0, None, seen(1), 1)), (0, 0));
     }
 
     #[test]
     fn runs_that_never_end_are_evicted_when_they_are_old() {
         let table = OpenRuns::new(100);
-        table.hold(1, seen(2), 1);
-        assert_eq!(table.sweep(i64::MAX - 1, 50), 0, "it is met for the first time");
-        table.hold(2, seen(3), 1);
-        assert_eq!(table.sweep(i64::MIN, 50), 0, "a clock that goes back makes nothing old");
-        assert_eq!((table.sweep(i64::MAX, 0), table.rows()), (2, 0));
+        table.hold(1, None, seen(2), 1);
+        assert_eq!(table.sweep(i64::MAX - 1, 50), evicted(0), "it is met for the first time");
+        table.hold(2, None, seen(3), 1);
+        assert_eq!(table.sweep(i64::MIN, 50), evicted(0), "a clock that goes back makes nothing old");
+        assert_eq!((table.sweep(i64::MAX, 0), table.rows()), (evicted(2), 0));
+    }
+
+    #[test]
+    fn runs_whose_caller_has_gone_are_given_up_at_once() {
+        let table = OpenRuns::new(100);
+        let [here, gone]: [Arc<str>; 2] = ["here", "gone"].map(Arc::from);
+        table.hold(1, Some(&here), seen(2), 1);
+        table.hold(2, Some(&gone), seen(3), 1);
+        table.hold(3, None, seen(4), 1);
+        assert_eq!(table.sweep(0, 100), evicted(0));
+        drop(gone);
+        assert_eq!((table.sweep(0, 100), table.rows()), (Swept { evicted: 0, abandoned: 1 }, 6));
+        assert_eq!(held(table.take_run(2)), None);
+        drop(here);
+        // One that has no room any more held nothing.
+        table.hold(1, None, seen(200), 1);
+        assert_eq!((table.sweep(0, 100), table.rows()), (evicted(0), 4));
     }
 }

@@ -1,5 +1,7 @@
 //! Reads a log, whoever wrote its files and whatever columns it had then.
 
+mod examples;
+
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -37,6 +39,8 @@ use super::{
     hour::{self, HOUR, hour_of},
     layout::{self, AT, REQUEST_ID},
 };
+
+pub use examples::{Example, Values};
 
 /// A graph's log on disk. It may be read while it is written: every row is found once.
 #[derive(Clone, Debug)]

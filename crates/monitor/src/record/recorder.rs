@@ -15,7 +15,7 @@ use super::{
     error::Mistakes,
     hour::hour_of,
     layout::{Layout, Watched},
-    open::{OpenRuns, Places, Seen, State},
+    open::{OpenRuns, Places, Seen, State, Swept},
     settings::{Checked, RecordSettings},
 };
 
@@ -171,6 +171,19 @@ impl Recorder {
         batch: &RecordBatch,
         place: impl Fn(usize) -> Option<u32>,
     ) {
+        self.observe_for(None, run, edge, batch, place);
+    }
+
+    /// The same for a request that has a name, which nobody has any more when its caller has gone: such a run is abandoned when the
+    /// log is drained next.
+    pub fn observe_for(
+        &self,
+        asker: Option<&Arc<str>>,
+        run: RunId,
+        edge: usize,
+        batch: &RecordBatch,
+        place: impl Fn(usize) -> Option<u32>,
+    ) {
         if edge >= self.layout.edges.len() {
             return add(&self.counters.rows_mismatched, batch.num_rows());
         }
@@ -180,7 +193,7 @@ impl Recorder {
         }
         let Some(places) = places.filter(|_| batch.num_rows() > 0) else { return };
         let seen = Seen { edge, batch: batch.clone(), places };
-        let dropped = self.open.hold(run.0, seen, self.layout.edges.len());
+        let dropped = self.open.hold(run.0, asker, seen, self.layout.edges.len());
         if dropped > 0 {
             add(&self.counters.observations_dropped, dropped);
         }
@@ -244,7 +257,9 @@ impl Recorder {
 
     /// Gives up runs that are too old, and takes those that have ended.
     pub(super) fn take_ended(&self, now: i64) -> Vec<Ended> {
-        add(&self.counters.runs_evicted, self.open.sweep(now, self.checked.open_for));
+        let Swept { evicted, abandoned } = self.open.sweep(now, self.checked.open_for);
+        add(&self.counters.runs_evicted, evicted);
+        add(&self.counters.runs_abandoned, abandoned);
         std::mem::take(&mut *self.queue())
     }
 

@@ -3,19 +3,19 @@
 use std::fmt::Display;
 
 use super::{
-    ColumnReport, Measure, Quantile, RuleOutcome, ShiftedBin,
+    ColumnKind, ColumnReport, Measure, Quantile, RuleOutcome, ShiftedBin,
     axis::{Axis, Time},
     categories::bar,
     chart::{Chart, Line, legend},
     columns::{CARDS, Listed, badge, kind, mark},
-    format::{TEXT, change, clipped, count, counted, number, optional, percent, share},
+    format::{TEXT, change, clipped, count, counted, number, optional, percent, share, time},
     histogram,
     markup::Markup,
 };
 
 /// Measures of one column that are shown.
 const MEASURES: usize = 20;
-/// Rules of one column that are shown.
+/// Rules of one column, or of an edge, that are shown.
 const RULES: usize = 20;
 /// Quantiles of one column that are shown.
 const QUANTILES: usize = 12;
@@ -80,7 +80,7 @@ fn card(m: &mut Markup, window: (i64, i64), of: &Listed<'_>) {
             measures(m, &column.measures);
             history(m, window, column);
             facts(m, column);
-            quality(m, &column.quality);
+            quality(m, "Data quality", &column.quality);
             segments(m, column);
         });
     });
@@ -201,13 +201,21 @@ fn facts(m: &mut Markup, column: &ColumnReport) {
         ("infinite", column.infinities),
         ("unseen", column.unseen),
     ];
-    let moments = [("mean", column.mean), ("std", column.std), ("min", column.min), ("max", column.max)];
+    let moments = match column.kind {
+        // As numbers they would be microseconds.
+        ColumnKind::Time => [("earliest", column.min), ("latest", column.max), ("", None), ("", None)],
+        _ => [("mean", column.mean), ("std", column.std), ("min", column.min), ("max", column.max)],
+    };
+    let shown = |value: f64| match column.kind {
+        ColumnKind::Time => time(value as i64),
+        _ => number(value),
+    };
     let quantile =
         |quantile: &Quantile| (format!("p{}", number(quantile.at * 100.0)), number(quantile.value));
     let mut facts = vec![("rows".to_owned(), count(rows))];
     facts.extend(counts.map(|(name, part)| (name.to_owned(), of_rows(part))));
     facts.extend(column.distinct.map(|distinct| ("distinct".to_owned(), format!("≈ {}", count(distinct)))));
-    facts.extend(moments.into_iter().filter_map(|(name, value)| Some((name.to_owned(), number(value?)))));
+    facts.extend(moments.into_iter().filter_map(|(name, value)| Some((name.to_owned(), shown(value?)))));
     facts.extend(column.quantiles.iter().take(QUANTILES).map(quantile));
     block(m, |m| {
         m.leaf("h4", &[], "Values in the window");
@@ -236,10 +244,10 @@ fn shifted(m: &mut Markup, bins: &[ShiftedBin]) {
     });
 }
 
-fn quality(m: &mut Markup, rules: &[RuleOutcome]) {
+pub(super) fn quality(m: &mut Markup, caption: &str, rules: &[RuleOutcome]) {
     let headings = [("", "rule"), ("n", "broken"), ("n spare", "checked"), ("n", "share"), ("", "outcome")];
     let list = List { all: rules, most: RULES, noun: "rule" };
-    table(m, "Data quality", &headings, list, |m, rule| {
+    table(m, caption, &headings, list, |m, rule| {
         named(m, &rule.rule);
         figure(m, count(rule.broken));
         m.leaf("td", &[("class", &"n spare")], count(rule.checked));

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use super::{
     ColumnKind, ColumnReport, Measure, Report,
     chart::{Percent, spark},
-    format::{NOTHING, count, counted, number, share},
+    column,
+    format::{NAME, NOTHING, clipped, count, counted, number, share},
     markup::Markup,
 };
 
@@ -13,6 +14,8 @@ use super::{
 pub(super) const CARDS: usize = 200;
 /// Columns that the table lists.
 const ROWS: usize = 2_000;
+/// Edges whose rules are shown.
+const RULED: usize = 50;
 /// Names in the verdict.
 const NAMES: usize = 5;
 
@@ -121,6 +124,7 @@ pub(super) fn mark(m: &mut Markup, class: &'static str, icon: &'static str, word
 pub(super) fn section(m: &mut Markup, report: &Report, listed: &[Listed<'_>]) {
     m.tag("section", &[("id", &"columns"), ("aria-labelledby", &"columns-title")], |m| {
         m.leaf("h2", &[("id", &"columns-title")], "Columns");
+        rules(m, report);
         if listed.is_empty() {
             m.leaf("p", &[("class", &"empty")], "No edge of this graph was observed.");
             return;
@@ -155,6 +159,20 @@ pub(super) fn section(m: &mut Markup, report: &Report, listed: &[Listed<'_>]) {
             m.leaf("p", &[("class", &"remark")], words);
         }
     });
+}
+
+/// Rules on the columns of an edge together.
+fn rules(m: &mut Markup, report: &Report) {
+    let edges = report.edges.iter().filter(|edge| !edge.quality.is_empty());
+    for edge in edges.clone().take(RULED) {
+        let caption = format!("Data quality of {}", clipped(&edge.edge, NAME));
+        column::quality(m, &caption, &edge.quality);
+    }
+    let left = edges.skip(RULED).count() as u64;
+    if left > 0 {
+        let words = format!("Rules of {} more are not shown.", counted(left, "edge"));
+        m.leaf("p", &[("class", &"remark")], words);
+    }
 }
 
 /// What needs the script: it shows this.
@@ -256,6 +274,7 @@ pub(super) fn kind(kind: ColumnKind) -> &'static str {
     match kind {
         ColumnKind::Numeric => "numeric",
         ColumnKind::Categorical => "categorical",
+        ColumnKind::Time => "time",
     }
 }
 

@@ -22,8 +22,10 @@ mod format;
 mod histogram;
 mod markup;
 mod number;
+mod own;
 mod page;
 mod performance;
+mod together;
 mod traffic;
 
 #[cfg(test)]
@@ -40,7 +42,7 @@ use serde::{Deserialize, Serialize};
 /// let report = Report {
 ///     project: "bank".into(),
 ///     graph: "score".into(),
-///     edges: vec![EdgeReport { edge: "enrich -> model".into(), columns: vec![age] }],
+///     edges: vec![EdgeReport { edge: "enrich -> model".into(), columns: vec![age], ..EdgeReport::default() }],
 ///     ..Report::default()
 /// }
 /// .counted();
@@ -80,6 +82,15 @@ pub struct Report {
     pub edges: Vec<EdgeReport>,
     /// The model's performance over time.
     pub performance: Vec<MetricSeries>,
+    /// Metrics of the project's own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<OwnMetric>,
+    /// What watches the model's errors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detectors: Vec<DetectorReport>,
+    /// The edges whose columns are watched together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub multivariate: Vec<MultivariateReport>,
     /// The alerts that are defined on the graph.
     pub alerts: Vec<AlertReport>,
     /// How many columns drifted. See [`Report::counted`].
@@ -112,6 +123,8 @@ pub struct EdgeReport {
     pub edge: String,
     /// Its columns.
     pub columns: Vec<ColumnReport>,
+    /// Rules on its columns together.
+    pub quality: Vec<RuleOutcome>,
 }
 
 /// Whether the values of a column have an order and a distance.
@@ -123,6 +136,8 @@ pub enum ColumnKind {
     Numeric,
     /// Names of a finite set.
     Categorical,
+    /// Times, whose least and greatest are in microseconds since 1970 UTC.
+    Time,
 }
 
 /// What was observed of one column.
@@ -305,6 +320,89 @@ pub struct MetricSeries {
     pub lower: Option<f64>,
     /// Values above this are not as expected.
     pub upper: Option<f64>,
+}
+
+/// A metric of the project's own, made of what was counted of an edge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OwnMetric {
+    /// The edge.
+    pub edge: String,
+    /// The name that the project gave it.
+    pub name: String,
+    /// Its value in the window; `None` where it has none.
+    pub value: Option<f64>,
+    /// Its values in the windows before, ascending.
+    pub series: Vec<Point>,
+}
+
+/// Where a detector stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DetectorState {
+    /// Errors look as they did.
+    #[default]
+    Stable,
+    /// They may be changing.
+    Warning,
+    /// It fired in the last pane.
+    Drift,
+}
+
+/// A detector that watches the errors of predictions, one after another.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DetectorReport {
+    /// The edge whose predictions they are of.
+    pub edge: String,
+    /// The detector: `adwin`, and `adwin_2` where there are several.
+    pub detector: String,
+    /// Where it stands.
+    pub state: DetectorState,
+    /// Whether it is one that warns before it fires.
+    pub warns: bool,
+    /// Errors that it was told.
+    pub errors: u64,
+    /// Errors that mean nothing to it.
+    pub ignored: u64,
+    /// How often it has fired.
+    pub drifts: u64,
+    /// How often it has begun to warn.
+    pub warnings: u64,
+    /// When it fired last.
+    pub last_drift: Option<i64>,
+    /// How many of the last errors look alike, where it knows.
+    pub recent: Option<u64>,
+    /// Their mean.
+    pub recent_mean: Option<f64>,
+}
+
+/// How badly the principal components of the reference rebuild the rows of an edge.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MultivariateReport {
+    /// The name of the edge.
+    pub edge: String,
+    /// The columns that are watched together.
+    pub columns: Vec<String>,
+    /// How many components are kept of them.
+    pub components: u64,
+    /// The share of the reference's variance that these hold.
+    pub explained: Option<f64>,
+    /// Rows of the window.
+    pub rows: u64,
+    /// Rows among those that came whose error overflows.
+    pub skipped: u64,
+    /// The mean error of the rows, in standard deviations of the reference.
+    pub error: Option<f64>,
+    /// A mean below this is not as expected of so many rows.
+    pub lower: Option<f64>,
+    /// A mean above this is not as expected of so many rows.
+    pub upper: Option<f64>,
+    /// The verdict; `None` when there are too few rows to say.
+    pub drifted: Option<bool>,
+    /// The mean error pane by pane, ascending; it may begin before the window.
+    pub series: Vec<Point>,
 }
 
 /// How much an alert matters.

@@ -7,7 +7,7 @@ use super::{
     columns::{self, Listed, Verdict},
     format::{clipped, count, counted, duration, latency, number, share},
     markup::Markup,
-    performance, traffic,
+    own, performance, together, traffic,
 };
 
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -61,7 +61,13 @@ fn body(m: &mut Markup, report: &Report) {
             alerts::section(m, report);
         }
         columns::section(m, report, &listed);
-        if !report.performance.is_empty() {
+        if !report.multivariate.is_empty() {
+            together::section(m, report);
+        }
+        if !report.metrics.is_empty() {
+            own::section(m, report);
+        }
+        if !report.performance.is_empty() || !report.detectors.is_empty() {
             performance::section(m, report);
         }
         if !report.latency.is_empty() {
@@ -170,8 +176,11 @@ fn remarks(report: &Report, verdict: &Verdict<'_>, firing: u64) -> String {
         0 => "No alert is firing.".to_owned(),
         n => format!("{} {} firing.", counted(n, "alert"), are(n)),
     }];
-    let columns = report.edges.iter().flat_map(|edge| &edge.columns);
-    let broken = columns.flat_map(|column| &column.quality).filter(|rule| !rule.ok).count() as u64;
+    let rules = report
+        .edges
+        .iter()
+        .flat_map(|edge| edge.columns.iter().flat_map(|column| &column.quality).chain(&edge.quality));
+    let broken = rules.filter(|rule| !rule.ok).count() as u64;
     if broken > 0 {
         remarks.push(format!("{} on data quality {} broken.", counted(broken, "rule"), are(broken)));
     }

@@ -3,16 +3,19 @@
 use std::fmt::Display;
 
 use super::{
-    MetricSeries, Report,
+    DetectorReport, DetectorState, MetricSeries, Report,
+    alerts::moment,
     axis::{Axis, Time},
     chart::{Chart, Line, legend},
     columns::mark,
-    format::{clipped, counted, number},
+    format::{clipped, count, counted, number, optional},
     markup::Markup,
 };
 
 /// Metrics that are shown.
 const METRICS: usize = 40;
+/// Detectors that are shown.
+const DETECTORS: usize = 60;
 
 pub(super) fn section(m: &mut Markup, report: &Report) {
     m.tag("section", &[("id", &"performance"), ("aria-labelledby", &"performance-title")], |m| {
@@ -26,7 +29,53 @@ pub(super) fn section(m: &mut Markup, report: &Report) {
         if left > 0 {
             m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, "metric")));
         }
+        if !report.detectors.is_empty() {
+            detectors(m, &report.detectors);
+        }
     });
+}
+
+/// What watches errors.
+fn detectors(m: &mut Markup, all: &[DetectorReport]) {
+    m.leaf("h3", &[], "Detectors of changed errors");
+    m.tag("div", &[("class", &"fit")], |m| {
+        m.tag("table", &[], |m| {
+            m.leaf("caption", &[("class", &"hidden")], "Detectors and what they have said");
+            m.tag("thead", &[], |m| {
+                m.tag("tr", &[], |m| {
+                    let heads = ["edge", "detector", "state", "errors", "fired", "last fired", "recent mean"];
+                    for words in heads {
+                        m.leaf("th", &[("scope", &"col")], words);
+                    }
+                });
+            });
+            m.tag("tbody", &[], |m| {
+                all.iter().take(DETECTORS).for_each(|one| m.tag("tr", &[], |m| detector(m, one)));
+            });
+        });
+    });
+    let left = all.len().saturating_sub(DETECTORS) as u64;
+    if left > 0 {
+        m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, "detector")));
+    }
+}
+
+fn detector(m: &mut Markup, one: &DetectorReport) {
+    m.tag("td", &[], |m| m.name(&one.edge));
+    m.tag("td", &[], |m| m.name(&one.detector));
+    m.tag("td", &[], |m| match one.state {
+        DetectorState::Drift => mark(m, "badge bad", "#bad", "changed"),
+        DetectorState::Warning => mark(m, "badge warn", "#warn", "warns"),
+        DetectorState::Stable if one.errors == 0 => mark(m, "badge none", "#none", "no labels yet"),
+        DetectorState::Stable => mark(m, "badge good", "#good", "stable"),
+    });
+    m.leaf("td", &[("class", &"n")], count(one.errors));
+    m.leaf("td", &[("class", &"n")], count(one.drifts));
+    m.tag("td", &[], |m| match one.last_drift {
+        Some(at) => moment(m, at),
+        None => m.text("never"),
+    });
+    m.leaf("td", &[("class", &"n")], optional(one.recent_mean));
 }
 
 fn card(m: &mut Markup, report: &Report, metric: &MetricSeries) {

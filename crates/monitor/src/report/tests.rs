@@ -77,7 +77,11 @@ fn small() -> Report {
             requests: 1_200,
             failed: 3,
         }],
-        edges: vec![EdgeReport { edge: "enrich -> model".into(), columns: vec![region, income] }],
+        edges: vec![EdgeReport {
+            edge: "enrich -> model".into(),
+            columns: vec![region, income],
+            ..EdgeReport::default()
+        }],
         performance: vec![MetricSeries {
             name: "roc_auc".into(),
             realised: vec![Point { at: 0, value: 0.8 }],
@@ -100,7 +104,8 @@ fn small() -> Report {
 fn wide(columns: usize) -> Report {
     let one = small().edges.remove(0).columns.remove(1);
     let name = |at| ColumnReport { column: format!("column_{at}"), ..one.clone() };
-    let edge = EdgeReport { edge: "in".into(), columns: (0..columns).map(name).collect() };
+    let edge =
+        EdgeReport { edge: "in".into(), columns: (0..columns).map(name).collect(), ..EdgeReport::default() };
     Report { edges: vec![edge], ..small() }.counted()
 }
 
@@ -284,7 +289,8 @@ fn json_is_the_report() {
                     }
                   ]
                 }
-              ]
+              ],
+              "quality": []
             }
           ],
           "performance": [
@@ -344,6 +350,43 @@ fn numbers_that_are_not_finite_are_null_and_can_be_read_again() {
 }
 
 #[test]
+fn rules_of_an_edge_and_times_of_a_column_are_shown_and_what_is_broken_is_counted() {
+    let rule = |ok: bool| RuleOutcome { rule: "schema: `<age>` is new".into(), broken: 1, checked: 3, ok };
+    let made = ColumnReport {
+        column: "made_at".into(),
+        kind: ColumnKind::Time,
+        min: Some(0.0),
+        max: Some(90_000_000.0),
+        ..ColumnReport::default()
+    };
+    let page = |quality: Vec<RuleOutcome>, edges: usize| {
+        let edge = EdgeReport { edge: "in<put>".into(), columns: vec![made.clone()], quality };
+        parsed(&Report { edges: vec![edge; edges], ..Report::default() }.to_html(), |document| {
+            document.descendants().filter_map(|node| node.text()).collect::<Vec<_>>().join("|")
+        })
+    };
+    let cases = [
+        (
+            vec![rule(false), rule(true)],
+            1,
+            vec!["Data quality of in<put>", "schema: `<age>` is new", "1 rule on data quality is broken."],
+        ),
+        (
+            vec![rule(false)],
+            60,
+            vec!["60 rules on data quality are broken.", "Rules of 10 edges more are not shown."],
+        ),
+        (vec![], 1, vec!["latest|1970-01-01T00:01:30Z", "earliest|1970-01-01T00:00Z"]),
+    ];
+    for (quality, edges, expected) in cases {
+        let text = page(quality, edges);
+        for words in expected {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+}
+
+#[test]
 fn fields_may_be_missing_and_unknown() {
     let read: Report = serde_json::from_str(r#"{"graph": "score", "of_a_later_version": 1}"#).unwrap();
     assert_eq!(read, Report { graph: "score".into(), ..Report::default() });
@@ -359,7 +402,7 @@ fn the_summary_says_how_many_columns_drifted_and_which() {
             ..ColumnReport::default()
         };
         let columns = verdicts.iter().enumerate().map(column).collect();
-        Report { edges: vec![EdgeReport { edge: String::new(), columns }], ..Report::default() }.counted()
+        Report { edges: vec![EdgeReport { columns, ..EdgeReport::default() }], ..Report::default() }.counted()
     };
     for (report, says) in [
         (drifted(&[]), "No columns were observed."),
@@ -696,6 +739,57 @@ fn a_thinned_line_keeps_its_least_and_its_largest_value() {
 }
 
 #[test]
+fn detectors_and_columns_that_are_watched_together_are_told() {
+    let detector = |name: &str, state: DetectorState, errors: u64| DetectorReport {
+        edge: "scored".into(),
+        detector: name.into(),
+        state,
+        errors,
+        last_drift: (state == DetectorState::Drift).then_some(HOUR),
+        ..DetectorReport::default()
+    };
+    let together = |edge: &str, drifted: Option<bool>| MultivariateReport {
+        edge: edge.into(),
+        columns: vec!["income".into(), "li<mit".into()],
+        components: 1,
+        explained: Some(0.98),
+        rows: 350,
+        error: drifted.map(|_| 0.5),
+        lower: Some(0.1),
+        upper: Some(0.2),
+        drifted,
+        series: drifted.map(|_| Point { at: 0, value: 0.5 }).into_iter().collect(),
+        ..MultivariateReport::default()
+    };
+    let report = Report {
+        detectors: vec![
+            detector("ddm", DetectorState::Drift, 200),
+            detector("eddm", DetectorState::Warning, 200),
+            detector("adwin", DetectorState::Stable, 200),
+            detector("adwin_2", DetectorState::Stable, 0),
+        ],
+        multivariate: vec![together("input", Some(true)), together("scored", None)],
+        performance: Vec::new(),
+        ..small()
+    };
+    parsed(&report.to_html(), |page| {
+        let section = |id: &str| {
+            let found = named(page, "section").find(|section| section.attribute("id") == Some(id));
+            text(found.unwrap())
+        };
+        let (performance, together) = (section("performance"), section("together"));
+        for words in ["ddm", "changed", "warns", "stable", "no labels yet", "1970-01-01", "never"] {
+            assert!(performance.contains(words), "{words}: {performance}");
+        }
+        for words in ["drifted", "no verdict", "li<mit", "98", "expected: 0.100 to 0.200", "No rows yet."] {
+            assert!(together.contains(words), "{words}: {together}");
+        }
+    });
+    let read: Report = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+    assert_eq!((read.detectors, read.multivariate), (report.detectors, report.multivariate));
+}
+
+#[test]
 fn an_empty_report_is_a_page_too() {
     let html = Report::default().to_html();
     parsed(&html, |page| {
@@ -836,7 +930,7 @@ prop_compose! {
             alerts: vec![AlertReport { summary: name.clone(), since: Some(at), activations: vec![
                 Activation { at, cleared: Some(made), value: limits.0 }, Activation { at: to, cleared: None, value: limits.1 },
             ], ..AlertReport::default() }],
-            edges: vec![EdgeReport { edge: name, columns }],
+            edges: vec![EdgeReport { edge: name, columns, ..EdgeReport::default() }],
             drifted_columns: lost,
             columns_total: degraded,
             ..Report::default()

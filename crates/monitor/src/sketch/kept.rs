@@ -36,7 +36,13 @@ pub struct Kept<V> {
     /// No name from this digest on is kept, unless it was known before.
     bound: Option<u64>,
     rest: Option<V>,
+    /// Tells most digests from those of known names without a look at the names.
+    sieve: Sieve,
 }
+
+/// A bit for each digest that is in it. Another digest may share the bit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sieve([u64; 16]);
 
 #[derive(Clone, Debug, PartialEq)]
 struct Entry<V> {
@@ -51,7 +57,26 @@ impl<V: Merge + Clone> Kept<V> {
     pub fn new<'k>(known: impl IntoIterator<Item = &'k str>, most: usize) -> Self {
         let entry = |name: &str| (name.into(), Entry { value: None, digest: digest(name), known: true });
         let entries = known.into_iter().map(|name| entry(&shortened(name))).collect();
-        Self { entries, most, others: 0, bound: None, rest: None }
+        let sieve = Sieve::of(&entries);
+        Self { entries, most, others: 0, bound: None, rest: None, sieve }
+    }
+
+    /// Changes what is counted under no name that is kept, if that is seen from the digest of this one alone. Most names are so when a
+    /// column has very many, and looking for each among those that are kept would take longer than all else.
+    #[inline]
+    pub(crate) fn count_rest(
+        &mut self,
+        name: &str,
+        new: impl Fn() -> V,
+        change: impl FnOnce(&mut V),
+    ) -> bool {
+        let Some(bound) = self.bound.filter(|_| name.len() <= NAME_BYTES) else { return false };
+        let digest = digest(name);
+        let is_rest = digest >= bound && !self.sieve.has(digest);
+        if is_rest {
+            change(self.rest.get_or_insert_with(new));
+        }
+        is_rest
     }
 
     /// Changes what is counted under a name, or under none that is kept; `new` makes what has counted nothing.
@@ -115,6 +140,12 @@ impl<V: Merge + Clone> Kept<V> {
         self.entries.get(&*shortened(name))?.value.as_ref()
     }
 
+    /// Whether it is known how often a name has occurred: it is kept, or would be.
+    pub fn tells(&self, name: &str) -> bool {
+        let name = shortened(name);
+        self.entries.contains_key(&*name) || self.bound.is_none_or(|bound| digest(&name) < bound)
+    }
+
     /// Changes everything that is counted.
     pub(crate) fn change_all(&mut self, change: impl FnMut(&mut V)) {
         let kept = self.entries.values_mut().filter_map(|entry| entry.value.as_mut());
@@ -143,7 +174,8 @@ impl<V> Kept<V> {
             (name, Entry { value: value.map(&change), digest, known })
         });
         let entries = entries.collect();
-        Kept { entries, most: self.most, others: self.others, bound: self.bound, rest: self.rest.map(change) }
+        let Self { most, others, bound, rest, sieve, .. } = self;
+        Kept { entries, most, others, bound, rest: rest.map(change), sieve }
     }
 }
 
@@ -161,7 +193,30 @@ impl<V: Merge + Clone> Merge for Kept<V> {
         }
         merge_some(&mut self.rest, other.rest.as_ref());
         self.others = self.entries.values().filter(|entry| !entry.known).count();
+        self.sieve = Sieve::of(&self.entries);
         self.trim();
+    }
+}
+
+impl Sieve {
+    fn of<V>(entries: &HashMap<Box<str>, Entry<V>, RandomState>) -> Self {
+        let mut sieve = Self::default();
+        for entry in entries.values().filter(|entry| entry.known) {
+            let (word, bit) = Self::place(entry.digest);
+            sieve.0[word] |= bit;
+        }
+        sieve
+    }
+
+    #[inline]
+    fn has(&self, digest: u64) -> bool {
+        let (word, bit) = Self::place(digest);
+        self.0[word] & bit != 0
+    }
+
+    #[inline]
+    fn place(digest: u64) -> (usize, u64) {
+        ((digest & 15) as usize, 1 << (digest >> 4 & 63))
     }
 }
 
@@ -222,7 +277,9 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Kept<V> {
             let digest = digest(&name);
             (name.into_boxed_str(), Entry { value, digest, known })
         });
-        Ok(Self { entries: entries.collect(), most, others, bound, rest })
+        let entries = entries.collect();
+        let sieve = Sieve::of(&entries);
+        Ok(Self { entries, most, others, bound, rest, sieve })
     }
 }
 

@@ -32,6 +32,12 @@ impl Labels {
         self.counts.count(label, || 0, |count| *count += rows);
     }
 
+    /// Adds a row of this category if it is seen at once that it is none of those that are kept.
+    #[inline]
+    pub(crate) fn add_rest(&mut self, label: &str) -> bool {
+        self.counts.count_rest(label, || 0, |count| *count += 1)
+    }
+
     /// Adds rows without a category.
     pub fn add_nulls(&mut self, nulls: u64) {
         self.nulls += nulls;
@@ -48,6 +54,11 @@ impl Labels {
     /// Rows of a category that is kept.
     pub fn count_of(&self, label: &str) -> u64 {
         self.counts.get(label).copied().unwrap_or(0)
+    }
+
+    /// Whether it is known how many rows a category has.
+    pub fn tells(&self, label: &str) -> bool {
+        self.counts.tells(label)
     }
 
     /// Rows of categories that are not kept.

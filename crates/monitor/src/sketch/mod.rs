@@ -3,14 +3,18 @@
 mod kept;
 mod labels;
 mod numbers;
+mod recent;
 mod spectrum;
+mod times;
 
 use serde::{Deserialize, Serialize};
 
 pub use kept::{Kept, Merge, NAME_BYTES};
 pub use labels::{KEPT, Labels};
 pub use numbers::{Bounds, Numbers};
+pub(crate) use recent::Recent;
 pub use spectrum::{Bucket, Spectrum};
+pub use times::Times;
 
 /// What is kept of a column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +25,8 @@ pub enum Sketch {
     Labels(Labels),
     /// Of anything else.
     Presence(Presence),
+    /// Of times.
+    Times(Times),
 }
 
 /// How many rows of a column have a value.
@@ -43,6 +49,7 @@ impl Merge for Sketch {
                 mine.values += other.values;
                 mine.nulls += other.nulls;
             }
+            (Self::Times(mine), Self::Times(other)) => mine.merge(other),
             (mine, other) if other.kind() > mine.kind() => *mine = other.clone(),
             _ => {}
         }
@@ -56,6 +63,7 @@ impl Sketch {
             Self::Numbers(_) => 0,
             Self::Labels(_) => 1,
             Self::Presence(_) => 2,
+            Self::Times(_) => 3,
         }
     }
 
@@ -65,6 +73,7 @@ impl Sketch {
             Self::Numbers(numbers) => numbers.rows(),
             Self::Labels(labels) => labels.rows(),
             Self::Presence(presence) => presence.values + presence.nulls,
+            Self::Times(times) => times.values() + times.nulls(),
         }
     }
 
@@ -74,6 +83,7 @@ impl Sketch {
             Self::Numbers(numbers) => numbers.nulls(),
             Self::Labels(labels) => labels.nulls(),
             Self::Presence(presence) => presence.nulls,
+            Self::Times(times) => times.nulls(),
         }
     }
 }

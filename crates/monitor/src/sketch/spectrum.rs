@@ -68,6 +68,11 @@ impl Spectrum {
         half.page(exponent).add(bits);
     }
 
+    /// Adds finite numbers; others are ignored.
+    pub fn add_all(&mut self, values: &[f64]) {
+        values.iter().for_each(|value| self.add(*value));
+    }
+
     #[cold]
     fn add_outside(&mut self, value: f64) {
         if value == 0.0 {

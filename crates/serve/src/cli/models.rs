@@ -18,7 +18,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{Failure, print};
-use crate::{Project, ask::Ask};
+use crate::{Project, ask::Ask, monitoring::statistics};
 
 /// What a server has to load a model.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -95,9 +95,24 @@ fn opened(args: &ModelsArgs) -> Result<(Project, Option<Repository<LoadedVersion
 
 fn list(args: &ModelsArgs) -> Result<(), Failure> {
     let (project, repository) = opened(args)?;
-    let own = project.models().iter().map(
-        |(name, model)| json!({ "name": name, "versions": ["1"], "signature": model.info().to_string() }),
-    );
+    let own = project.models().iter().map(|(name, model)| {
+        let mut listed = json!({ "name": name, "versions": ["1"], "signature": model.info().to_string() });
+        if let Some(spec) = project.models().spec(name) {
+            let statistics = statistics::of_model(project.root(), spec);
+            let said = [
+                ("description", json!(spec.description)),
+                ("labels", json!(spec.labels)),
+                ("explain", json!(spec.explain)),
+                ("statistics", json!(statistics.map(|file| file.display().to_string()))),
+            ];
+            for (name, value) in said {
+                if !value.is_null() && value.as_object().is_none_or(|labels| !labels.is_empty()) {
+                    listed[name] = value;
+                }
+            }
+        }
+        listed
+    });
     let mut listed: Vec<Value> = own.collect();
     for line in repository.iter().flat_map(Repository::index).flatten() {
         let name = line.name;

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_featurestore::Stores;
 use millstream_monitor::{
-    BinRule, Reference, ReferenceOptions,
+    BinRule, HistoryError, Reference, ReferenceOptions,
     compare::{Criterion, Profile, compare},
     history::read_panes,
     pane::Pane,
@@ -19,7 +19,7 @@ use millstream_monitor::{
 use super::{Failure, print};
 use crate::{
     Project,
-    monitoring::{of_window, time},
+    monitoring::{PastReferences, of_window, statistics, time},
 };
 
 #[derive(Args)]
@@ -98,8 +98,14 @@ struct ProfileArgs {
     /// The training set, as Parquet or CSV.
     data: PathBuf,
     /// Where to.
-    #[arg(long, short, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, short, value_name = "FILE", required_unless_present = "model")]
+    out: Option<PathBuf>,
+    /// The model that was trained on it: its statistics are written beside it, where `reference: {model: ...}` looks for them.
+    #[arg(long, conflicts_with = "out")]
+    model: Option<String>,
+    /// The folder or file of the model's project.
+    #[arg(long, default_value = ".")]
+    project: PathBuf,
     /// The `profile` of the `drift` that they are for: each has bins of its own.
     #[arg(long, default_value = "millstream")]
     profile: ProfileName,
@@ -166,13 +172,26 @@ fn report(args: &ReportArgs) -> Result<(), Failure> {
     let at =
         |text: &Option<String>, otherwise| text.as_ref().map_or(Ok(otherwise), |text| time::read(text, now));
     let (from, to) = (at(&args.from, i64::MIN)?, at(&args.to, i64::MAX)?);
-    let mut over = Pane::default();
-    for file in &files {
-        for pane in read_panes(file)?.iter().filter(|pane| pane.is_within(from, to)) {
-            over.merge(pane);
+    let counted = |from, to| {
+        let mut over = Pane::default();
+        for file in &files {
+            for pane in read_panes(file)?.iter().filter(|pane| pane.is_within(from, to)) {
+                over.merge(pane);
+            }
         }
-    }
-    let report = Report { project: project.name().to_owned(), made: now, ..of_window(watch, &over) };
+        Ok::<_, HistoryError>(over)
+    };
+    let over = counted(from, to)?;
+    // The pane of an hour ends with its hour, which may not be over.
+    let over = Pane { to: over.to.min(now), ..over };
+    // What is of the past is as long as what is compared with it, or as the server's window.
+    let window = match &args.from {
+        Some(_) => over.to.saturating_sub(over.from),
+        None => project.monitoring().window(),
+    };
+    let mut past = PastReferences::default();
+    past.look(watch, (over.to, window), counted);
+    let report = Report { project: project.name().to_owned(), made: now, ..of_window(watch, &over, &past) };
     args.output.write(&report)
 }
 
@@ -200,8 +219,33 @@ fn profile(args: &ProfileArgs) -> Result<(), Failure> {
     let (_, bins) = args.profile.rule();
     let bins = args.bins.map_or(bins, BinRule::Quantiles);
     let reference = Reference::read(&args.data, &args.columns.options(bins))?;
-    fs::write(&args.out, reference.to_json()?).map_err(|error| format!("{}: {error}", args.out.display()))?;
-    print(&format!("{} rows", reference.rows()))
+    let out = args.target()?;
+    fs::write(&out, reference.to_json()?).map_err(|error| format!("{}: {error}", out.display()))?;
+    let rows = reference.rows();
+    print(&match &args.model {
+        Some(_) => format!("{}: {rows} rows", out.display()),
+        None => format!("{rows} rows"),
+    })
+}
+
+impl ProfileArgs {
+    /// The file to write. That the model's project cannot be served without it does not matter.
+    fn target(&self) -> Result<PathBuf, Failure> {
+        let model = match (&self.out, &self.model) {
+            (Some(out), _) => return Ok(out.clone()),
+            (None, Some(model)) => model,
+            (None, None) => return Err("name a file by --out, or a model by --model".into()),
+        };
+        let (document, root) = Project::document_at(&self.project)?;
+        let file = statistics::place(&document, &root, model)?;
+        if file.extension().is_none_or(|extension| extension != "json") {
+            let file = file.display();
+            return Err(
+                format!("model `{model}` names `{file}` as its statistics: it is no .json file").into()
+            );
+        }
+        Ok(millstream_featurestore::inside(&root, &file.to_string_lossy())?)
+    }
 }
 
 impl ColumnArgs {

@@ -9,9 +9,11 @@ use std::{
 use millstream_monitor::{
     alert::Alerts,
     record::Counts,
-    report::{ColumnReport, Report},
+    report::{ColumnReport, DetectorState, Report, RuleOutcome},
 };
 use prometheus::{GaugeVec, Opts, Registry};
+
+use super::samples::ALL_COLUMNS;
 
 /// A gauge per column, as of the last pane.
 pub(super) struct Gauges {
@@ -25,8 +27,9 @@ struct Family {
 }
 
 const COLUMN: &[&str] = &["graph", "edge", "column"];
+const DETECTOR: &[&str] = &["graph", "edge", "detector"];
 /// Each gauge, what it tells, and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 11] = [
+const FAMILIES: [(&str, &str, &[&str]); 18] = [
     ("drift", "How far a column lies from its reference", &["graph", "edge", "column", "measure"]),
     ("drift_threshold", "The drift from which a column has drifted", COLUMN),
     ("drifted", "Whether a column has drifted", COLUMN),
@@ -41,6 +44,13 @@ const FAMILIES: [(&str, &str, &[&str]); 11] = [
         "How far a column lies from its reference in a segment",
         &["graph", "edge", "column", "segment"],
     ),
+    ("concept_drift", "Whether a detector of changed errors fired in the last pane", DETECTOR),
+    ("concept_warning", "Whether a detector of changed errors warns, or fired in the last pane", DETECTOR),
+    ("concept_drifts", "How often a detector of changed errors has fired", DETECTOR),
+    ("custom", "A metric of the project's own", &["graph", "edge", "metric"]),
+    ("reconstruction_error", "How badly the reference rebuilds rows", &["graph", "edge"]),
+    ("reconstruction_limit", "The error that is not as expected any more", &["graph", "edge", "limit"]),
+    ("multivariate_drift", "Whether columns have drifted together", &["graph", "edge"]),
     (
         "recorded",
         "Rows and requests of the request log since the server started, by what became of them",
@@ -71,6 +81,7 @@ impl Gauges {
                 ("lost", counts.rows_lost),
                 ("requests_dropped", counts.runs_dropped),
                 ("requests_evicted", counts.runs_evicted),
+                ("requests_abandoned", counts.runs_abandoned),
                 ("write_failures", counts.write_failures),
             ];
             for (outcome, count) in outcomes {
@@ -112,12 +123,44 @@ impl Values {
 
     fn report(&mut self, graph: &str, report: &Report) {
         self.set("lost_rows", &[graph], report.lost as f64);
+        for metric in &report.metrics {
+            if let Some(value) = metric.value {
+                self.set("custom", &[graph, &metric.edge, &metric.name], value);
+            }
+        }
+        for of in &report.multivariate {
+            let mut set = |name: &'static str, labels: &[&str], value: Option<f64>| {
+                value.into_iter().for_each(|value| self.set(name, labels, value));
+            };
+            set("reconstruction_error", &[graph, &of.edge], of.error);
+            set("reconstruction_limit", &[graph, &of.edge, "lower"], of.lower);
+            set("reconstruction_limit", &[graph, &of.edge, "upper"], of.upper);
+            let drifted = of.drifted.map(|drifted| f64::from(u8::from(drifted)));
+            set("multivariate_drift", &[graph, &of.edge], drifted);
+        }
+        for detector in &report.detectors {
+            let labels: [&str; 3] = [graph, &detector.edge, &detector.detector];
+            let told = |is: bool| f64::from(u8::from(is));
+            self.set("concept_drift", &labels, told(detector.state == DetectorState::Drift));
+            if detector.warns {
+                self.set("concept_warning", &labels, told(detector.state != DetectorState::Stable));
+            }
+            self.set("concept_drifts", &labels, detector.drifts as f64);
+        }
         for edge in &report.edges {
             let rows = edge.columns.iter().map(|column| column.rows).max().unwrap_or(0);
             self.set("rows", &[graph, &edge.edge], rows as f64);
+            self.rules(&[graph, &edge.edge, ALL_COLUMNS], &edge.quality);
             for column in &edge.columns {
                 self.column([graph, &edge.edge, &column.column], column);
             }
+        }
+    }
+
+    fn rules(&mut self, labels: &[&str; 3], rules: &[RuleOutcome]) {
+        if !rules.is_empty() {
+            let broken = rules.iter().filter(|rule| !rule.ok).count();
+            self.set("broken_rules", labels, broken as f64);
         }
     }
 
@@ -142,10 +185,7 @@ impl Values {
         if let Some(mean) = column.mean {
             self.set("mean", &labels, mean);
         }
-        if !column.quality.is_empty() {
-            let broken = column.quality.iter().filter(|rule| !rule.ok).count();
-            self.set("broken_rules", &labels, broken as f64);
-        }
+        self.rules(&labels, &column.quality);
         for segment in &column.segments {
             if let Some(value) = segment.value {
                 self.set("segment_drift", &[graph, edge, name, &segment.segment], value);

@@ -5,12 +5,20 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use millstream_graph::suggest;
 use millstream_monitor::{
     alert::{Alerts, Notification},
-    predictions::LabelCounts,
+    custom::Custom,
+    predictions::{Outcome, OutcomeCounts},
     record::Counts,
     report::Report,
 };
 
-use super::{Plan, files, kept::Kept, samples, shown::alerts_of, watched::GraphWatch};
+use super::{
+    Plan, examples, files,
+    kept::Kept,
+    own::{MetricError, Registered},
+    samples,
+    shown::alerts_of,
+    watched::GraphWatch,
+};
 
 /// What is watched of all graphs, over the versions of a project.
 pub(crate) struct Keeper {
@@ -19,6 +27,8 @@ pub(crate) struct Keeper {
     alerts: Alerts,
     turns: u64,
     graphs: BTreeMap<String, Kept>,
+    /// Metrics that are of no file, and stay whichever version is served.
+    registered: Vec<Registered>,
 }
 
 /// What a pane has led to.
@@ -44,7 +54,14 @@ impl Keeper {
         if let Some(folder) = &plan.folder {
             files::take_up(&folder.join(ALERTS), |saved| alerts.restore(saved).map(drop));
         }
-        Self { project: project.to_owned(), plan, alerts, turns: 0, graphs: BTreeMap::new() }
+        Self {
+            project: project.to_owned(),
+            plan,
+            alerts,
+            turns: 0,
+            graphs: BTreeMap::new(),
+            registered: Vec::new(),
+        }
     }
 
     /// Takes what was counted up to `now`, as `plan` says.
@@ -65,7 +82,7 @@ impl Keeper {
                 kept.store(&pane);
                 continue;
             }
-            if let Some(report) = kept.add(&pane, self.plan.window) {
+            if let Some(report) = kept.add(&pane, self.plan.window, &self.registered) {
                 let report = Report { project: self.project.clone(), ..report };
                 samples::observe(&mut self.alerts, &report, now);
                 turned.reports.insert(graph.clone(), report);
@@ -74,12 +91,29 @@ impl Keeper {
         let served = |graph: &String| watches.iter().any(|watch| watch.graph == *graph);
         self.graphs.retain(|graph, kept| served(graph) || kept.in_use());
         turned.notifications.extend(self.alerts.tick(now));
+        let times = now.saturating_sub(self.plan.window)..now.saturating_add(1);
+        examples::show(&mut turned.notifications, &mut self.graphs, &times);
         for (graph, report) in &mut turned.reports {
             report.alerts = alerts_of(&self.alerts, graph);
         }
         self.turns += 1;
         self.save(self.turns.is_multiple_of(SAVED_EVERY));
         turned
+    }
+
+    /// Asks for a metric of an edge of a graph after every pane.
+    ///
+    /// # Errors
+    /// When there is no such edge, or the metric's name is taken.
+    pub(crate) fn register(
+        &mut self,
+        place: (&str, &str),
+        metric: Custom,
+        watches: &[Arc<GraphWatch>],
+    ) -> Result<(), MetricError> {
+        let registered = Registered::new(place, metric, watches, &self.registered)?;
+        self.registered.push(registered);
+        Ok(())
     }
 
     /// What need not wait for the pane: requests go to their log, predictions to their judges.
@@ -109,18 +143,17 @@ impl Keeper {
         &mut self.alerts
     }
 
-    /// Takes labels of a graph's predictions: the name of each, when it became true, and what it is. Without `edge`, of the only one
-    /// that has predictions.
+    /// Takes what is told of a graph's predictions. Without `edge`, of the only one that has predictions.
     ///
     /// # Errors
-    /// When it is not clear whose they are.
+    /// When it is not clear whose they are, or they cannot be true.
     pub(crate) fn label(
         &mut self,
         watch: &Arc<GraphWatch>,
         edge: Option<&str>,
-        labels: &[(String, Option<i64>, f64)],
+        told: &[Outcome],
         now: i64,
-    ) -> Result<LabelCounts, String> {
+    ) -> Result<OutcomeCounts, String> {
         let predicted =
             watch.edges.iter().filter(|edge| edge.predictions.is_some()).map(|edge| edge.edge.as_str());
         let names: Vec<&str> = predicted.collect();
@@ -138,8 +171,14 @@ impl Keeper {
             }
             (None, names) => return Err(format!("name the `edge`: {}", names.join(", "))),
         };
+        let of_edge = watch.edges.iter().find(|known| known.edge == edge);
+        if let Some(predictions) = of_edge.and_then(|edge| edge.predictions.as_ref()) {
+            for (at, outcome) in told.iter().enumerate() {
+                predictions.check(outcome).map_err(|text| format!("label {at}: {text}"))?;
+            }
+        }
         self.follow(std::slice::from_ref(watch), now);
-        let counts = self.graphs.get_mut(&watch.graph).and_then(|kept| kept.label(edge, labels, now));
+        let counts = self.graphs.get_mut(&watch.graph).and_then(|kept| kept.label(edge, told, now));
         counts.ok_or_else(|| "predictions are not judged; the log says why".to_owned())
     }
 
@@ -167,8 +206,10 @@ impl Keeper {
     fn follow(&mut self, watches: &[Arc<GraphWatch>], now: i64) {
         let folder: Option<PathBuf> = self.plan.folder.clone();
         for watch in watches {
-            let open = || Kept::open(folder.as_deref(), &watch.graph, self.plan.keep, now);
+            let keep = watch.keep(self.plan.keep);
+            let open = || Kept::open(folder.as_deref(), &watch.graph, keep, now);
             let kept = self.graphs.entry(watch.graph.clone()).or_insert_with(open);
+            kept.keep(keep);
             kept.follow(watch, folder.as_deref());
         }
     }

@@ -10,19 +10,30 @@ use millstream_monitor::{
     History, Keep, Pane,
     compare::leading,
     history::HistoryError,
-    predictions::{Judge, LabelCounts},
+    predictions::{Judge, Outcome, OutcomeCounts},
     record::{Recorder, Writer},
-    report::{LatencyPoint, MetricSeries, Point, Report},
+    report::{DetectorReport, LatencyPoint, MetricSeries, OwnMetric, Point, Report},
     sketch::Merge,
 };
 
-use super::{files, shown::of_window, watched::GraphWatch};
+use super::{
+    files,
+    own::{self, Registered},
+    past::PastReferences,
+    shown::of_window,
+    watched::GraphWatch,
+};
 
 /// What is kept of one graph.
 pub(super) struct Kept {
     history: History,
+    past: PastReferences,
     /// The leading measure of each column after each pane, the last of them.
     series: BTreeMap<(String, String), VecDeque<Point>>,
+    /// How badly the rows of each edge were rebuilt, where that is asked, and from which reference.
+    rebuilt: BTreeMap<String, (u64, VecDeque<Point>)>,
+    /// The project's own metrics after each pane, by edge and name.
+    own: BTreeMap<(String, String), VecDeque<Point>>,
     latency: VecDeque<LatencyPoint>,
     /// Versions before, whose last requests may still run, and the one that is served.
     versions: Vec<Arc<GraphWatch>>,
@@ -50,7 +61,10 @@ impl Kept {
         }
         Self {
             history: history.unwrap_or_else(|| History::in_memory(keep)),
+            past: PastReferences::default(),
             series: BTreeMap::new(),
+            rebuilt: BTreeMap::new(),
+            own: BTreeMap::new(),
             latency: VecDeque::new(),
             versions: Vec::new(),
             judges: BTreeMap::new(),
@@ -67,7 +81,8 @@ impl Kept {
 
     /// The graph is served as this from here on.
     pub(super) fn follow(&mut self, watch: &Arc<GraphWatch>, folder: Option<&Path>) {
-        if self.versions.last().is_some_and(|last| Arc::ptr_eq(last, watch)) {
+        // Whoever posts labels may have come with a version that is not the last any more.
+        if self.versions.iter().any(|known| Arc::ptr_eq(known, watch)) {
             return;
         }
         if let Some(monitor) = &watch.monitor {
@@ -77,7 +92,8 @@ impl Kept {
         self.follow_recorder(watch);
         for edge in &watch.edges {
             let Some(predictions) = &edge.predictions else { continue };
-            if self.judges.get(&edge.edge).is_some_and(|judge| judge.fits(predictions)) {
+            if let Some(judge) = self.judges.get_mut(&edge.edge).filter(|judge| judge.fits(predictions)) {
+                judge.follow(predictions);
                 continue;
             }
             let mut judge = match Judge::new(predictions, i64::MIN) {
@@ -118,15 +134,15 @@ impl Kept {
         let mut pane = Pane { from: self.turned, to: now, ..Pane::default() };
         let last = self.versions.len().saturating_sub(1);
         let mut at = 0;
+        // Looked at first: whoever counts or predicts after this has the version still.
+        let used: Vec<bool> = self.versions.iter().map(|watch| Arc::strong_count(watch) > 1).collect();
         self.take_predictions(now);
         self.versions.retain(|watch| {
-            // Looked at first: whoever counts after this has the version still.
-            let used = Arc::strong_count(watch) > 1;
             if let Some(monitor) = &watch.monitor {
                 pane.merge(&monitor.turn(now));
             }
             at += 1;
-            used || at > last
+            used[at - 1] || at > last
         });
         self.turned = now;
         pane
@@ -143,17 +159,31 @@ impl Kept {
     }
 
     /// Keeps a pane, and answers what is known of the last `window` microseconds.
-    pub(super) fn add(&mut self, pane: &Pane, window: i64) -> Option<Report> {
+    pub(super) fn add(&mut self, pane: &Pane, window: i64, registered: &[Registered]) -> Option<Report> {
         report_error(self.history.push(pane));
         let watch = Arc::clone(self.versions.last()?);
+        let history = &self.history;
+        self.past.look(&watch, (pane.to, window), |from, to| history.over(from, to));
         self.note(pane, &watch);
-        let over = self.history.over(pane.to.saturating_sub(window), pane.to).unwrap_or_else(|error| {
+        let mut over = self.history.over(pane.to.saturating_sub(window), pane.to).unwrap_or_else(|error| {
             report_error(Err(error));
             pane.clone()
         });
-        let mut report = Report { made: pane.to, ..of_window(&watch, &over) };
+        // The pane of an hour ends with its hour, which may not be over.
+        over.to = over.to.min(pane.to);
+        let mut report = Report { made: pane.to, ..of_window(&watch, &over, &self.past) };
         report.latency = self.latency.iter().copied().collect();
-        report.performance = self.performance(&watch);
+        // Here and not where panes are taken: one that the end of the server cuts short is told in the next one.
+        self.judges.values_mut().for_each(|judge| judge.turn(pane.to));
+        let performance = self.performance(&watch);
+        report.metrics = own::measured(&watch, &over, &performance, registered);
+        self.note_own(&mut report.metrics, pane.to);
+        report.performance = performance.into_iter().flat_map(|(_, series)| series).collect();
+        report.detectors = self.detectors(&watch);
+        for of in &mut report.multivariate {
+            of.series =
+                self.rebuilt.get(&of.edge).into_iter().flat_map(|(_, points)| points).copied().collect();
+        }
         for edge in &mut report.edges {
             for column in &mut edge.columns {
                 let key = (edge.edge.clone(), column.column.clone());
@@ -186,6 +216,14 @@ impl Kept {
         }
     }
 
+    /// The request log, with all that waits for it on disk, and what it calls an edge.
+    pub(super) fn logged(&mut self, edge: &str, now: i64) -> Option<(Arc<Recorder>, String)> {
+        let watch = Arc::clone(self.versions.last()?);
+        let recorder = Arc::clone(watch.recorder.as_ref()?);
+        self.flush(now);
+        Some((recorder, watch.logged_as(edge).to_owned()))
+    }
+
     /// What the request log has counted, if there is one.
     pub(super) fn recorded(&self) -> Option<millstream_monitor::record::Counts> {
         self.recorder.as_ref().map(|recorder| recorder.counts())
@@ -204,28 +242,54 @@ impl Kept {
         }
     }
 
-    /// Takes labels of the predictions of an edge.
-    pub(super) fn label(
-        &mut self,
-        edge: &str,
-        labels: &[(String, Option<i64>, f64)],
-        now: i64,
-    ) -> Option<LabelCounts> {
+    /// Takes what is told of the predictions of an edge.
+    pub(super) fn label(&mut self, edge: &str, told: &[Outcome], now: i64) -> Option<OutcomeCounts> {
         self.take_predictions(now);
         let judge = self.judges.get_mut(edge)?;
-        let mut counts = LabelCounts::default();
-        for (name, at, value) in labels {
-            judge.label(name, *at, *value, now, &mut counts);
+        let mut counts = OutcomeCounts::default();
+        for Outcome { id, at, label, measures } in told {
+            if let Some(label) = label {
+                judge.label(id, *at, label.clone(), now, &mut counts.labels);
+            }
+            for (name, value) in measures {
+                let counts = counts.measures.get_or_insert_default();
+                judge.measure(id, *at, (name.as_str(), *value), now, counts);
+            }
         }
         Some(counts)
     }
 
-    fn performance(&self, watch: &GraphWatch) -> Vec<MetricSeries> {
-        let judged = watch
-            .edges
-            .iter()
-            .filter_map(|edge| Some((edge.predictions.as_ref()?, self.judges.get(&edge.edge)?)));
-        judged.flat_map(|(predictions, judge)| judge.series(predictions)).collect()
+    /// How the predictions of each edge did.
+    fn performance(&self, watch: &GraphWatch) -> Vec<(String, Vec<MetricSeries>)> {
+        let judged = watch.edges.iter().filter_map(|edge| {
+            let series = self.judges.get(&edge.edge)?.series(edge.predictions.as_ref()?);
+            Some((edge.edge.clone(), series))
+        });
+        judged.collect()
+    }
+
+    /// Notes what the project's own metrics are now, and gives each its series. Those that are no more are forgotten.
+    fn note_own(&mut self, metrics: &mut [OwnMetric], at: i64) {
+        let mut before = std::mem::take(&mut self.own);
+        for metric in metrics {
+            let key = (metric.edge.clone(), metric.name.clone());
+            let mut series = before.remove(&key).unwrap_or_default();
+            if let Some(value) = metric.value {
+                push(&mut series, Point { at, value });
+            }
+            metric.series = series.iter().copied().collect();
+            self.own.insert(key, series);
+        }
+    }
+
+    fn detectors(&self, watch: &GraphWatch) -> Vec<DetectorReport> {
+        let judged = watch.edges.iter().filter(|edge| edge.predictions.is_some());
+        let judged = judged.filter_map(|edge| Some((&edge.edge, self.judges.get(&edge.edge)?)));
+        let named = |(edge, judge): (&String, &Judge)| {
+            let of_edge = |report: DetectorReport| DetectorReport { edge: edge.clone(), ..report };
+            judge.detectors().into_iter().map(of_edge).collect::<Vec<_>>()
+        };
+        judged.flat_map(named).collect()
     }
 
     /// Writes down the predictions that wait for their labels.
@@ -253,9 +317,19 @@ impl Kept {
         };
         push(&mut self.latency, point);
         for edge in &watch.edges {
-            let (Some(reference), Some(counted)) = (&edge.reference, pane.edges.get(&edge.edge)) else {
+            let (Some(reference), Some(counted)) = (self.past.of(edge), pane.edges.get(&edge.edge)) else {
                 continue;
             };
+            let rebuilt = edge.reconstruction.as_ref().and_then(|of| of.rebuilt(counted)?.mean());
+            if let Some(value) = rebuilt {
+                let digest = edge.reconstruction.as_ref().map_or(0, |of| of.digest());
+                let (of, points) = self.rebuilt.entry(edge.edge.clone()).or_default();
+                if *of != digest {
+                    // Errors under another reference have another measure.
+                    (*of, *points) = (digest, VecDeque::new());
+                }
+                push(points, Point { at: pane.from, value });
+            }
             for (column, sketch) in &counted.columns {
                 if let Some(value) = leading(column, sketch, reference, &edge.criterion) {
                     let key = (edge.edge.clone(), column.clone());

@@ -72,7 +72,7 @@ mod tests {
             ColumnReport { column: name.to_owned(), measures, ..ColumnReport::default() }
         };
         let columns = vec![column("a", 0.9, 0.7), column("b", 0.5, 0.3), ColumnReport::default()];
-        let edges = vec![EdgeReport { edge: "input".to_owned(), columns }];
+        let edges = vec![EdgeReport { edge: "input".to_owned(), columns, ..EdgeReport::default() }];
         let told = exported(&Report { graph: "loan".to_owned(), edges, ..Report::default() });
         assert_eq!(told["results"][0]["result_status"], 1);
         assert!((told["results"][0]["result_value"].as_f64().unwrap() - 0.6).abs() < 1e-12);

@@ -1,18 +1,32 @@
 //! Monitoring of what a server serves: what is watched, what is made of it, and where it is shown.
 
+mod binding;
+#[cfg(test)]
+mod detector_tests;
+mod examples;
 mod files;
 mod gauges;
 mod keeper;
 mod kept;
 mod mlrun;
 mod openapi;
+mod own;
+#[cfg(test)]
+mod own_tests;
+mod past;
+#[cfg(test)]
+mod past_tests;
 mod routes;
 mod samples;
 mod send;
 mod shown;
+pub(crate) mod statistics;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
+mod together;
+#[cfg(test)]
+mod together_tests;
 mod watched;
 
 use std::{
@@ -28,6 +42,7 @@ use millstream_graph::spec::{Document, SpecErrors};
 use millstream_monitor::{
     Keep, MOST_PANES, MonitoringSpec, PaneTime,
     alert::{self, Alert, Notification},
+    custom::Custom,
     report::Report,
 };
 use prometheus::Registry;
@@ -45,6 +60,8 @@ use self::{
 use crate::{reload::blocking, snapshot::Shared};
 
 pub(crate) use openapi::openapi;
+pub use own::MetricError;
+pub(crate) use past::PastReferences;
 pub(crate) use routes::routes;
 pub(crate) use shown::of_window;
 pub(crate) use watched::{GraphWatch, Went, files as watched_files, watch};
@@ -122,6 +139,11 @@ impl Plan {
         }
     }
 
+    /// The stretch of time that is compared, in microseconds.
+    pub(crate) fn window(&self) -> i64 {
+        self.window
+    }
+
     /// The file of a graph's counts, if they are kept.
     pub(crate) fn panes(&self, graph: &str) -> Option<PathBuf> {
         Some(kept::panes_file(self.folder.as_ref()?, graph))
@@ -170,6 +192,16 @@ impl Monitoring {
             stopping: Mutex::new(false),
             stopped: Condvar::new(),
         })
+    }
+
+    /// Asks for a metric of an edge of a graph after every pane, whichever version of the project is served.
+    pub(crate) fn register(
+        &self,
+        place: (&str, &str),
+        metric: Custom,
+        watches: &[Arc<GraphWatch>],
+    ) -> Result<(), MetricError> {
+        locked(&self.keeper).register(place, metric, watches)
     }
 
     /// Goes on as the next version of the project says, from the next pane on.

@@ -61,10 +61,11 @@ fn labels(graph: &str) -> Value {
         "type": "object",
         "properties": {
             "id": { "type": ["string", "integer"], "description": "What the prediction is called." },
-            "label": { "type": ["number", "boolean"], "description": "What turned out to be true." },
+            "label": { "type": ["number", "boolean", "string", "null"], "description": "What turned out to be true: of several classes, its name." },
+            "measures": { "type": "object", "additionalProperties": { "type": "number" }, "description": "What it led to, by the names of `outcomes`." },
             "at": { "type": ["string", "integer", "null"], "description": "When: RFC 3339, or microseconds since 1970 UTC." },
         },
-        "required": ["id", "label"],
+        "required": ["id"],
         "additionalProperties": false,
     });
     let body = json!({

@@ -16,6 +16,7 @@ use http::{
 use millstream_graph::suggest;
 use millstream_monitor::{
     alert::{Alerts, Matchers, NewSilence, Silence, State as AlertState},
+    predictions::{Outcome, Truth},
     report::Report,
 };
 use serde::Deserialize;
@@ -91,8 +92,11 @@ struct Labels {
 struct Label {
     /// What the prediction is called: a text or a whole number.
     id: serde_json::Value,
-    /// What turned out to be true: a number, or yes or no.
-    label: serde_json::Value,
+    /// What turned out to be true: a number, yes or no, or the name of a class.
+    label: Option<serde_json::Value>,
+    /// What it led to, by the names of the `outcomes`.
+    #[serde(default)]
+    measures: BTreeMap<String, f64>,
     /// When, as RFC 3339 or in microseconds since 1970 UTC; now by default.
     at: Option<serde_json::Value>,
 }
@@ -134,22 +138,28 @@ async fn labels(State(shared): State<Arc<Shared>>, Path(graph): Path<String>, bo
 }
 
 impl Label {
-    fn read(&self, now: i64) -> Result<(String, Option<i64>, f64), String> {
+    fn read(&self, now: i64) -> Result<Outcome, String> {
         let id = match &self.id {
             Value::String(id) => id.clone(),
             Value::Number(id) if !id.is_f64() => id.to_string(),
             _ => return Err("`id` is a text or a whole number".to_owned()),
         };
         let label = match &self.label {
-            Value::Bool(label) => f64::from(u8::from(*label)),
-            label => label.as_f64().ok_or("`label` is a number, or true or false")?,
+            None => None,
+            Some(Value::Bool(label)) => Some(Truth::Flag(*label)),
+            Some(Value::String(label)) => Some(Truth::Class(label.clone())),
+            Some(label) => {
+                let number = label.as_f64().ok_or("`label` is a number, true or false, or a class")?;
+                Some(Truth::Number(number))
+            }
         };
+        let measures = self.measures.iter().map(|(name, value)| (name.clone(), *value)).collect();
         let at = match &self.at {
             None => None,
             Some(Value::String(at)) => Some(super::time::read(at, now)?),
             Some(at) => Some(at.as_i64().ok_or("`at` is a time, or microseconds since 1970 UTC")?),
         };
-        Ok((id, at, label))
+        Ok(Outcome { id, at, label, measures })
     }
 }
 

@@ -2,9 +2,15 @@
 
 use millstream_monitor::{
     alert::{Alerts, Labels, Sample},
-    report::{ColumnReport, MetricSeries, Point, Report},
+    report::{
+        ColumnReport, DetectorReport, DetectorState, MetricSeries, MultivariateReport, Point, Report,
+        RuleOutcome,
+    },
 };
 use serde_json::{Value, json};
+
+/// The column under which rules of all columns of an edge are told.
+pub(super) const ALL_COLUMNS: &str = "*";
 
 /// Tells alerts what was measured up to `at`.
 pub(super) fn observe(alerts: &mut Alerts, report: &Report, at: i64) {
@@ -19,8 +25,15 @@ pub(super) fn observe(alerts: &mut Alerts, report: &Report, at: i64) {
     told.tell("drifted_columns", &[], Some(report.drifted_columns as f64), None);
     told.tell("lost", &[], Some(report.lost as f64), None);
     report.performance.iter().for_each(|series| told.performance(series));
+    report.detectors.iter().for_each(|detector| told.detector(detector));
+    report.multivariate.iter().for_each(|of| told.together(of));
+    for metric in &report.metrics {
+        told.tell(&metric.name, &[("edge", metric.edge.as_str())], metric.value, None);
+    }
     for edge in &report.edges {
         edge.columns.iter().for_each(|column| told.column(&edge.edge, column));
+        // Those of all columns together.
+        told.rules(&[("edge", edge.edge.as_str()), ("column", ALL_COLUMNS)], &edge.quality);
     }
 }
 
@@ -51,6 +64,39 @@ impl Told<'_> {
         self.tell(&format!("estimated_{}", series.name), &labels, last(&series.estimated), None);
     }
 
+    fn detector(&mut self, detector: &DetectorReport) {
+        let labels = [("edge", detector.edge.as_str()), ("detector", detector.detector.as_str())];
+        let told = |is: bool| Some(f64::from(u8::from(is)));
+        let fired = told(detector.state == DetectorState::Drift);
+        self.tell("concept_drift", &labels, fired, Some(json!(detector)));
+        if detector.warns {
+            self.tell("concept_warning", &labels, told(detector.state != DetectorState::Stable), None);
+        }
+    }
+
+    fn rules(&mut self, labels: &[(&str, &str)], rules: &[RuleOutcome]) {
+        if !rules.is_empty() {
+            let broken = rules.iter().filter(|rule| !rule.ok).count();
+            self.tell("broken_rules", labels, Some(broken as f64), Some(json!(rules)));
+        }
+    }
+
+    fn together(&mut self, of: &MultivariateReport) {
+        let labels = [("edge", of.edge.as_str())];
+        let evidence = || {
+            json!({
+                "error": of.error,
+                "lower": of.lower,
+                "upper": of.upper,
+                "rows": of.rows,
+                "columns": of.columns,
+            })
+        };
+        self.tell("reconstruction_error", &labels, of.error, Some(evidence()));
+        let drifted = of.drifted.map(|drifted| f64::from(u8::from(drifted)));
+        self.tell("multivariate_drift", &labels, drifted, Some(evidence()));
+    }
+
     fn column(&mut self, edge: &str, column: &ColumnReport) {
         let labels = [("edge", edge), ("column", column.column.as_str())];
         let evidence = || {
@@ -70,10 +116,7 @@ impl Told<'_> {
         self.tell("nulls", &labels, share(column.nulls + column.nans, column.rows), None);
         self.tell("unseen", &labels, share(column.unseen, column.rows.saturating_sub(column.nulls)), None);
         self.tell("mean", &labels, column.mean, None);
-        if !column.quality.is_empty() {
-            let broken = column.quality.iter().filter(|rule| !rule.ok).count();
-            self.tell("broken_rules", &labels, Some(broken as f64), Some(json!(column.quality)));
-        }
+        self.rules(&labels, &column.quality);
         for segment in &column.segments {
             let labels = [labels[0], labels[1], ("segment", segment.segment.as_str())];
             self.tell("segment_drift", &labels, segment.value, None);

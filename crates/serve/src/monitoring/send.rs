@@ -6,9 +6,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header::CONTENT_TYPE};
 use http_body_util::Full;
 use lettre::{
-    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
-    message::{Mailbox, MultiPart},
-    transport::smtp::authentication::Credentials,
+    Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
+    address::Envelope,
+    message::{
+        Mailbox, MultiPart,
+        header::{HeaderName, HeaderValue as MailHeader},
+    },
+    transport::smtp::{Error as SmtpError, authentication::Credentials, response::Category},
 };
 use millstream_graph::ErrorKind;
 use millstream_monitor::{
@@ -18,6 +22,9 @@ use millstream_monitor::{
 use tokio::sync::mpsc;
 
 use crate::remote::{Client, Trust};
+
+#[cfg(test)]
+mod tests;
 
 /// A receiver that takes longer is tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -89,29 +96,34 @@ impl Mail {
         to: &[String],
         (subject, text, html): (String, String, String),
     ) -> Result<(), String> {
-        let mut mail = lettre::Message::builder().from(self.from.clone()).subject(subject);
+        let mut mail = lettre::Message::builder().from(self.from.clone()).subject(subject).message_id(None);
         for address in to {
             mail = mail.to(address.parse::<Mailbox>().map_err(|error| format!("{address}: {error}"))?);
         }
-        let mail = mail.multipart(MultiPart::alternative_plain_html(text, html));
+        // Nobody's notice of absence is an answer to it.
+        let automatic =
+            MailHeader::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned());
+        let mail = mail.raw_header(automatic).multipart(MultiPart::alternative_plain_html(text, html));
         let mail = mail.map_err(|error| error.to_string())?;
-        let transport = self.transport(root)?;
-        let mut pause = PAUSE;
-        for tried in 1.. {
-            let problem = match tokio::time::timeout(PATIENCE, transport.send(mail.clone())).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) if error.is_permanent() || tried == TRIES => return Err(error.to_string()),
-                Err(_) if tried == TRIES => {
-                    return Err(format!("no answer within {PATIENCE:?}, {tried} times"));
+        let (transport, bytes) = (self.transport(root)?, mail.formatted());
+        let (mut left, mut problems) = (vec![mail.envelope().clone()], Vec::new());
+        while let Some(envelope) = left.pop() {
+            let Err(untaken) = deliver(&transport, &envelope, &bytes).await else { continue };
+            match envelope.to() {
+                _ if !untaken.mailbox => {
+                    problems.push(format!("{}: {}", self.server.host, untaken.problem));
+                    break;
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {PATIENCE:?}"),
-            };
-            tracing::warn!(problem, "an alert is mailed again");
-            tokio::time::sleep(pause).await;
-            pause *= 4;
+                [only] => problems.push(format!("{only}: {}", untaken.problem)),
+                // Whoever is refused keeps the mail from all others of an envelope, but not from those of another.
+                many => {
+                    let alone = |to: &Address| Envelope::new(envelope.from().cloned(), vec![to.clone()]);
+                    let alone: Result<Vec<_>, _> = many.iter().rev().map(alone).collect();
+                    left = alone.map_err(|error| error.to_string())?;
+                }
+            }
         }
-        Ok(())
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
     fn transport(&self, root: &Path) -> Result<AsyncSmtpTransport<Tokio1Executor>, String> {
@@ -129,6 +141,46 @@ impl Mail {
             transport = transport.credentials(Credentials::new(user.clone(), text(root, password)?));
         }
         Ok(transport.build())
+    }
+}
+
+/// Why a mail was not taken.
+struct Untaken {
+    problem: String,
+    /// Whether it is about those who get it: the same mail to others may be taken.
+    mailbox: bool,
+}
+
+impl Untaken {
+    fn of(error: &SmtpError) -> Self {
+        let mailbox = error.status().is_some_and(|code| code.category == Category::MailSystem);
+        Self { problem: error.to_string(), mailbox }
+    }
+}
+
+/// Mails to all of an envelope, several times if the server has no time.
+async fn deliver(
+    transport: &AsyncSmtpTransport<Tokio1Executor>,
+    envelope: &Envelope,
+    mail: &[u8],
+) -> Result<(), Untaken> {
+    let (mut pause, mut tried) = (PAUSE, 1);
+    loop {
+        let problem = match tokio::time::timeout(PATIENCE, transport.send_raw(envelope, mail)).await {
+            Ok(Ok(_)) => return Ok(()),
+            // Who refuses a mail, or has no STARTTLS, does so again.
+            Ok(Err(error)) if error.is_permanent() || error.is_client() || tried == TRIES => {
+                return Err(Untaken::of(&error));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {PATIENCE:?}"),
+        };
+        if tried == TRIES {
+            return Err(Untaken { problem: format!("{problem}, {tried} times"), mailbox: false });
+        }
+        tracing::warn!(problem, "an alert is mailed again");
+        tokio::time::sleep(pause).await;
+        (pause, tried) = (pause * 4, tried + 1);
     }
 }
 

@@ -5,36 +5,42 @@ use millstream_monitor::{
     alert::{Alert, Alerts, Severity as Bad, State},
     compare::{Criterion, compare},
     pane::EdgePane,
-    report::{Activation, AlertReport, AlertState, EdgeReport, Report, Severity},
+    report::{Activation, AlertReport, AlertState, ColumnKind, EdgeReport, Report, Severity},
 };
 
-use super::watched::GraphWatch;
+use super::{own, past::PastReferences, together, watched::GraphWatch};
 
 /// What is known of a graph from the counts of a stretch of time.
-pub(crate) fn of_window(watch: &GraphWatch, over: &Pane) -> Report {
+pub(crate) fn of_window(watch: &GraphWatch, over: &Pane, past: &PastReferences) -> Report {
     static NOTHING: EdgePane = EdgePane::new();
     let edges: Vec<(&str, &EdgePane, Option<&Reference>, Criterion)> = watch
         .edges
         .iter()
         .map(|edge| {
             let pane = over.edges.get(&edge.edge).unwrap_or(&NOTHING);
-            (edge.edge.as_str(), pane, edge.reference.as_deref(), edge.criterion)
+            (edge.edge.as_str(), pane, past.of(edge), edge.criterion)
         })
         .collect();
     let mut compared: Vec<EdgeReport> = compare(&edges);
     for (report, edge) in compared.iter_mut().zip(&watch.edges) {
+        if let Some((check, reference)) = edge.schema.as_ref().zip(past.of(edge)) {
+            report.quality = check.outcomes(reference);
+        }
         let Some(pane) = over.edges.get(&edge.edge) else { continue };
+        let (reference, missing) = (past.of(edge), past.missing(edge));
         for column in &mut report.columns {
+            if column.kind != ColumnKind::Time {
+                column.note = missing.map(str::to_owned).or(column.note.take());
+            }
             let rule = edge.rules.get(&column.column);
             let sketch = pane.columns.get(&column.column);
             let Some((rule, sketch)) = rule.zip(sketch) else { continue };
-            let unseen =
-                edge.reference.as_ref().and_then(|reference| reference.unseen(&column.column, sketch));
-            column.quality = rule.outcomes(sketch, unseen);
+            let unseen = reference.and_then(|reference| reference.unseen(&column.column, sketch));
+            column.quality = rule.outcomes(sketch, unseen, over.to);
         }
     }
     let mut sources: Vec<&str> =
-        watch.edges.iter().filter_map(|edge| Some(edge.reference.as_ref()?.source.as_str())).collect();
+        watch.edges.iter().filter_map(|edge| Some(past.of(edge)?.source.as_str())).collect();
     sources.dedup();
     Report {
         graph: watch.graph.clone(),
@@ -47,6 +53,8 @@ pub(crate) fn of_window(watch: &GraphWatch, over: &Pane) -> Report {
         lost: over.edges.values().map(|edge| edge.lost).sum::<u64>() + over.requests.lost,
         degraded: over.requests.degraded,
         edges: compared,
+        metrics: own::measured(watch, over, &[], &[]),
+        multivariate: together::rebuilt(watch, over),
         ..Report::default()
     }
     .counted()

@@ -11,7 +11,11 @@ use arrow::{
     csv::ReaderBuilder,
     datatypes::{DataType, Field, Schema},
 };
-use millstream_monitor::{alert::Notification, report::Report};
+use millstream_monitor::{
+    alert::Notification,
+    predictions::{Outcome, Truth},
+    report::Report,
+};
 use millstream_runtime::{Engine, Limits};
 
 use super::{Plan, keeper::Keeper};
@@ -55,9 +59,14 @@ impl Loan {
     }
 
     fn label(&mut self, labels: &[(i64, f64)]) -> u64 {
-        let labels: Vec<_> = labels.iter().map(|(id, label)| (id.to_string(), None, *label)).collect();
+        let outcome = |(id, label): &(i64, f64)| Outcome {
+            id: id.to_string(),
+            label: Some(Truth::Number(*label)),
+            ..Outcome::default()
+        };
+        let labels: Vec<_> = labels.iter().map(outcome).collect();
         let watch = Arc::clone(&self.project.watches()[0]);
-        self.keeper.label(&watch, None, &labels, self.now).unwrap().joined
+        self.keeper.label(&watch, None, &labels, self.now).unwrap().labels.joined
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use chrono::DateTime;
+use chrono::{DateTime, SecondsFormat};
 
 /// The time, in microseconds since 1970 UTC.
 pub(crate) fn now() -> i64 {
@@ -18,6 +18,12 @@ pub(crate) fn read(text: &str, now: i64) -> Result<i64, String> {
     let time = DateTime::parse_from_rfc3339(text);
     let wrong = |_| format!("`{text}` is no time; write it like 2026-12-01T05:00:00Z, or 24h for a day ago");
     time.map(|time| time.timestamp_micros()).map_err(wrong)
+}
+
+/// A time as people write it.
+pub(crate) fn text(at: i64) -> String {
+    let time = DateTime::from_timestamp_micros(at);
+    time.map_or_else(|| at.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 #[cfg(test)]

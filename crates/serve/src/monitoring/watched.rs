@@ -7,23 +7,22 @@ use std::{
     time::Instant,
 };
 
-use arrow::datatypes::SchemaRef;
 use millstream_graph::{
-    EdgeId, Graph, Phase, Plan, PortRef, RunId, Seen, Source, Tap,
+    Graph, PortRef, RunId,
     spec::{Document, GraphSpec, SpecErrors},
 };
 use millstream_monitor::{
-    Answered, Layout, Monitor, Reference, ReferenceOptions, WatchSpec, Watching,
+    Answered, BinRule, Keep, Layout, Monitor, Past, Reference,
     compare::Criterion,
-    layout::Kind,
+    custom::Custom,
+    multivariate::Reconstruction,
     predictions::Predictions,
-    quality::RuleSpec,
-    record::{Finished, RecordSettings, Recorder, Watched},
+    quality::{RuleSpec, SchemaCheck},
+    record::{Finished, Recorder},
 };
 use millstream_runtime::{Portion, RunError};
 
-use super::time::now;
-use crate::project::chain;
+use super::{binding::Binding, statistics, time::now};
 
 /// What is watched of one graph of one version of a project.
 pub(crate) struct GraphWatch {
@@ -34,15 +33,27 @@ pub(crate) struct GraphWatch {
     pub(crate) recorder: Option<Arc<Recorder>>,
     /// The version of the graph, for the request log.
     versions: OnceLock<Arc<[String]>>,
+    /// The port whose rows are the reply.
+    respond: String,
 }
 
 /// What is watched of one edge.
 pub(crate) struct EdgeWatch {
     pub(crate) edge: String,
     pub(crate) reference: Option<Arc<Reference>>,
+    /// The stretch of time that is the reference in its place.
+    pub(crate) past: Option<Past>,
+    /// The bins of such a reference.
+    pub(crate) bins: BinRule,
     pub(crate) criterion: Criterion,
     pub(crate) rules: BTreeMap<String, RuleSpec>,
+    /// Whether the columns are those of the reference.
+    pub(crate) schema: Option<SchemaCheck>,
     pub(crate) predictions: Option<Arc<Predictions>>,
+    /// What its numeric columns are compared with together.
+    pub(crate) reconstruction: Option<Arc<Reconstruction>>,
+    /// Metrics of the project's own.
+    pub(crate) metrics: Vec<Custom>,
 }
 
 /// How a request went, for those who watch.
@@ -80,7 +91,32 @@ impl<'w> Went<'w> {
     }
 }
 
+impl EdgeWatch {
+    /// One with nothing to compare with.
+    pub(crate) fn new(edge: &str, criterion: Criterion) -> Self {
+        Self {
+            edge: edge.to_owned(),
+            reference: None,
+            past: None,
+            bins: BinRule::default(),
+            criterion,
+            rules: BTreeMap::new(),
+            schema: None,
+            predictions: None,
+            reconstruction: None,
+            metrics: Vec::new(),
+        }
+    }
+}
+
 impl GraphWatch {
+    /// Watches these edges, of which none is tapped.
+    pub(crate) fn new(graph: &str, edges: Vec<EdgeWatch>) -> Self {
+        let versions = OnceLock::new();
+        let respond = String::new();
+        Self { graph: graph.to_owned(), monitor: None, edges, recorder: None, versions, respond }
+    }
+
     /// Counts how a request went, and closes its record.
     pub(crate) fn went(&self, went: &Went<'_>) {
         let took = went.start.elapsed();
@@ -102,6 +138,16 @@ impl GraphWatch {
             degraded: &went.degraded,
             versions: self.versions.get().map(Arc::clone).unwrap_or_default(),
         });
+    }
+
+    /// How long panes are kept at least: what edges are compared with may be of the past.
+    pub(crate) fn keep(&self, keep: Keep) -> Keep {
+        self.edges.iter().filter_map(|edge| edge.past).fold(keep, |keep, past| past.keep(keep))
+    }
+
+    /// What the request log calls an edge, if it has it.
+    pub(crate) fn logged_as<'e>(&self, edge: &'e str) -> &'e str {
+        if edge == self.respond { "reply" } else { edge }
     }
 
     /// Says of which version of its project it is, which is known when all of it was read.
@@ -129,13 +175,8 @@ pub(crate) fn watch(
     }
     let mut binding = Binding { name, spec, document, root, errors };
     let ports = binding.watched_ports(graph);
-    let mut watch = GraphWatch {
-        graph: name.to_owned(),
-        monitor: None,
-        edges: Vec::new(),
-        recorder: None,
-        versions: OnceLock::new(),
-    };
+    let mut watch = GraphWatch::new(name, Vec::new());
+    watch.respond.clone_from(&spec.respond);
     let mut layouts = Vec::new();
     for port in spec.monitor.keys() {
         let Some((at, schema)) = ports.get(port) else { continue };
@@ -159,240 +200,13 @@ pub(crate) fn watch(
     Some(watch)
 }
 
-/// The paths that a graph's `monitor` names.
-pub(crate) fn files(spec: &GraphSpec) -> impl Iterator<Item = PathBuf> {
-    spec.monitor.values().filter_map(|watch| Some(PathBuf::from(watch.get("reference")?.as_str()?)))
-}
-
-struct Binding<'b> {
-    name: &'b str,
-    spec: &'b GraphSpec,
-    document: &'b Document,
-    root: &'b Path,
-    errors: &'b mut SpecErrors,
-}
-
-impl Binding<'_> {
-    fn wrong(&mut self, path: &[&str], text: &str) {
-        let path = [&["graphs", self.name], path].concat();
-        let place = self.document.place(&path);
-        self.errors.push(place, format!("graph `{}`: {}: {text}", self.name, path[2..].join(".")));
-    }
-
-    /// The ports that `monitor` names, and what travels from them.
-    fn watched_ports(&mut self, graph: &Graph) -> BTreeMap<String, (PortRef, SchemaRef)> {
-        let mut ports = BTreeMap::new();
-        for text in self.spec.monitor.keys() {
-            let port = self.spec.port(graph, text);
-            match travelling(graph, &port) {
-                Ok(Some((schema, _))) => drop(ports.insert(text.clone(), (port, schema))),
-                Ok(None) => {
-                    self.wrong(&["monitor", text], "nobody reads this port, so nothing travels from it")
-                }
-                Err(problem) => self.wrong(&["monitor", text], &problem),
-            }
+/// The paths that a graph's `monitor` names, those of the statistics of models among them.
+pub(crate) fn files(spec: &GraphSpec, document: &Document, root: &Path) -> impl Iterator<Item = PathBuf> {
+    spec.monitor.values().filter_map(move |watch| {
+        let reference = watch.get("reference")?;
+        match reference.as_str() {
+            Some(file) => Some(PathBuf::from(file)),
+            None => statistics::file(document, root, reference.get("model")?.as_str()?).ok(),
         }
-        ports
-    }
-
-    fn edge(&mut self, port: &str, schema: &SchemaRef) -> Option<(Layout, EdgeWatch)> {
-        let path = ["graphs", self.name, "monitor", port];
-        let watch: WatchSpec = match self.document.typed(&path) {
-            Ok(watch) => watch,
-            Err(problems) => {
-                self.errors.extend(problems);
-                return None;
-            }
-        };
-        let mut mistakes = watch.mistakes();
-        for column in watch.rules.keys() {
-            if schema.index_of(column).is_err() {
-                let known = schema.fields().iter().map(|field| field.name().as_str());
-                mistakes
-                    .push(format!("rules: {}", millstream_graph::suggest::unknown("column", column, known)));
-            }
-        }
-        let reference = match watch.reference.as_ref().map(|file| self.reference(file, &watch)).transpose() {
-            Ok(reference) => reference.map(Arc::new),
-            Err(problem) => {
-                mistakes.push(problem);
-                None
-            }
-        };
-        let watching = Watching {
-            columns: &watch.columns,
-            categorical: &watch.categorical,
-            segments: &watch.segments,
-            most_segments: watch.most_segments(),
-            reference: reference.as_deref(),
-            rules: Some(&watch.rules),
-        };
-        let layout = Layout::new(port, schema, &watching);
-        let layout = layout.map_err(|problems| mistakes.extend(problems)).ok();
-        for (column, rule) in &watch.rules {
-            let Some(watched) =
-                layout.iter().flat_map(|layout| &layout.columns).find(|known| *known.name == **column)
-            else {
-                if layout.is_some() && schema.index_of(column).is_ok() {
-                    mistakes.push(format!("rules: column `{column}` is not among the `columns`"));
-                }
-                continue;
-            };
-            let numeric = matches!(watched.kind, Kind::Numeric { .. });
-            let categorical = matches!(watched.kind, Kind::Categorical(_));
-            let of_numbers =
-                rule.min.is_some() || rule.max.is_some() || rule.outside.is_some() || rule.mean.is_some();
-            let of_categories = rule.unseen.is_some() || rule.distinct.is_some();
-            if of_numbers && !numeric {
-                mistakes
-                    .push(format!("rules: `{column}` has no numbers for `min`, `max`, `outside` and `mean`"));
-            }
-            if of_categories && !categorical {
-                mistakes.push(format!("rules: `{column}` has no categories for `unseen` and `distinct`"));
-            }
-        }
-        let predictions = self.predictions(&watch, schema).unwrap_or_else(|problems| {
-            mistakes.extend(problems.into_iter().map(|problem| format!("performance: {problem}")));
-            None
-        });
-        mistakes.iter().for_each(|mistake| self.wrong(&["monitor", port], mistake));
-        let edge = EdgeWatch {
-            edge: port.to_owned(),
-            reference,
-            criterion: watch.criterion(),
-            rules: watch.rules,
-            predictions,
-        };
-        layout.map(|layout| (layout, edge))
-    }
-
-    /// What of the rows are predictions, and what the reference says of such.
-    fn predictions(
-        &self,
-        watch: &WatchSpec,
-        schema: &SchemaRef,
-    ) -> Result<Option<Arc<Predictions>>, Vec<String>> {
-        let Some(spec) = &watch.performance else { return Ok(None) };
-        let rows = match (&spec.label, &watch.reference) {
-            (Some(label), Some(file)) => {
-                let path = millstream_featurestore::inside(self.root, &file.to_string_lossy());
-                let path = path.map_err(|problem| vec![problem.to_string()])?;
-                let columns = [Some(label), spec.prediction.as_ref(), spec.probability.as_ref()];
-                let columns: Vec<&str> = columns.into_iter().flatten().map(String::as_str).collect();
-                Some(Reference::rows_of(&path, &columns).map_err(|error| vec![chain(&error)])?)
-            }
-            _ => None,
-        };
-        Predictions::new(spec, schema, rows.as_deref()).map(Some)
-    }
-
-    fn reference(&self, file: &Path, watch: &WatchSpec) -> Result<Reference, String> {
-        let text = file.to_string_lossy();
-        let path =
-            millstream_featurestore::inside(self.root, &text).map_err(|problem| problem.to_string())?;
-        let options = ReferenceOptions {
-            bins: watch.bins(),
-            categorical: &watch.categorical,
-            segments: &watch.segments,
-            most_segments: watch.most_segments(),
-        };
-        let mut reference = Reference::read(&path, &options).map_err(|error| chain(&error))?;
-        reference.source = text.into_owned();
-        Ok(reference)
-    }
-
-    /// The request log: of the request, of every model, and of the reply.
-    fn recorder(&mut self, graph: &mut Graph) -> Option<Arc<Recorder>> {
-        self.spec.record.as_ref()?;
-        let path = ["graphs", self.name, "record"];
-        let mut settings: RecordSettings = match self.document.typed(&path) {
-            Ok(settings) => settings,
-            Err(problems) => {
-                self.errors.extend(problems);
-                return None;
-            }
-        };
-        match millstream_featurestore::inside(self.root, &settings.path.to_string_lossy()) {
-            Ok(path) => settings.path = path,
-            Err(problem) => self.wrong(&["record", "path"], &problem.to_string()),
-        }
-        let models =
-            self.spec.steps.iter().filter(|(_, step)| ["model", "ensemble", "enrich"].contains(&&*step.kind));
-        let names = models.map(|(name, _)| name.as_str());
-        let mut ports = vec![("input".to_owned(), graph.input())];
-        ports.extend(names.map(|name| (name.to_owned(), self.spec.port(graph, name))));
-        let reply = self.spec.port(graph, &self.spec.respond);
-        ports.push(("reply".to_owned(), reply));
-        let mut watched = Vec::new();
-        let mut at = Vec::new();
-        for (name, port) in ports {
-            // A step that nobody reads has nothing to log, and what runs after the reply comes when its request is in the log already.
-            if let Ok(Some((schema, Phase::Main))) = travelling(graph, &port) {
-                watched.push(Watched { name, schema });
-                at.push(port);
-            }
-        }
-        match Recorder::new(self.name, &settings, &watched, |name| std::env::var(name).ok()) {
-            Ok(recorder) => {
-                let recorder = Arc::new(recorder);
-                for (edge, port) in at.iter().enumerate() {
-                    graph.tap(
-                        port,
-                        Arc::new(RecordTap {
-                            recorder: Arc::clone(&recorder),
-                            edge,
-                            first: Default::default(),
-                        }),
-                    );
-                }
-                Some(recorder)
-            }
-            Err(mistakes) => {
-                mistakes.0.iter().for_each(|mistake| self.wrong(&["record"], &mistake.to_string()));
-                None
-            }
-        }
-    }
-}
-
-/// What travels from a port when somebody watches it, and when; none if it has no reader.
-fn travelling(graph: &Graph, port: &PortRef) -> Result<Option<(SchemaRef, Phase)>, String> {
-    let (mut probed, probe) = (graph.clone(), Arc::new(Probe) as Arc<dyn Tap>);
-    probed.tap(port, Arc::clone(&probe));
-    let plan: Plan = probed.compile().map_err(|errors| errors.to_string())?;
-    let found = plan.edges().iter().position(|edge| edge.taps().iter().any(|tap| Arc::ptr_eq(tap, &probe)));
-    Ok(found.map(|at| {
-        let phase = match plan.edges()[at].from() {
-            Source::Input => Phase::Main,
-            Source::Handler => Phase::Handler,
-            Source::Port(step, _) | Source::Error(step) => plan.steps()[step.index()].phase(),
-        };
-        (Arc::clone(plan.edge_schema(EdgeId(at as u32))), phase)
-    }))
-}
-
-/// A tap that is never asked.
-struct Probe;
-
-impl Tap for Probe {
-    fn observe(&self, _: &Seen<'_>) {}
-}
-
-/// Tells a recorder what travels an edge, request by request.
-struct RecordTap {
-    recorder: Arc<Recorder>,
-    edge: usize,
-    /// The edge whose rows are recorded: a port with several readers has several.
-    first: OnceLock<EdgeId>,
-}
-
-impl Tap for RecordTap {
-    fn observe(&self, seen: &Seen<'_>) {
-        if *self.first.get_or_init(|| seen.edge()) != seen.edge() {
-            return;
-        }
-        for (share, rows) in seen.requests() {
-            self.recorder.observe(share.run, self.edge, rows.batch(), |row| rows.origin().place(row));
-        }
-    }
+    })
 }

@@ -160,6 +160,22 @@ fn kserve(models: &[Counted<'_>], out: &mut String) {
             totals.seconds.sum().as_secs_f64(),
         );
     }
+    explained(models, out);
+}
+
+/// The same of their explainers, if there are any.
+fn explained(models: &[Counted<'_>], out: &mut String) {
+    let name = "request_explain_seconds";
+    let mut told = false;
+    for (model, _) in models {
+        let Some(explainer) = model.explainer() else { continue };
+        if !std::mem::replace(&mut told, true) {
+            head(out, name, "histogram", "Time from admission to explanation");
+        }
+        let seconds = explainer.engine().totals().seconds;
+        let buckets = REQUEST_EDGES.map(|edge| (edge, seconds.up_to(edge)));
+        histogram(out, name, model, buckets.into_iter(), seconds.count(), seconds.sum().as_secs_f64());
+    }
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {

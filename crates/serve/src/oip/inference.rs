@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How many bytes of a body are JSON, if tensors follow it.
-const HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
+pub(super) const HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// Requests to one model, and its replies.
@@ -44,7 +44,7 @@ pub(super) enum Wants {
 impl<'m> Inference<'m> {
     /// The same requests as MLRun puts them.
     fn rows(&self) -> Rows<'m> {
-        Rows { model: self.model, dialect: Dialect::MlRun }
+        Rows { model: self.model, dialect: Dialect::MlRun, explains: false }
     }
 
     pub(super) fn new(model: &'m Model, headers: &HeaderMap) -> Self {

@@ -4,6 +4,7 @@
 //! the project that has not the name of a graph is one too, in a graph of one step. So whatever comes here is let in, run and told
 //! of as what comes to `/v1/graphs`: this is another [`Protocol`](crate::service::Protocol), and nothing else.
 
+mod about;
 mod compat;
 mod control;
 mod datatype;
@@ -12,9 +13,11 @@ mod grpc;
 mod inference;
 mod inputs;
 mod models;
+mod named;
 mod openapi;
 mod outputs;
 mod pack;
+mod place;
 mod repository;
 mod request;
 mod routes;
@@ -26,9 +29,10 @@ mod tensor;
 mod typed;
 mod values;
 
+pub(crate) use about::OWN_NAMES;
 pub use compat::CompatMetrics;
 pub(crate) use grpc::{Grpc, denied, is_call};
-pub(crate) use models::{Model, models};
+pub(crate) use models::{Model, columns, models};
 pub(crate) use repository::{Repository, RepositoryMetrics};
 
 /// How a request to a model is put.
@@ -37,6 +41,8 @@ pub(crate) enum Asks {
     /// As tensors; or as MLRun does, on the same path.
     Tensors,
     Rows(rows::Dialect),
+    /// For explanations of what the model would answer to these rows.
+    Explanations(rows::Dialect),
 }
 
 pub(crate) use openapi::openapi;

@@ -6,17 +6,22 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
 use millstream_graph::{Graph, Plan, SchemaError};
 use millstream_models::{
-    self as models, InputInfo, Keep, Keys, LoadedVersion, ModelConfig, ModelStep, OutputInfo, OutputKind,
-    VersionPolicy,
+    self as models, InputInfo, Keep, Keys, LoadedVersion, ModelConfig, ModelInfo, ModelStep, OutputInfo,
+    OutputKind, VersionPolicy,
 };
 use millstream_runtime::{Engine, Limits, Metrics, Totals};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::{outputs::Output, statistics::Counts, tensor::Tensor};
+use super::{
+    about::{self, About},
+    outputs::Output,
+    statistics::Counts,
+    tensor::Tensor,
+};
 use crate::{
     body::BodyLimits,
     project::{Project, chain},
@@ -39,6 +44,10 @@ pub(crate) struct Model {
     pub(super) platform: (&'static str, &'static str),
     /// Which versions beside it are served.
     pub(super) policy: VersionPolicy,
+    /// What the project says of it, as texts by name.
+    pub(super) about: About,
+    /// The graph that explains its answers.
+    explainer: Option<GraphService>,
     name: String,
     version: String,
     runs: Runs,
@@ -107,13 +116,19 @@ pub(crate) fn models(project: &Project, graphs: &[(String, GraphService)], terms
             tracing::warn!(model = name, reason, "not served by the Open Inference Protocol");
         }
     };
+    let named = |name: &String| graphs.iter().find(|(graph, _)| graph == name);
+    let explainer = |name: Option<&String>| name.and_then(named).map(|(_, service)| service.clone());
     for (name, service) in graphs {
-        add(name, Model::of_graph(name, service).map_err(|error| error.to_string()));
+        let explainer = explainer(project.graph_spec(name).ok().and_then(|spec| spec.explain.as_ref()));
+        let model = Model::of_graph(name, service).map_err(|error| error.to_string());
+        add(name, model.map(|model| model.told(about::of_graph(project, name), explainer)));
     }
     let terms = AloneTerms::from(terms);
     for (name, model) in project.models().iter() {
         if !graphs.iter().any(|(graph, _)| graph == name) {
-            add(name, Model::alone((name, VERSION), name, model, &terms));
+            let explainer = explainer(project.models().spec(name).and_then(|spec| spec.explain.as_ref()));
+            let model = Model::alone((name, VERSION), name, model, &terms);
+            add(name, model.map(|model| model.told(about::of_model(project, name), explainer)));
         }
     }
     served
@@ -151,6 +166,17 @@ impl Model {
         Ok(served)
     }
 
+    /// The same, of which clients are told this, and which a graph explains.
+    fn told(mut self, about: About, explainer: Option<GraphService>) -> Self {
+        if !about.is_empty() {
+            self.metadata["parameters"] = json!(about);
+            let parameter =
+                |(name, text): (&String, &String)| (name.clone(), json!({ "string_value": text }));
+            self.config["parameters"] = about.iter().map(parameter).collect();
+        }
+        Self { about, explainer, ..self }
+    }
+
     /// Tells of itself as its configuration does.
     fn configured(&mut self, config: &ModelConfig) {
         let rows = config.max_rows.map_or(0, NonZeroUsize::get);
@@ -182,8 +208,8 @@ impl Model {
         terms: &AloneTerms,
     ) -> Result<Self, String> {
         let info = model.info();
-        let fields = info.inputs.iter().map(field).collect::<Option<Vec<Field>>>();
-        let fields = fields.ok_or("an input has no dimension for rows, or a size that no column has")?;
+        let fields =
+            columns(info).ok_or("an input has no dimension for rows, or a size that no column has")?;
         let mut graph = Graph::new(graph, Arc::new(Schema::new(fields)));
         let step = ModelStep::new(Arc::clone(model)).keep(Keep::None);
         let answered = graph.add("model", "model", (&graph.input()).into(), Arc::new(step));
@@ -236,6 +262,8 @@ impl Model {
             metadata,
             platform: (platform, backend),
             policy: VersionPolicy::Latest(1),
+            about: About::new(),
+            explainer: None,
             name: name.to_owned(),
             version: version.to_owned(),
             runs,
@@ -276,6 +304,11 @@ impl Model {
         }
     }
 
+    /// The graph that explains its answers.
+    pub(super) fn explainer(&self) -> Option<&GraphService> {
+        self.explainer.as_ref()
+    }
+
     /// What its engine has counted, once it has one.
     pub(super) fn totals(&self) -> Option<Totals> {
         match &self.runs {
@@ -310,6 +343,11 @@ impl Alone {
         let service = GraphService::new(engine, *decode).map_err(|error| error.to_string())?;
         Ok(service.body_limits(*body))
     }
+}
+
+/// The columns of a model that is served by itself, if there can be such.
+pub(crate) fn columns(info: &ModelInfo) -> Option<Fields> {
+    info.inputs.iter().map(field).collect()
 }
 
 /// The column that holds the rows of an input.

@@ -46,6 +46,14 @@ fn load() -> Value {
     } } })
 }
 
+/// The same, where the body names the model.
+fn routed() -> Value {
+    let mut schema = array("inputs");
+    schema["properties"]["model"] =
+        json!({ "type": "string", "description": "The model; without it, the only one." });
+    schema
+}
+
 /// Clients send an object, which says nothing here.
 fn anything() -> Value {
     json!({})
@@ -60,7 +68,7 @@ fn array(member: &str) -> Value {
     json!({ "type": "object", "required": [member], "properties": { member: { "type": "array" } } })
 }
 
-const ROUTES: [Route; 19] = [
+const ROUTES: [Route; 21] = [
     read("/", "alive", "The process is up."),
     read("/ping", "ping", "Requests are taken; 503 while stopping."),
     read("/v1/models", "listModelsV1", "The names of graphs, and of models by themselves."),
@@ -79,6 +87,7 @@ const ROUTES: [Route; 19] = [
     ),
     read("/v2/health/live", "serverLive", "The process is up."),
     read("/v2/health/ready", "serverReady", "Requests are taken; 503 while stopping."),
+    read("/v2/health", "routerHealth", "The same, as MLRun's router has it."),
     read("/v2/models", "listModels", "The names of graphs, and of models by themselves."),
     read("/v2/models/stats", "allStatistics", "What every model has done so far."),
     post(
@@ -86,6 +95,12 @@ const ROUTES: [Route; 19] = [
         "predictMlrun",
         "One output per row, as MLRun has it.",
         Body::Of(|| array("inputs")),
+    ),
+    post(
+        "/v2/models/infer",
+        "inferRouted",
+        "What the model answers that the body names, as MLRun's router has it.",
+        Body::Of(routed),
     ),
     post(
         "/v2/repository/index",
@@ -111,6 +126,28 @@ const ROUTES: [Route; 19] = [
     post("/v2/trace/setting", "changeTraceSettings", "What is traced now.", Body::Maybe(any_object)),
 ];
 
+/// The routes of models that are explained.
+const EXPLAINED: [Route; 3] = [
+    post(
+        "/v1/models/{model}:explain",
+        "explain",
+        "One explanation per row.",
+        Body::Of(|| array("instances")),
+    ),
+    post(
+        "/v1/models/{model}/versions/{version}:explain",
+        "explainVersion",
+        "One explanation per row.",
+        Body::Of(|| array("instances")),
+    ),
+    post(
+        "/v2/models/{model}/explain",
+        "explainMlrun",
+        "One explanation per row, as MLRun has it.",
+        Body::Of(|| array("inputs")),
+    ),
+];
+
 /// The same of a model and of a version of it.
 const OF_MODEL: [(&str, &str, &str, Body); 5] = [
     ("", "Metadata", "The model's inputs and outputs: names, datatypes and shapes.", Body::None),
@@ -123,11 +160,20 @@ const OF_MODEL: [(&str, &str, &str, Body); 5] = [
 /// Adds the routes to the document.
 pub(crate) fn openapi(served: &Snapshot, paths: &mut Map<String, Value>) {
     let models = find::names(served);
-    let mut add = |path: &str, id: &str, description: &str, body: Body| {
+    let mut add_of = |models: &[String], path: &str, id: &str, description: &str, body: Body| {
         let entry = paths.entry(path).or_insert_with(|| json!({}));
         entry[if matches!(body, Body::None) { "get" } else { "post" }] =
-            operation(path, id, description, body, &models);
+            operation(path, id, description, body, models);
     };
+    let explained = served.models.iter().filter(|model| model.explainer().is_some());
+    let explained: Vec<String> = explained.map(|model| model.name().to_owned()).collect();
+    if !explained.is_empty() {
+        for Route { path, id, description, body } in &EXPLAINED {
+            add_of(&explained, path, id, description, *body);
+        }
+    }
+    let mut add =
+        |path: &str, id: &str, description: &str, body: Body| add_of(&models, path, id, description, body);
     for Route { path, id, description, body } in &ROUTES {
         add(path, id, description, *body);
     }

@@ -1,6 +1,6 @@
 //! The routes of the protocol.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -15,7 +15,6 @@ use http::{
     header::{ACCEPT_ENCODING, ALLOW},
     request::Parts,
 };
-use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,8 +23,9 @@ use super::{
     find::{self, Missing},
     inference::Inference,
     models::Model,
-    pack,
-    rows::{self, Dialect, Rows},
+    named, pack,
+    place::{Place, What},
+    rows::{self, Rows},
     settings,
     statistics::Statistics,
 };
@@ -57,109 +57,14 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
     tensors.route("/v2/{*place}", any(answer)).merge(rows::routes())
 }
 
-/// What a path asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Place<'p> {
-    Server,
-    Live,
-    Ready,
-    Models,
-    Index,
-    Load(Cow<'p, str>),
-    Unload(Cow<'p, str>),
-    /// The statistics of every model.
-    Statistics,
-    Log,
-    /// What is traced, of all models or of one.
-    Traces(Option<Cow<'p, str>>),
-    Model {
-        name: Cow<'p, str>,
-        version: Option<&'p str>,
-        what: What,
-    },
-}
-
-/// What is asked of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Metadata,
-    Ready,
-    Config,
-    Statistics,
-    Infer,
-    /// To infer, as MLRun puts it.
-    Predict,
-}
-
-impl<'p> Place<'p> {
-    fn of(path: &'p str) -> Option<Self> {
-        let mut parts = path.strip_prefix("/v2")?.trim_end_matches('/').split('/');
-        if !parts.next()?.is_empty() {
-            return None;
-        }
-        let named = |name: &'p str| percent_decode_str(name).decode_utf8().ok();
-        let place = match (parts.next(), parts.next()) {
-            (None, _) => Self::Server,
-            (Some("health"), Some("live")) => Self::Live,
-            (Some("health"), Some("ready")) => Self::Ready,
-            (Some("logging"), None) => Self::Log,
-            (Some("trace"), Some("setting")) => Self::Traces(None),
-            (Some("repository"), Some("index")) => Self::Index,
-            (Some("repository"), Some(repository)) => {
-                // There is one repository, whatever a client calls it.
-                let models = if repository == "models" { Some(repository) } else { parts.next() };
-                match (models, parts.next(), parts.next()) {
-                    (Some("models"), Some(name), Some("load")) => Self::Load(named(name)?),
-                    (Some("models"), Some(name), Some("unload")) => Self::Unload(named(name)?),
-                    _ => return None,
-                }
-            }
-            (Some("models"), None) => Self::Models,
-            (Some("models"), Some("stats")) => Self::Statistics,
-            (Some("models"), Some(name)) => {
-                let name = named(name)?;
-                let (version, what) = match parts.next() {
-                    Some("versions") => (Some(parts.next()?), parts.next()),
-                    what => (None, what),
-                };
-                let what = match what {
-                    None => What::Metadata,
-                    Some("ready") => What::Ready,
-                    Some("config") => What::Config,
-                    Some("stats") => What::Statistics,
-                    Some("infer") => What::Infer,
-                    Some("predict" | "infer_dict" | "predict_dict") => What::Predict,
-                    Some("trace") if version.is_none() && parts.next() == Some("setting") => {
-                        return parts.next().is_none().then_some(Self::Traces(Some(name)));
-                    }
-                    Some(_) => return None,
-                };
-                Self::Model { name, version, what }
-            }
-            _ => return None,
-        };
-        parts.next().is_none().then_some(place)
-    }
-
-    /// The methods that it takes.
-    fn takes(&self) -> &'static str {
-        match self {
-            Self::Index | Self::Load(_) | Self::Unload(_) => "POST",
-            Self::Model { what: What::Infer | What::Predict, .. } => "POST",
-            Self::Log | Self::Traces(_) => "GET, HEAD, POST",
-            _ => "GET, HEAD",
-        }
-    }
-}
-
 /// The model that a path asks to infer, if there is one that takes requests now.
 pub(crate) fn inferred(served: &Snapshot, path: &str) -> Option<(Arc<Model>, Asks)> {
     match Place::of(path) {
-        Some(Place::Model { name, version, what: What::Infer }) => {
-            Some((find::find(served, &name, version).ok()?, Asks::Tensors))
-        }
-        Some(Place::Model { name, version, what: What::Predict }) => {
-            Some((find::find(served, &name, version).ok()?, Asks::Rows(Dialect::MlRun)))
+        Some(Place::Model { name, version, what }) => {
+            let asks = what.asks()?;
+            let model = find::find(served, &name, version).ok()?;
+            // Where the body may ask for explanations, it is read before the engine is known.
+            model.explainer().is_none().then_some((model, asks))
         }
         Some(_) => None,
         None => rows::inferred(served, path),
@@ -177,9 +82,17 @@ pub(crate) async fn infer<B>(
 where
     B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
 {
-    let service = match model.service() {
-        Ok(service) => service,
-        Err(message) => return failed(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": message })),
+    let explains = matches!(asks, Asks::Explanations(_));
+    let service = if explains {
+        match model.explainer() {
+            Some(service) => service,
+            None => return named::unexplained(model),
+        }
+    } else {
+        match model.service() {
+            Ok(service) => service,
+            Err(message) => return failed(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": message })),
+        }
     };
     let answer = match asks {
         Asks::Tensors => {
@@ -187,11 +100,12 @@ where
             let run = async |head: &Parts| service.answer_in(&inference, head, body).await;
             observer.tell(model.name(), head, run).await
         }
-        Asks::Rows(dialect) => {
-            let rows = Rows { model, dialect };
+        Asks::Rows(dialect) | Asks::Explanations(dialect) => {
+            let rows = Rows { model, dialect, explains };
             let run = async |head: &Parts| service.answer_in(&rows, head, body).await;
+            let name = if explains { service.name() } else { model.name() };
             // Boxed, so that requests of tensors carry no room for it.
-            Box::pin(observer.tell(model.name(), head, run)).await
+            Box::pin(observer.tell(name, head, run)).await
         }
     };
     pack::packed(answer, head.headers.get(ACCEPT_ENCODING)).await
@@ -206,7 +120,18 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             "the Open Inference Protocol has no such route here; /openapi.json lists those that there are";
         return refused(StatusCode::NOT_FOUND, "unknown_route", message).into_response();
     };
-    let takes = place.takes();
+    let routed = place.routed();
+    let takes = match &place {
+        // A model may have the name of an operation, and tells of itself all the same.
+        Place::Model { name, .. } if routed.is_some() => {
+            if find::is_ready(&served, name, None).is_ok() {
+                "GET, HEAD, POST"
+            } else {
+                "POST"
+            }
+        }
+        place => place.takes(),
+    };
     if !takes.split(", ").any(|method| head.method.as_str() == method) {
         let mut answer = refused(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -215,6 +140,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
         );
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static(takes));
         return answer.into_response();
+    }
+    if let Some(asks) = routed.filter(|_| head.method == Method::POST) {
+        return named::routed(&shared, &served, asks, &mut head, body).await.into_response();
     }
     let changes = match place {
         Place::Load(_) | Place::Unload(_) => true,
@@ -229,6 +157,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
         Place::Server => json_answer(StatusCode::OK, &server()),
         Place::Live => json_answer(StatusCode::OK, &json!({ "live": true, "ready": !shared.is_stopping() })),
         Place::Ready => ready(&shared, true, json!({ "live": true })),
+        Place::Router => ready(&shared, true, named::router()),
         Place::Models => json_answer(StatusCode::OK, &json!({ "models": find::names(&served) })),
         Place::Index => index(&shared, &served, &head, body).await,
         Place::Load(name) => match read(&shared, &head, body, shared.terms.decode.body_bytes).await {
@@ -268,14 +197,17 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             Err(why) => missing(&why),
             Ok(model) => match what {
                 What::Config => json_answer(StatusCode::OK, &model.config),
-                What::Metadata | What::Ready | What::Statistics => {
-                    json_answer(StatusCode::OK, &model.metadata(&find::versions(&served, &name)))
-                }
-                What::Infer | What::Predict => {
-                    let asks = if what == What::Infer { Asks::Tensors } else { Asks::Rows(Dialect::MlRun) };
-                    let answer = std::pin::pin!(infer(&model, asks, shared.observer(), &mut head, body));
-                    served.answer(answer).await
-                }
+                _ => match what.asks() {
+                    None => json_answer(StatusCode::OK, &model.metadata(&find::versions(&served, &name))),
+                    Some(asks) => match named::asked(&shared, &model, asks, &mut head, body).await {
+                        Ok((asks, body)) => {
+                            let answer =
+                                std::pin::pin!(infer(&model, asks, shared.observer(), &mut head, body));
+                            served.answer(answer).await
+                        }
+                        Err(answer) => answer,
+                    },
+                },
             },
         },
     };
@@ -298,7 +230,7 @@ pub(super) fn ready(shared: &Shared, is_ready: bool, mut message: Value) -> Answ
 }
 
 /// The body of a request that is about models, not for them.
-async fn read(shared: &Shared, head: &Parts, body: Body, most: usize) -> Result<Bytes, Answer> {
+pub(super) async fn read(shared: &Shared, head: &Parts, body: Body, most: usize) -> Result<Bytes, Answer> {
     let no_room = || {
         let message = json!({ "error": "as many bodies are under way as may be" });
         failed(StatusCode::TOO_MANY_REQUESTS, &message)
@@ -365,53 +297,4 @@ pub(super) fn refused(status: StatusCode, code: &'static str, message: &str) -> 
     let mut answer = json_answer(status, &json!({ "error": message }));
     answer.extensions_mut().insert(Refused(code));
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_those_of_the_protocol_and_no_others() {
-        let model =
-            |name: &'static str, version, what| Some(Place::Model { name: name.into(), version, what });
-        for (path, place) in [
-            ("/v2", Some(Place::Server)),
-            ("/v2/", Some(Place::Server)),
-            ("/v2/health/live", Some(Place::Live)),
-            ("/v2/health/ready", Some(Place::Ready)),
-            ("/v2/models", Some(Place::Models)),
-            ("/v2/models/m", model("m", None, What::Metadata)),
-            ("/v2/models/m/infer", model("m", None, What::Infer)),
-            ("/v2/models/a%20b/ready", model("a b", None, What::Ready)),
-            ("/v2/models/m/versions/1", model("m", Some("1"), What::Metadata)),
-            ("/v2/models/m/versions/x/config", model("m", Some("x"), What::Config)),
-            ("/v2/models/m/versions", None),
-            ("/v2/models/m/versions/1/infer/more", None),
-            ("/v2/models/m/infer/more", None),
-            ("/v2/models/m/stats", model("m", None, What::Statistics)),
-            ("/v2/models/m/versions/2/stats", model("m", Some("2"), What::Statistics)),
-            ("/v2/models/stats", Some(Place::Statistics)),
-            ("/v2/models/m/trace/setting", Some(Place::Traces(Some("m".into())))),
-            ("/v2/models/m/trace", None),
-            ("/v2/models/m/trace/setting/more", None),
-            ("/v2/trace/setting", Some(Place::Traces(None))),
-            ("/v2/trace", None),
-            ("/v2/models/%ff/infer", None),
-            ("/v2/health", None),
-            ("/v2/health/live/more", None),
-            ("/v2/repository/index", Some(Place::Index)),
-            ("/v2/repository", None),
-            ("/v2/repository/models/m/load", Some(Place::Load("m".into()))),
-            ("/v2/repository/main/models/m/unload", Some(Place::Unload("m".into()))),
-            ("/v2/repository/models/m", None),
-            ("/v2/repository/models/m/load/more", None),
-            ("/v2/logging", Some(Place::Log)),
-            ("/v2/logging/more", None),
-            ("/v22", None),
-            ("/v1/models/m", None),
-        ] {
-            assert_eq!(Place::of(path), place, "{path}");
-        }
-    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use millstream_featurestore::load::{DELTA_LOG, is_url};
+use millstream_featurestore::load::{DELTA_LOG, is_many, is_url};
 use millstream_graph::spec::Document;
 use sha2::{Digest, Sha256};
 
@@ -33,7 +33,9 @@ impl Files {
         if let Ok(keys) = keys {
             let sets = keys.feature_sets.values().filter_map(|set| set.get("source")?.as_str());
             let models = keys.models.values().filter_map(|model| model.get("path")?.as_str());
-            let here = sets.filter(|file| !is_url(file)).chain(models);
+            // Others write into folders of files, such as a request log, all the time.
+            let single = |file: &&str| !is_url(file) && !is_many(&root.join(file));
+            let here = sets.filter(single).chain(models);
             names.extend(here.map(PathBuf::from).filter(|name| stays_inside(name)));
         }
         Self { root: root.to_path_buf(), names }

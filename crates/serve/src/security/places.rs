@@ -15,7 +15,9 @@ pub(super) fn needs(method: &Method, path: &str) -> Option<Role> {
     let reads = method == Method::GET || method == Method::HEAD;
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     match path {
-        "/" | "/livez" | "/readyz" | "/ping" | "/v2/health/live" | "/v2/health/ready" if reads => {
+        "/" | "/livez" | "/readyz" | "/ping" | "/v2/health" | "/v2/health/live" | "/v2/health/ready"
+            if reads =>
+        {
             return None;
         }
         "/v2/repository/index" | "/invocations" | "/get-online-features" => {}
@@ -38,9 +40,13 @@ pub(super) fn needs(method: &Method, path: &str) -> Option<Role> {
         "/v2/repository/index" => Role::Viewer,
         "/invocations" | "/get-online-features" => Role::Invoker,
         _ if below("/v1/graphs/") || below("/v1/vectors/") => Role::Invoker,
-        _ if below("/v1/models/") && last.ends_with(":predict") => Role::Invoker,
+        _ if below("/v1/models/") && (last.ends_with(":predict") || last.ends_with(":explain")) => {
+            Role::Invoker
+        }
         _ if reads_features(path) => Role::Invoker,
-        _ if below("/v2/models/") && matches!(last, "infer" | "predict" | "infer_dict" | "predict_dict") => {
+        _ if below("/v2/models/")
+            && matches!(last, "infer" | "predict" | "infer_dict" | "predict_dict" | "explain") =>
+        {
             Role::Invoker
         }
         _ => Role::Operator,
@@ -80,6 +86,7 @@ mod tests {
             ("GET", "/readyz", None),
             ("GET", "/", None),
             ("POST", "/", Some(Role::Operator)),
+            ("GET", "/v2/health", None),
             ("GET", "/v2/health/ready", None),
             ("GET", "/v2/health/ready/", None),
             ("POST", "/grpc.health.v1.Health/Check", None),
@@ -100,7 +107,10 @@ mod tests {
             ("POST", "/push", Some(Role::Operator)),
             ("POST", "/get-online-features", Some(Role::Invoker)),
             ("POST", "/v1/models/m:predict", Some(Role::Invoker)),
+            ("POST", "/v1/models/m:explain", Some(Role::Invoker)),
             ("POST", "/v2/models/m/infer", Some(Role::Invoker)),
+            ("POST", "/v2/models/m/explain", Some(Role::Invoker)),
+            ("POST", "/v2/models/infer", Some(Role::Invoker)),
             ("POST", "/v2/models/m/versions/1/infer", Some(Role::Invoker)),
             ("POST", "/v2/repository/index", Some(Role::Viewer)),
             ("POST", "/v2/repository/models/infer/load", Some(Role::Operator)),

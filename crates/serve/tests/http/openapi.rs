@@ -21,9 +21,14 @@ feature_vectors:
 graphs:
   sum:
     input: { a: int64, b: float64?, tags: list<string>?, place: \"struct<lat: float64>?\" }
+    explain: why
     steps: { out: { with: { twice: a / 2 } } }
     respond: out
     monitor: { input: {}, out: { performance: { prediction: twice, task: regression } } }
+  why:
+    input: { a: int64, b: float64?, tags: list<string>?, place: \"struct<lat: float64>?\" }
+    steps: { out: { select: [a] } }
+    respond: out
 ";
 
 /// `503` is how a model says that it is not loaded. `504` is what a caller hears who gives a run no time, which a document cannot tell

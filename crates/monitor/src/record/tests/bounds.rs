@@ -199,3 +199,21 @@ fn runs_that_do_not_end_are_evicted_and_counted() {
     log.recorder.finish(finished(RunId(1), Some("a"), START));
     assert_eq!(log.recorder.counts().runs_unseen, 1);
 }
+
+#[test]
+fn a_run_whose_caller_has_gone_is_abandoned_when_the_log_is_drained() {
+    let log = Log::new(json!({}));
+    let mut writer = log.writer();
+    for (run, id) in [(1, "here"), (2, "gone")] {
+        let id: Arc<str> = Arc::from(id);
+        log.recorder.observe_for(Some(&id), RunId(run), INPUT, &input(&id, 3), |row| Some(row as u32));
+        if run == 1 {
+            // One that is answered before its name is let go is logged.
+            log.recorder.finish(finished(RunId(run), Some(&id), START));
+        }
+    }
+    writer.flush(START).unwrap();
+    let counts = log.recorder.counts();
+    assert_eq!((log.recorder.open_rows(), counts.runs_abandoned, counts.runs_evicted), (0, 1, 0));
+    assert_eq!(log.logged(), once([("here", 0), ("here", 1), ("here", 2)]));
+}

@@ -1,6 +1,7 @@
 //! Logs in folders of their own, and what is in them.
 
 mod bounds;
+mod examples;
 mod interleavings;
 mod logging;
 mod planted;

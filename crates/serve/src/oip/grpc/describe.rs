@@ -1,8 +1,8 @@
 //! What models are, as messages.
 
 use super::proto::{
-    DataType, InferStatistics, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelStatistics,
-    ModelVersionPolicy, StatisticDuration,
+    DataType, InferStatistics, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelParameter,
+    ModelStatistics, ModelVersionPolicy, StatisticDuration,
     model_metadata_response::TensorMetadata,
     model_version_policy::{self, PolicyChoice},
 };
@@ -63,7 +63,10 @@ pub(super) fn config(model: &Model) -> ModelConfig {
             PolicyChoice::Specific(model_version_policy::Specific { versions })
         }
     };
+    let parameter =
+        |(name, text): (&String, &String)| (name.clone(), ModelParameter { string_value: text.clone() });
     ModelConfig {
+        parameters: model.about.iter().map(parameter).collect(),
         name: model.name().to_owned(),
         platform: model.platform.0.to_owned(),
         backend: model.platform.1.to_owned(),

@@ -9,11 +9,15 @@ mod routes;
 use bytes::Bytes;
 use http::{Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
-use millstream_graph::Request as RunRequest;
+use millstream_graph::{Request as RunRequest, suggest};
 use millstream_runtime::{Portion, RunError};
 use serde_json::{Value, json};
 
-use super::models::Model;
+use super::{
+    models::Model,
+    named::{self, OPERATIONS},
+    request::malformed,
+};
 use crate::{
     service::{self, Answer, Asked as Headers, Brought, GraphService, JSON, Protocol, json_answer, written},
     wire::{DecodeError, Form, json::ValueWriter},
@@ -23,7 +27,7 @@ pub(super) use routes::{inferred, only, routes};
 /// How a client puts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// `instances` in, `predictions` out.
+    /// `instances` in, `predictions` or `explanations` out.
     V1,
     /// `inputs` in, `outputs` out, with names around them.
     MlRun,
@@ -35,6 +39,8 @@ pub(crate) enum Dialect {
 pub(super) struct Rows<'m> {
     pub(super) model: &'m Model,
     pub(super) dialect: Dialect,
+    /// Whether the rows come to the model's explainer.
+    pub(super) explains: bool,
 }
 
 impl Rows<'_> {
@@ -46,20 +52,40 @@ impl Rows<'_> {
     ) -> Result<(Brought, Option<Value>), DecodeError> {
         let columns = service.engine().plan().input_schema().fields();
         let read = request::read(self.dialect, columns, body)?;
+        read.operation.map_or(Ok(()), |operation| self.check(&operation))?;
         let (values, _) = service.decoder().read(&read.rows)?;
         Ok((Brought::Values(values), read.id))
+    }
+
+    /// Whether this is what a body asks for that says what is to be done.
+    fn check(&self, operation: &str) -> Result<(), DecodeError> {
+        let explain = operation == "explain";
+        if !OPERATIONS.contains(&operation) {
+            let known = suggest::unknown("operation", operation, OPERATIONS);
+            Err(malformed(format!("`operation`: {known}")))
+        } else if explain == self.explains {
+            Ok(())
+        } else if explain && self.model.explainer().is_none() {
+            Err(malformed(format!("`operation`: {}", named::no_explainer(self.model))))
+        } else {
+            Err(malformed(format!("`operation`: the path asks for something else than `{operation}`")))
+        }
     }
 
     fn reply(&self, service: &GraphService, reply: &Portion, id: Option<&Value>) -> Result<Bytes, String> {
         written(|body| {
             if self.dialect == Dialect::MlRun {
                 let id = id.cloned().unwrap_or_else(|| reply.run().to_string().into());
-                let at = chrono::Utc::now().format("%Y-%m-%d %H:%M:%S%.6f%:z").to_string();
-                let head = json!({
-                    "id": id, "model_name": self.model.name(), "timestamp": at, "model_version": self.model.version(),
-                });
+                let (name, version) = (self.model.name(), self.model.version());
+                let mut head = json!({ "id": id, "model_name": name, "model_version": version });
+                if !self.explains {
+                    let at = chrono::Utc::now().format("%Y-%m-%d %H:%M:%S%.6f%:z").to_string();
+                    head["timestamp"] = at.into();
+                }
                 body.extend_from_slice(head.to_string().trim_end_matches('}').as_bytes());
                 body.extend_from_slice(b",\"outputs\":");
+            } else if self.explains {
+                body.extend_from_slice(b"{\"explanations\":");
             } else {
                 body.extend_from_slice(b"{\"predictions\":");
             }
@@ -105,11 +131,17 @@ impl Protocol for Rows<'_> {
         body: Bytes,
         _: &mut RunRequest,
     ) -> Result<(Brought, Option<Value>), DecodeError> {
+        // What its explainer is asked is no request to the model.
+        if self.explains {
+            return self.read_rows(service, &body);
+        }
         self.model.counts.reading(|| self.read_rows(service, &body))
     }
 
     fn replied(&self, service: &GraphService, reply: &Portion, id: Option<Value>) -> Answer {
-        match self.model.counts.writing(|| self.reply(service, reply, id.as_ref())) {
+        let write = || self.reply(service, reply, id.as_ref());
+        let written = if self.explains { write() } else { self.model.counts.writing(write) };
+        match written {
             Ok(body) => {
                 let mut answer = Response::new(Full::new(body));
                 answer.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -22,6 +22,8 @@ pub(super) struct Asked<'b> {
     /// An array of objects.
     pub(super) rows: Cow<'b, [u8]>,
     pub(super) id: Option<Value>,
+    /// What is to be done with them, where MLRun's clients say it.
+    pub(super) operation: Option<String>,
 }
 
 /// The members that may hold the rows.
@@ -41,7 +43,7 @@ pub(super) fn read<'b>(dialect: Dialect, columns: &Fields, body: &'b [u8]) -> Re
             format!("the body is not UTF-8 at byte {}", error.valid_up_to()),
         )
     })?;
-    let (mut found, mut id) = (None, None);
+    let (mut found, mut id, mut operation) = (None, None, None);
     let mut scan = Scan::new(body);
     if scan.peek().is_none() {
         return Err(DecodeError::new(DecodeCode::Truncated, "the body is empty"));
@@ -61,6 +63,10 @@ pub(super) fn read<'b>(dialect: Dialect, columns: &Fields, body: &'b [u8]) -> Re
             id = Some(value.ok_or_else(|| malformed("`id` is neither a string nor a number"))?);
             return Ok(());
         }
+        if name == "operation" && dialect == Dialect::MlRun {
+            operation = Some(scan.string()?.into_owned());
+            return Ok(());
+        }
         scan.skip()
     })?;
     scan.end()?;
@@ -73,7 +79,7 @@ pub(super) fn read<'b>(dialect: Dialect, columns: &Fields, body: &'b [u8]) -> Re
         _ => listed(columns, text),
     };
     let rows = rows.map_err(|error| DecodeError::new(error.code, format!("`{member}`: {error}")))?;
-    Ok(Asked { rows, id })
+    Ok(Asked { rows, id, operation })
 }
 
 /// An array of rows, each an object, or its values in the order of the model's columns; or an object of columns' values.
@@ -302,6 +308,7 @@ mod tests {
             (V1, TWO, r#"{"instances":[[1,2,3]]}"#, "a row has more values"),
             (V1, TWO, r#"{"instances":[[1,2]"#, "it ends"),
             (MlRun, TWO, r#"{"id":[1],"inputs":[]}"#, "`id` is neither"),
+            (MlRun, TWO, r#"{"operation":1,"inputs":[]}"#, "a string"),
             (Scoring, TWO, r#"{"instances":[],"inputs":[]}"#, "has both `instances` and `inputs`"),
             (Scoring, TWO, r#"{"inputs":{}}"#, "has no column"),
             (Scoring, TWO, r#"{"inputs":{"a":[1],"b":[]}}"#, "`a` has 1 values, but `b` has 0"),

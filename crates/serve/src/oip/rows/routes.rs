@@ -48,6 +48,10 @@ enum Place<'p> {
         name: Cow<'p, str>,
         version: Option<&'p str>,
     },
+    Explain {
+        name: Cow<'p, str>,
+        version: Option<&'p str>,
+    },
     /// To predict by the only graph, or the only model, that there is.
     Invoke,
 }
@@ -76,12 +80,17 @@ impl<'p> Place<'p> {
         match verb {
             None => Some(Self::Ready { name, version }),
             Some("predict") => Some(Self::Predict { name, version }),
+            Some("explain") => Some(Self::Explain { name, version }),
             Some(_) => None,
         }
     }
 
     fn takes(&self) -> &'static str {
-        if matches!(self, Self::Predict { .. } | Self::Invoke) { "POST" } else { "GET, HEAD" }
+        if matches!(self, Self::Predict { .. } | Self::Explain { .. } | Self::Invoke) {
+            "POST"
+        } else {
+            "GET, HEAD"
+        }
     }
 }
 
@@ -91,16 +100,27 @@ pub(in crate::oip) fn inferred(served: &Snapshot, path: &str) -> Option<(Arc<Mod
         Place::Predict { name, version } => {
             Some((find::find(served, &name, version).ok()?, Asks::Rows(Dialect::V1)))
         }
+        Place::Explain { name, version } => {
+            Some((find::find(served, &name, version).ok()?, Asks::Explanations(Dialect::V1)))
+        }
         Place::Invoke => Some((only(served)?, Asks::Rows(Dialect::Scoring))),
         _ => None,
     }
 }
 
-/// The only graph; without any, the only model.
+/// The only graph; without any, the only model. Graphs that explain others do not count.
 pub(in crate::oip) fn only(served: &Snapshot) -> Option<Arc<Model>> {
-    match &served.graphs[..] {
-        [(graph, _)] => served.models.iter().find(|model| model.name() == graph).map(Arc::clone),
-        [] => <[_; 1]>::try_from(find::all(served)).ok().map(|[only]| only),
+    let explains = |name: &str| {
+        let mut explainers = served.models.iter().filter_map(|model| model.explainer());
+        explainers.any(|graph| graph.name() == name)
+    };
+    let mut graphs = served.graphs.iter().filter(|(graph, _)| !explains(graph));
+    match (graphs.next(), graphs.next()) {
+        (Some((graph, _)), None) => served.models.iter().find(|model| model.name() == graph).map(Arc::clone),
+        (None, _) => {
+            let models = find::all(served).into_iter().filter(|model| !explains(model.name()));
+            <[_; 1]>::try_from(models.collect::<Vec<_>>()).ok().map(|[only]| only)
+        }
         _ => None,
     }
 }
@@ -128,10 +148,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
             Ok(is_ready) => ready(&shared, is_ready, json!({ "name": name })),
             Err(why) => missing(&why),
         },
-        Place::Predict { .. } | Place::Invoke => match predicts(&served, &place).await {
-            Ok((model, dialect)) => {
-                let answer =
-                    std::pin::pin!(infer(&model, Asks::Rows(dialect), shared.observer(), &mut head, body));
+        Place::Predict { .. } | Place::Explain { .. } | Place::Invoke => match asked(&served, &place).await {
+            Ok((model, asks)) => {
+                let answer = std::pin::pin!(infer(&model, asks, shared.observer(), &mut head, body));
                 served.answer(answer).await
             }
             Err(why) => missing(&why),
@@ -140,12 +159,18 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     answer.into_response()
 }
 
-/// The model that is to predict, loaded if it comes when it is asked for.
-async fn predicts(served: &Snapshot, place: &Place<'_>) -> Result<(Arc<Model>, Dialect), Missing> {
-    if let Place::Predict { name, version } = place {
-        return Ok((find::want(served, name, *version).await?, Dialect::V1));
+/// The model that is meant, loaded if it comes when it is asked for, and what is asked of it.
+async fn asked(served: &Snapshot, place: &Place<'_>) -> Result<(Arc<Model>, Asks), Missing> {
+    match place {
+        Place::Predict { name, version } => {
+            return Ok((find::want(served, name, *version).await?, Asks::Rows(Dialect::V1)));
+        }
+        Place::Explain { name, version } => {
+            return Ok((find::want(served, name, *version).await?, Asks::Explanations(Dialect::V1)));
+        }
+        _ => {}
     }
-    let only = only(served).map(|model| (model, Dialect::Scoring));
+    let only = only(served).map(|model| (model, Asks::Rows(Dialect::Scoring)));
     only.ok_or_else(|| {
         Missing::Model(
             "there is more than one graph or model; name one, in /v1/models/{model}:predict".to_owned(),
@@ -171,7 +196,8 @@ mod tests {
             ("/v1/models/a%20b:predict", predict("a b", None)),
             ("/v1/models/a:b:predict", predict("a:b", None)),
             ("/v1/models/m/versions/1:predict", predict("m", Some("1"))),
-            ("/v1/models/m:explain", None),
+            ("/v1/models/m:explain", Some(Place::Explain { name: "m".into(), version: None })),
+            ("/v1/models/m:classify", None),
             ("/v1/models/m/more", None),
             ("/v1/models/m/versions/1/more:predict", None),
             ("/v1/modelsm", None),

@@ -3,6 +3,7 @@
 mod clients;
 mod compat;
 mod events;
+mod explain;
 mod refused;
 mod repository;
 mod rows;

@@ -113,7 +113,8 @@ fn what_cannot_be_predicted_says_why() {
         for (path, body, status, part) in [
             ("/v1/models/sun:predict", json!({}), 404, "did you mean `sum`?"),
             ("/v1/models/sum/versions/2:predict", json!({}), 404, "no version `2`"),
-            ("/v1/models/sum:explain", json!({}), 404, "no such route"),
+            ("/v1/models/sum:explain", json!({}), 404, "model `sum` has no explainer"),
+            ("/v1/models/sum:classify", json!({}), 404, "no such route"),
             ("/v1/models/sum:predict", json!({}), 400, "there is no `instances`"),
             (
                 "/v1/models/sum:predict",
