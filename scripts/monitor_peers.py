@@ -167,6 +167,7 @@ def run(command, environment, timeout):
         told = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
     except KeyboardInterrupt:
+        late.cancel()
         os.killpg(process.pid, signal.SIGKILL)
         raise
     wall = time.perf_counter() - start

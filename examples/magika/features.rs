@@ -42,7 +42,12 @@ impl Cut {
     /// A file, without what lies between the two blocks that are looked at: so its length does not matter, and its features stay.
     pub(crate) fn read(self, path: &Path) -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
-        let (length, block) = (file.metadata()?.len(), self.block_size as u64);
+        let known = file.metadata()?;
+        if !known.is_file() {
+            // Of a pipe nobody knows where it ends.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+        }
+        let (length, block) = (known.len(), self.block_size as u64);
         let mut content = Vec::new();
         file.by_ref().take(block).read_to_end(&mut content)?;
         if length > block {

@@ -208,6 +208,11 @@ impl Source {
         std::slice::from_ref(self)
     }
 
+    /// Whether it is the files of a folder or of a pattern.
+    pub(crate) fn is_files(&self) -> bool {
+        matches!(self.content, Content::Files(_))
+    }
+
     /// By which steps a set takes it. `mark` says up to which of its rows a data file of a table has been taken, by what its rows
     /// are known by.
     #[cfg_attr(not(feature = "delta"), expect(unused_variables, reason = "only tables ask for marks"))]
@@ -255,7 +260,7 @@ impl Source {
         before
     }
 
-    /// The columns of the file, typed as found; of many, those of the last one, which is the newest of a log.
+    /// The columns of the file, typed as found; of many, those of the last one by name.
     pub(crate) fn columns(&self, options: &LoadOptions) -> Result<Columns, LoadError> {
         match &self.content {
             Content::File(Format::Parquet) => columnar::columns(self),

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{HeaderMap, StatusCode, header::CONTENT_ENCODING, request::Parts};
+use http::{
+    HeaderMap, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+    request::Parts,
+};
+use millstream_runtime::Reserved;
 use serde_json::{Value, json};
 
 use super::{
@@ -11,7 +16,7 @@ use super::{
     find::{self, Missing},
     inference::HEADER,
     models::Model,
-    routes::{infer, missing, read, refused},
+    routes::{infer, missing, read_held, refused},
     rows::{Dialect, only},
     scan::Scan,
 };
@@ -40,11 +45,28 @@ impl Named {
                 length.and_then(|length| body.get(..length)).unwrap_or_default()
             }
         };
+        let mut json = std::str::from_utf8(json).unwrap_or_default();
+        if is_event(headers) {
+            // What an event carries is asked, not what it is.
+            let mut data = "";
+            let _ = Scan::new(json).members(|name, scan| {
+                let text = scan.extent()?;
+                if name == "data" {
+                    data = text;
+                }
+                Ok(())
+            });
+            json = data;
+        }
         let mut named = Self::default();
         // What cannot be read is told by whoever reads all of it.
-        let _ = Scan::new(std::str::from_utf8(json).unwrap_or_default()).members(|name, scan| {
+        let _ = Scan::new(json).members(|name, scan| {
             let text = scan.extent()?;
-            let value = || serde_json::from_str(text).ok();
+            // What is neither a text nor a number names nothing, and may be large. A number that cannot be read names nothing either.
+            let value = || match text.as_bytes().first() {
+                Some(b'[' | b'{') => Some(Value::Null),
+                _ => Some(serde_json::from_str(text).unwrap_or_default()),
+            };
             match name {
                 "model" => named.model = value(),
                 "version" => named.version = value(),
@@ -92,6 +114,13 @@ impl Named {
     }
 }
 
+/// Whether the body is a CloudEvent that has its data in it.
+fn is_event(headers: &HeaderMap) -> bool {
+    const EVENT: &[u8] = b"application/cloudevents";
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().get(..EVENT.len()));
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT))
+}
+
 /// What is asked of a model on a path that asks for `asks`, and the body, which is read first where it may ask for explanations.
 pub(super) async fn asked(
     shared: &Shared,
@@ -103,7 +132,7 @@ pub(super) async fn asked(
     if model.explainer().is_none() {
         return Ok((asks, body));
     }
-    let (named, body) = opened(shared, head, body).await?;
+    let (named, body, _) = opened(shared, head, body).await?;
     Ok((named.asks(asks), body))
 }
 
@@ -115,11 +144,14 @@ pub(super) async fn routed(
     head: &mut Parts,
     body: Body,
 ) -> Answer {
-    let (named, body) = match opened(shared, head, body).await {
+    let (named, body, room) = match opened(shared, head, body).await {
         Ok(opened) => opened,
         Err(answer) => return answer,
     };
-    let model = match named.find(served).await {
+    // The body takes its room as long as a model is loaded for it; its run has room of its own.
+    let found = named.find(served).await;
+    drop(room);
+    let model = match found {
         Ok(model) => model,
         Err(answer) => return answer,
     };
@@ -127,11 +159,11 @@ pub(super) async fn routed(
     served.answer(answer.as_mut()).await
 }
 
-/// What a body says, and the body again, unpacked.
-async fn opened(shared: &Shared, head: &mut Parts, body: Body) -> Result<(Named, Body), Answer> {
-    let body = read(shared, head, body, shared.terms.decode.body_bytes).await?;
+/// What a body says, and the body again, unpacked, with the room that it takes.
+async fn opened(shared: &Shared, head: &mut Parts, body: Body) -> Result<(Named, Body, Reserved), Answer> {
+    let (body, room) = read_held(shared, head, body, shared.terms.decode.body_bytes).await?;
     head.headers.remove(CONTENT_ENCODING);
-    Ok((Named::of(&head.headers, &body), Body::from(body)))
+    Ok((Named::of(&head.headers, &body), Body::from(body), room))
 }
 
 /// What a model without an explainer answers.

@@ -15,6 +15,7 @@ use http::{
     header::{ACCEPT_ENCODING, ALLOW},
     request::Parts,
 };
+use millstream_runtime::Reserved;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -231,13 +232,24 @@ pub(super) fn ready(shared: &Shared, is_ready: bool, mut message: Value) -> Answ
 
 /// The body of a request that is about models, not for them.
 pub(super) async fn read(shared: &Shared, head: &Parts, body: Body, most: usize) -> Result<Bytes, Answer> {
+    read_held(shared, head, body, most).await.map(|(body, _)| body)
+}
+
+/// A body, and the room that it takes until that is dropped.
+pub(super) async fn read_held(
+    shared: &Shared,
+    head: &Parts,
+    body: Body,
+    most: usize,
+) -> Result<(Bytes, Reserved), Answer> {
     let no_room = || {
         let message = json!({ "error": "as many bodies are under way as may be" });
         failed(StatusCode::TOO_MANY_REQUESTS, &message)
     };
     let terms = &shared.terms;
     let mut room = terms.feature_bytes.reserve(0).ok_or_else(no_room)?;
-    body::read(&head.headers, body, most, terms.body, &mut room).await.map_err(|unread| match unread {
+    let read = body::read(&head.headers, body, most, terms.body, &mut room).await;
+    read.map(|body| (body, room)).map_err(|unread| match unread {
         Unread::Refused(error) => unread_answer(&error),
         Unread::NoRoom => no_room(),
     })
