@@ -57,6 +57,11 @@ struct Lane {
 
 impl Counting {
     pub(crate) fn new(layout: &Arc<Layout>) -> Self {
+        let rebuilding = layout.reconstruction.as_ref().map(|of| Rebuilding::new(of, &layout.numeric()));
+        Self::with(layout, rebuilding)
+    }
+
+    fn with(layout: &Arc<Layout>, rebuilding: Option<Rebuilding>) -> Self {
         let kept = |segment: &Segment| Kept::new(segment.known.iter().map(String::as_str), segment.most);
         let (mut numeric, mut categorical, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for (at, column) in layout.columns.iter().enumerate() {
@@ -77,7 +82,7 @@ impl Counting {
             aside: Vec::new(),
             categorical,
             others,
-            rebuilding: layout.reconstruction.as_ref().map(|of| Rebuilding::new(of, &layout.numeric())),
+            rebuilding,
             empty: true,
         }
     }
@@ -93,7 +98,7 @@ impl Counting {
             self.put_aside(batch)
         } else {
             self.rebuild(batch);
-            self.add_numbers(arrays)
+            add_whole(&self.layout, &self.numeric, &mut self.columns, arrays)
         };
         counted &= self.add_others(arrays);
         for (segment, kept) in self.layout.segments.iter().zip(&mut self.segments) {
@@ -168,20 +173,9 @@ impl Counting {
         }
     }
 
-    fn add_numbers(&mut self, arrays: &[ArrayRef]) -> bool {
-        let Self { layout, numeric, columns, .. } = self;
-        all(numeric, |lane| {
-            let (kind, sketch) = (&layout.columns[lane.column].kind, &mut columns[lane.column]);
-            arrays.get(lane.place).is_some_and(|array| values::add(kind, array, sketch))
-        })
-    }
-
     fn add_others(&mut self, arrays: &[ArrayRef]) -> bool {
         let Self { layout, categorical, others, columns, .. } = self;
-        let present = all(others, |lane| {
-            let (kind, sketch) = (&layout.columns[lane.column].kind, &mut columns[lane.column]);
-            arrays.get(lane.place).is_some_and(|array| values::add(kind, array, sketch))
-        });
+        let present = add_whole(layout, others, columns, arrays);
         let counted = all(categorical, |(lane, recent)| {
             let Sketch::Labels(labels) = &mut columns[lane.column] else { return false };
             let each = &mut |_, label: Option<&str>| match label {
@@ -204,17 +198,27 @@ impl Counting {
                 recent.gather(labels);
             }
         }
-        let new = Self::new(&self.layout);
-        let Self { layout, rows, lost, columns, segments, rebuilding, .. } = std::mem::replace(self, new);
+        // What rows are rebuilt by stays: its digest takes longer than all else here.
+        let mut rebuilding = self.rebuilding.take();
+        let rebuilt = rebuilding.as_mut().map(Rebuilding::take).unwrap_or_default();
+        let new = Self::with(&self.layout, rebuilding);
+        let Self { layout, rows, lost, columns, segments, .. } = std::mem::replace(self, new);
         let named = |sketches: Vec<Sketch>| -> Columns {
             layout.columns.iter().map(|column| column.name.to_string()).zip(sketches).collect()
         };
         let divided = layout.segments.iter().map(|segment| segment.name.to_string());
         let segments = divided.zip(segments.into_iter().map(|kept| kept.map(named))).collect();
-        let rebuilt = rebuilding.map(Rebuilding::done).unwrap_or_default();
         let pane = EdgePane { rows, lost, columns: named(columns), segments, rebuilt };
         Some((layout.edge.to_string(), pane))
     }
+}
+
+/// Counts whole arrays. Answers whether all were of the kind that is counted.
+fn add_whole(layout: &Layout, lanes: &[Lane], columns: &mut [Sketch], arrays: &[ArrayRef]) -> bool {
+    all(lanes, |lane| {
+        let (kind, sketch) = (&layout.columns[lane.column].kind, &mut columns[lane.column]);
+        arrays.get(lane.place).is_some_and(|array| values::add(kind, array, sketch))
+    })
 }
 
 /// Whether it is so for all of them, each of which is asked: `Iterator::all` would leave out the rest after the first that is not.

@@ -92,10 +92,10 @@ impl Rebuilding {
         }
     }
 
-    /// What was rebuilt.
-    pub(crate) fn done(self) -> RebuiltBy {
-        let any = self.rebuilt != Rebuilt::default();
-        any.then_some((self.digest, self.rebuilt)).into_iter().collect()
+    /// What was rebuilt, and nothing is afterwards.
+    pub(crate) fn take(&mut self) -> RebuiltBy {
+        let rebuilt = std::mem::take(&mut self.rebuilt);
+        (rebuilt != Rebuilt::default()).then_some((self.digest, rebuilt)).into_iter().collect()
     }
 }
 
