@@ -69,7 +69,7 @@ class Server:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             self.port = taken.getsockname()[1]
-        self.binary, self.url = binary, f"http://127.0.0.1:{self.port}/v1/graphs/fraud"
+        self.binary, self.url, self.told = binary, f"http://127.0.0.1:{self.port}/v1/graphs/fraud", {}
 
     def __enter__(self):
         command = [self.binary, "serve", self.project, "--bind", f"127.0.0.1:{self.port}", "--threads", "2", "--drain-delay-s", "0"]
@@ -115,11 +115,17 @@ class Server:
         """The most that was resident, in MiB."""
         return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text())[1]) / 1024
 
-    def lost(self):
-        """What was not counted or not logged."""
-        told = self.get("/metrics") or ""
-        losses = re.findall(r'^millstream_monitor_(?:lost_rows\{\S*|recorded\{\S*outcome="(?!written)\w*"\S*) (\S+)$', told, re.MULTILINE)
-        return sum(map(float, losses))
+    def losses(self):
+        """What was not counted or not logged, since this was asked last. Of what was not counted the server tells what its window has,
+        so this is asked after every load."""
+        told = self.get("/metrics")
+        if told is None:
+            sys.exit(f"{self.project.name}: the server does not tell its metrics")
+        values = r'^(millstream_monitor_(?:lost_rows\{\S*|recorded\{\S*outcome="(?!written)\w*"\S*)) (\S+)$'
+        now = {name: float(value) for name, value in re.findall(values, told, re.MULTILINE)}
+        lost = sum(max(0, value - self.told.get(name, 0)) for name, value in now.items())
+        self.told = now
+        return lost
 
     def load(self, script, connections, seconds):
         """Requests per second, p50 and p99 in microseconds, and processor time per request in microseconds."""
@@ -142,12 +148,14 @@ def measured(args, folder):
         for variant in args.only:
             with Server(args.binary, variant, args.pane, folder) as server:
                 server.load(script, 16, 1)
+                lost[variant] += server.losses()
                 for connections in args.connections:
                     cell = server.load(script, connections, args.seconds)
                     cells.setdefault((variant, connections), []).append(cell)
+                    losses = server.losses()
+                    lost[variant] += losses
                     numbers = ", ".join(f"{name} {value:,.1f}" for name, value in zip(CELLS, cell))
-                    print(f"round {number + 1}, {variant}, {connections}: {numbers}", file=sys.stderr)
-                lost[variant] += server.lost()
+                    print(f"round {number + 1}, {variant}, {connections}: {numbers}, lost {losses:,.0f}", file=sys.stderr)
                 memory[variant] = max(memory[variant], server.memory())
     return cells, lost, memory
 

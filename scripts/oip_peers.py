@@ -2,56 +2,34 @@
 """The Open Inference Protocol beside MLServer, KServe and Triton: one ONNX model, the same requests, one server after the other.
 
   cargo build --release
-  scripts/oip_peers.py [--seconds 3] [--only millstream,mlserver,kserve,triton]
+  scripts/oip_peers.py [--seconds 3] [--only millstream,mlserver,kserve,triton] [--triton PYTHON]
+  scripts/oip_peers.py --floor HAND [--seconds 3] [--rounds 3]
 
 Packages go below target/peers. Each server has the machine to itself and this load generator: `wrk` for REST, `h2load` for gRPC (Debian:
 apt-get install wrk nghttp2-client). Triton is the server inside the package nvidia-pytriton, with a function in Python that calls ONNX
-Runtime; MLServer and KServe run the same function in theirs. Before a server is measured, its answer is compared with ours.
+Runtime; MLServer and KServe run the same function in theirs. `--triton` names an interpreter that has that package and onnxruntime, where
+none is to be installed. Before a server is measured, its answers over each protocol are compared with ours.
+
+With `--floor`, Millstream is measured beside a server of the fraud example written by hand: see oip_floor.py.
 Prints a table in Markdown."""
 
 import argparse
 import json
-import os
-import re
-import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-BINARY = ROOT / "target/release/millstream"
+import oip_floor
+from oip_load import BINARY, CONNECTIONS, PROTOCOLS, ROOT, ROWS, answered, bodies, environment, free_port, load, once_up, start, stop, table, told
+
 MODEL = ROOT / "examples/fraud/models/lgbm.onnx"
 PACKAGES = {
     "mlserver": ["mlserver==1.7.1", "onnxruntime==1.32.0"],
     "kserve": ["kserve==0.21.0", "onnxruntime==1.32.0"],
     "triton": ["nvidia-pytriton==0.7.0", "onnxruntime==1.32.0", "numpy<2"],
-    "client": ["tritonclient[grpc]==2.73.0"],
 }
-ROWS, CONNECTIONS = (1, 32), (1, 16, 64)
 WIDTH = 28
-
-
-def python(peer):
-    """The interpreter of an environment with a peer's packages."""
-    folder = ROOT / "target/peers" / f"oip-{peer}"
-    mark = folder / "packages"
-    if not mark.exists() or mark.read_text() != str(PACKAGES[peer]):
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PACKAGES[peer]], check=True)
-        mark.write_text(str(PACKAGES[peer]))
-    return folder / "bin/python"
-
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 # Servers, each in a process of its own.
@@ -123,7 +101,13 @@ class Lgbm(MLModel):
 """
 
 
-def command(server, http, grpc, folder):
+def libpython(python):
+    """What makes the process that Triton starts for a model load the same libpython as the interpreter whose modules it reads."""
+    code = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
+    return {"LD_LIBRARY_PATH": subprocess.run([python, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()}
+
+
+def command(server, http, grpc, folder, triton):
     """How a server is started, and what of its environment is another."""
     if server == "millstream":
         project = "name: peers\nmodels: { lgbm: { path: lgbm.onnx } }\n"
@@ -138,155 +122,55 @@ def command(server, http, grpc, folder):
         (folder / "settings.json").write_text(json.dumps(settings))
         (folder / "model-settings.json").write_text('{"name": "lgbm", "implementation": "peer_model.Lgbm"}')
         (folder / "peer_model.py").write_text(MLSERVER.format(scripts=str(Path(__file__).parent)))
-        return [python(server).parent / "mlserver", "start", folder], {"PYTHONPATH": str(folder)}
-    return [python(server), __file__, "--serve", server, str(http), str(grpc)], {}
-
-
-# Requests.
-
-
-def features(rows):
-    return [((row * WIDTH + at) * 37 % 101) / 10 - 5 for row in range(rows) for at in range(WIDTH)]
-
-
-def tensor(rows, **more):
-    return {"name": "X", "datatype": "FP32", "shape": [rows, WIDTH], **more}
-
-
-def bodies(rows, folder):
-    """Files with a request's body, and its headers, by protocol."""
-    values = features(rows)
-    raw = struct.pack(f"<{len(values)}f", *values)
-    outputs = [{"name": "probabilities"}]
-    plain = json.dumps({"inputs": [tensor(rows, data=values)], "outputs": outputs}).encode()
-    head = json.dumps({
-        "inputs": [tensor(rows, parameters={"binary_data_size": len(raw)})],
-        "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
-    }).encode()
-    made = {
-        "json": (plain, {"content-type": "application/json"}),
-        "binary": (head + raw, {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}),
-        "grpc": (message(rows), {"content-type": "application/grpc", "te": "trailers"}),
-    }
-    for name, (body, headers) in made.items():
-        path = folder / f"{name}-{rows}"
-        path.write_bytes(body)
-        made[name] = (path, headers)
-    return made
-
-
-def message(rows):
-    """A `ModelInferRequest` in a frame of gRPC, written by the real client's messages."""
-    code = (
-        "import struct, sys\n"
-        "from tritonclient.grpc import service_pb2 as pb\n"
-        "values, rows = list(map(float, sys.argv[2].split(','))), int(sys.argv[1])\n"
-        "ask = pb.ModelInferRequest(model_name='lgbm')\n"
-        f"ask.inputs.add(name='X', datatype='FP32', shape=[rows, {WIDTH}])\n"
-        "ask.outputs.add(name='probabilities')\n"
-        "ask.raw_input_contents.append(struct.pack(f'<{len(values)}f', *values))\n"
-        "text = ask.SerializeToString()\n"
-        "sys.stdout.buffer.write(struct.pack('>BI', 0, len(text)) + text)\n"
-    )
-    values = ",".join(map(str, features(rows)))
-    return subprocess.run([python("client"), "-c", code, str(rows), values], check=True, stdout=subprocess.PIPE).stdout
-
-
-def asked(url, path, headers):
-    request = urllib.request.Request(url, path.read_bytes(), headers, method="POST")
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read())["outputs"][0]["data"]
+        return [environment(server, PACKAGES[server]).parent / "mlserver", "start", folder], {"PYTHONPATH": str(folder)}
+    python = triton if server == "triton" and triton else environment(server, PACKAGES[server])
+    return [python, __file__, "--serve", server, str(http), str(grpc)], libpython(python) if server == "triton" else {}
 
 
 # Measuring.
 
-LUA = """
-wrk.method = "POST"
-local file = io.open({body!r}, "rb")
-wrk.body = file:read("*a")
-{headers}
-done = function(summary, latency)
-  local failed = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout
-  io.write(string.format("RESULT %f %f %d\\n", latency:percentile(50), summary.requests / summary.duration * 1e6, failed))
-end
-"""
+
+def asked(rows, folder):
+    values = [((row * WIDTH + at) * 37 % 101) / 10 - 5 for row in range(rows) for at in range(WIDTH)]
+    return bodies("lgbm", [("X", "FP32", [rows, WIDTH], values)], ["probabilities"], folder)
 
 
-def over_rest(url, body, headers, connections, seconds, folder):
-    """The median in microseconds, and requests per second."""
-    script = folder / "ask.lua"
-    lines = "\n".join(f"wrk.headers[{name!r}] = {value!r}" for name, value in headers.items())
-    script.write_text(LUA.format(body=str(body), headers=lines))
-    run = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script, url]
-    told = subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True).stdout
-    median, rate, failed = re.search(r"RESULT (\S+) (\S+) (\d+)", told).groups()
-    assert failed == "0", told
-    return float(median), float(rate)
-
-
-def over_grpc(url, body, headers, connections, seconds, folder):
-    log = folder / "h2load.log"
-    log.unlink(missing_ok=True)
-    run = ["h2load", f"-c{connections}", "-m1", "-t1", f"-D{seconds}", f"-d{body}", f"--log-file={log}"]
-    run += [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
-    told = subprocess.run([*run, url], check=True, stdout=subprocess.PIPE, text=True).stdout
-    # A line for each request: when it began, its status, and its time in microseconds.
-    lines = [line.split() for line in log.read_text().splitlines()]
-    times = sorted(int(time) for _, status, time in lines if status == "200")
-    assert times and len(times) == len(lines), told
-    return float(times[len(times) // 2]), len(times) / seconds
-
-
-def stop(process):
-    """Ends a server and what it has started."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, how)
-            process.wait(20)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+def same(server, protocol, rows, got, expected):
+    """Stops if a server answers otherwise than the first one."""
+    expected.setdefault(rows, got)
+    apart = max(abs(mine - theirs) for mine, theirs in zip(got, expected[rows], strict=True))
+    assert apart < 1e-5, f"{server} answers otherwise over {protocol}: {apart}"
 
 
 def measured(server, args, folder, expected):
     """Every cell of a server, by protocol, rows and connections."""
     http, grpc = free_port(), free_port()
     (folder / server).mkdir()
-    run, more = command(server, http, grpc, folder / server)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([str(part) for part in run], env={**os.environ, **more}, start_new_session=True, **quiet)
+    process = start(*command(server, http, grpc, folder / server, args.triton))
     rest = f"http://127.0.0.1:{http}/v2/models/lgbm/infer"
     calls = f"http://127.0.0.1:{http if server == 'millstream' else grpc}/inference.GRPCInferenceService/ModelInfer"
     cells = {}
     try:
         for rows in ROWS:
-            made = bodies(rows, folder)
-            until = time.monotonic() + 120
-            while True:
-                try:
-                    got = asked(rest, *made["json"])
-                    break
-                except OSError:
-                    if time.monotonic() > until or process.poll() is not None:
-                        print(f"{server} does not start here, and is left out", file=sys.stderr)
-                        return None
-                    time.sleep(0.2)
-            flat = [value for row in got for value in (row if isinstance(row, list) else [row])]
-            expected.setdefault(rows, flat)
-            apart = max(abs(mine - theirs) for mine, theirs in zip(flat, expected[rows], strict=True))
-            assert apart < 1e-5, f"{server} answers otherwise: {apart}"
+            made = asked(rows, folder)
+            if once_up(process, lambda: answered("json", rest, *made["json"])) is None:
+                print(f"{server} does not start here, and is left out", file=sys.stderr)
+                return None
             for protocol, (body, headers) in made.items():
-                load, url = (over_grpc, calls) if protocol == "grpc" else (over_rest, rest)
+                url = calls if protocol == "grpc" else rest
+                try:
+                    got = answered(protocol, url, body, headers)["probabilities"]
+                except (OSError, subprocess.CalledProcessError) as refused:
+                    print(f"{server} does not speak {protocol}: {refused}", file=sys.stderr)
+                    continue
+                same(server, protocol, rows, got, expected)
                 for connections in CONNECTIONS:
                     try:
-                        load(url, body, headers, connections, 1, folder)
-                        cells[protocol, rows, connections] = load(url, body, headers, connections, args.seconds, folder)
-                    except (AssertionError, AttributeError, ZeroDivisionError, subprocess.CalledProcessError):
-                        # It does not speak that.
-                        cells[protocol, rows, connections] = None
-                    print(server, protocol, rows, connections, cells[protocol, rows, connections], file=sys.stderr)
+                        load(protocol)(url, body, headers, connections, 1, folder)
+                        cells[protocol, rows, connections] = load(protocol)(url, body, headers, connections, args.seconds, folder)
+                    except (AssertionError, AttributeError, ZeroDivisionError, subprocess.CalledProcessError) as failed:
+                        print(f"{server} failed over {protocol}: {failed}", file=sys.stderr)
+                    print(server, protocol, rows, connections, cells.get((protocol, rows, connections)), file=sys.stderr)
     finally:
         stop(process)
     return cells
@@ -296,11 +180,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--only", default="millstream,mlserver,kserve,triton")
+    parser.add_argument("--triton", type=Path, metavar="PYTHON", help="an interpreter with nvidia-pytriton and onnxruntime")
+    parser.add_argument("--floor", type=Path, metavar="HAND", help="the server written by hand, beside which Millstream is measured")
+    parser.add_argument("--rounds", type=int, default=3, help="of --floor")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         server, http, grpc = args.serve
         {"kserve": serve_kserve, "triton": serve_triton}[server](int(http), int(grpc))
+        return
+    if args.floor:
+        oip_floor.beside(args.floor, args.seconds, args.rounds)
         return
     servers, expected = args.only.split(","), {}
     with tempfile.TemporaryDirectory() as folder:
@@ -308,14 +198,8 @@ def main():
     servers = [server for server in servers if cells[server] is not None]
     if not servers:
         return
-    told = lambda cell: "" if cell is None else f"{cell[0]:,.0f} us, {cell[1]:,.0f}/s"
-    print("| protocol | rows | connections |", " | ".join(servers), "|")
-    print("|---" * (3 + len(servers)) + "|")
-    for protocol in ("json", "binary", "grpc"):
-        for rows in ROWS:
-            for connections in CONNECTIONS:
-                row = [told(cells[server][protocol, rows, connections]) for server in servers]
-                print(f"| {protocol} | {rows} | {connections} |", " | ".join(row), "|")
+    each = [(protocol, rows, connections) for protocol in PROTOCOLS for rows in ROWS for connections in CONNECTIONS]
+    table(["protocol", "rows", "connections", *servers], [[*at, *(told(cells[server].get(at)) for server in servers)] for at in each])
 
 
 if __name__ == "__main__":

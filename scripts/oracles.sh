@@ -1,5 +1,5 @@
 #!/bin/sh
-# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, schemathesis, a server that takes mail,
+# What tests compare answers with and talk to: DuckDB, pandas, Feast, the clients of Triton and KServe, a reader of events, schemathesis, a server that takes mail,
 # and a stand-in for S3 below target/, Redis and NATS from the system's packages. What cannot be had is named, and the tests that need it say
 # that they are skipped.
 # `all` brings what only tests of features need that are not built by default: Delta tables, stand-ins for Google Cloud Storage and,
@@ -28,6 +28,8 @@ packages target/moto "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
 packages target/feast feast==0.67.0
 # The clients of Triton and KServe.
 packages target/oip "tritonclient[grpc,http]==2.73.0" kserve==0.21.0
+# Reads server-sent events.
+packages target/sse --no-deps httpx-sse==0.4.3
 
 # Models that ship in packages, without what the packages themselves would run them by; and the runtime in Python, to compare with.
 packages target/silero --no-deps silero-vad==6.2.3

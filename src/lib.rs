@@ -5,8 +5,8 @@ pub use millstream_graph::*;
 pub use millstream_models as models;
 pub use millstream_monitor as monitor;
 pub use millstream_runtime::{
-    Append, Degraded, Distribution, Door, Engine, EngineError, Gather, Limits, Metrics, Portion, Reply,
-    RunError, StepTotals, Totals, layers, run_serially, testkit,
+    Append, Degraded, Distribution, Door, Engine, EngineError, Gather, Limits, Metrics, Part, Portion, Reply,
+    ReplyStream, RunError, StepTotals, Totals, layers, run_serially, testkit,
 };
 pub use millstream_serve::{
     ARROW_STREAM, GraphService, MetricError, Observe, ObserveError, Outside, Project, ProjectError,

@@ -85,6 +85,13 @@ fn what_an_error_port_a_tap_a_handler_or_a_closure_reads_travels() {
         kept
     };
     check(tapped, "id", "id n t");
+    let tapped_in_part = |graph: &mut Graph, input: &PortRef| {
+        let some = add(graph, "some", input, "drop", &json!(["a", "b"]));
+        let kept = failing(graph, &some);
+        graph.tap_columns(&kept, ["t".to_owned()], Arc::new(Watch));
+        kept
+    };
+    check(tapped_in_part, "id", "id n t");
     let handled = |graph: &mut Graph, input: &PortRef| {
         add(graph, "log", &graph.on_error(), "with", &json!({ "x": "upper(t)" }));
         failing(graph, input)
@@ -427,9 +434,13 @@ impl Growing {
 }
 
 fn watched(graph: &Graph, ports: &[(PortRef, SchemaRef)]) -> Graph {
+    tapped(graph, ports, &(Arc::new(Watch) as Arc<dyn Tap>))
+}
+
+fn tapped(graph: &Graph, ports: &[(PortRef, SchemaRef)], tap: &Arc<dyn Tap>) -> Graph {
     let mut graph = graph.clone();
     for (port, _) in ports {
-        graph.tap(port, Arc::new(Watch));
+        graph.tap(port, Arc::clone(tap));
     }
     graph
 }
@@ -482,6 +493,116 @@ proptest! {
         let (said, _) = told(engine.plan(), &growing.record, run, &result);
         prop_assert_eq!(&wanted.0, &said, "{}", narrowed);
     }
+
+    #[test]
+    fn a_column_that_came_from_a_port_before_has_the_rows_that_it_had_there(
+        verbs in vec(any_verb(), 1..10), reply in any::<Index>(), rows in any_rows(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (growing, record) = (Growing::new(&verbs, &reply), Record::default());
+        let plan = tapped(&growing.graph, &growing.ports, &(Arc::new(record.clone()) as Arc<dyn Tap>));
+        let plan = plan.compile().unwrap();
+        let cx = RunCx::new(RunId(1), Request::default(), rows.num_rows(), Instant::now);
+        if runtime.block_on(run_serially(&plan, &cx, rows)).is_err() {
+            return Ok(());
+        }
+        let seen = record.seen();
+        for (edge, _, here) in &seen {
+            for (field, column) in here.schema().fields().iter().zip(here.columns()) {
+                let Some(before) = plan.came_from(plan.edges()[edge.index()].from(), field.name()) else { continue };
+                let there = seen.iter().find(|(edge, ..)| plan.edges()[edge.index()].from() == before);
+                let (.., there) = there.unwrap_or_else(|| panic!("{plan}"));
+                prop_assert_eq!(column, &there[&**field.name()], "{} of {}", field.name(), plan.edge_name(*edge));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tap_sees_the_columns_that_it_asks_for_whatever_else_is_left_out(
+        verbs in vec(any_verb(), 1..8), reply in any::<Index>(), pick in any::<Index>(), rows in any_rows(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let growing = Growing::new(&verbs, &reply);
+        let (port, schema) = growing.recent(&pick).clone();
+        let column = schema.field(pick.index(schema.fields().len())).name().clone();
+        let told = |graph: &Graph, columns: Option<&String>| {
+            let (mut graph, record) = (graph.clone(), Record::default());
+            match columns {
+                Some(column) => graph.tap_columns(&port, [column.clone()], Arc::new(record.clone())),
+                None => graph.tap(&port, Arc::new(record.clone())),
+            }
+            let cx = RunCx::new(RunId(1), Request::default(), rows.num_rows(), Instant::now);
+            let result = runtime.block_on(run_serially(&graph.compile().unwrap(), &cx, rows.clone()));
+            let seen = record.seen().into_iter().map(|(.., batch)| batch[&*column].to_data());
+            (result.is_ok(), seen.collect::<Vec<_>>())
+        };
+        prop_assert_eq!(told(&growing.graph, Some(&column)), told(&growing.graph, None));
+    }
+}
+
+#[test]
+fn a_column_passes_a_step_that_does_not_make_it_anew_where_nobody_takes_rows_that_fail() {
+    // The ports at which `s` was before it came to the reply of these steps, the last first.
+    let came = |build: &dyn Fn(&mut Graph, &PortRef) -> PortRef| {
+        let mut graph = Graph::new("g", request_schema());
+        let input = graph.input();
+        let made = build(&mut graph, &input);
+        graph.respond(&made);
+        let plan = graph.compile().unwrap();
+        let respond = &plan.steps()[plan.step_named("respond").unwrap().index()];
+        let mut at = plan.edges()[respond.in_edges()[0].index()].from();
+        let mut hops = 0;
+        while let Some(before) = plan.came_from(at, "s") {
+            (at, hops) = (before, hops + 1);
+        }
+        hops
+    };
+    let kinds = [
+        ("with", json!({ "x": "a + b" }), 1),
+        ("with", json!({ "x": "upper(s)" }), 1),
+        ("with", json!({ "s": "upper(t)" }), 0),
+        ("select", json!(["a", "s"]), 1),
+        ("select", json!(["a", "t AS s"]), 0),
+        ("validate", json!({ "columns": { "s": [{ "set": ["x"] }] } }), 1),
+        ("map", json!({ "columns": { "s": { "values": { "x": "y" }, "unmapped": "keep" } } }), 0),
+        ("filter", json!("a > b"), 0),
+        ("drop", json!(["a"]), 1),
+        ("enrich", json!({ "set": "users", "by": "key" }), 1),
+        ("rename", json!({ "s": "t", "t": "s" }), 0),
+    ];
+    for (kind, settings, hops) in kinds {
+        let step = |graph: &mut Graph, input: &PortRef| add(graph, "made", input, kind, &settings);
+        assert_eq!(came(&step), hops, "{kind} {settings}");
+        let twice = |graph: &mut Graph, input: &PortRef| {
+            let with = add(graph, "first", input, "with", &json!({ "y": "n + 1" }));
+            add(graph, "made", &with, kind, &settings)
+        };
+        assert_eq!(came(&twice), if hops == 0 { 0 } else { 2 }, "{kind} {settings}");
+    }
+    let bad_rows_leave = |graph: &mut Graph, input: &PortRef| {
+        let checked =
+            add(graph, "checked", input, "validate", &json!({ "columns": { "t": [{ "set": ["x"] }] } }));
+        add(graph, "log", &checked.error(), "with", &json!({ "x": "upper(t)" }));
+        checked
+    };
+    assert_eq!(came(&bad_rows_leave), 0);
+    let bad_rows_vanish = |graph: &mut Graph, input: &PortRef| {
+        let made = add(graph, "made", input, "with", &json!({ "x": "6 / n" }));
+        graph.when_failed(&made, OnError::Skip);
+        made
+    };
+    assert_eq!(came(&bad_rows_vanish), 0);
+    assert_eq!(came(&|graph: &mut Graph, input: &PortRef| graph.step("opaque", input, Opaque)), 0);
+}
+
+#[test]
+fn a_tap_of_a_column_that_is_not_there_is_refused() {
+    let mut graph = Graph::new("g", request_schema());
+    let input = graph.input();
+    graph.tap_columns(&input, ["id".to_owned(), "kay".to_owned()], Arc::new(Watch));
+    graph.respond(&input);
+    let error = graph.compile().unwrap_err().to_string();
+    assert_eq!(error, "a tap of `input`: no column `kay`; did you mean `key`?");
 }
 
 // ---- Bodies -----------------------------------------------------------------------------------------------------------------

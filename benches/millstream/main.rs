@@ -13,6 +13,7 @@ mod expressions;
 mod fan_out;
 mod hand;
 mod json;
+mod labels;
 mod one_row;
 mod point_in_time;
 mod request_log;
@@ -46,6 +47,7 @@ fn all(c: &mut Criterion) {
     skew::bench(c);
     taps::bench(c);
     alerts::bench(c);
+    labels::bench(c);
     request_log::bench(c);
     windows::bench(c);
 }

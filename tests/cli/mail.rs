@@ -5,6 +5,9 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc::{RecvTimeoutError, sync_channel},
+    thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -15,6 +18,8 @@ use super::{client::Client, path, project, serving::Serving};
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/aiosmtpd");
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/serve/tests/smtp/server.py");
 const PASSWORD: &str = "correct horse battery";
+/// How long is waited for what the mail server says. A pane takes a second.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PROJECT: &str = r#"
 name: mailed
@@ -50,10 +55,24 @@ impl Server {
         Self { server, said }
     }
 
-    /// What it says next.
+    /// What it says next. If that takes too long it is ended, and with it what it says.
     fn next(&mut self) -> Value {
-        let mut line = String::new();
-        self.said.read_line(&mut line).unwrap();
+        let Self { server, said } = self;
+        let (waiting, over) = sync_channel::<()>(0);
+        let line = thread::scope(|scope| {
+            scope.spawn(move || {
+                if over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                    // One that has ended already cannot be killed, which is well.
+                    let _ = server.kill();
+                }
+            });
+            let mut line = String::new();
+            let read = said.read_line(&mut line);
+            drop(waiting);
+            read.map(|_| line)
+        });
+        let line = line.unwrap();
+        assert!(!line.is_empty(), "the mail server ended, or said nothing within {PATIENCE:?}");
         serde_json::from_str(&line).unwrap()
     }
 }

@@ -1,6 +1,6 @@
 //! Models as the command line shows them, and servers that others can reach.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -50,6 +50,29 @@ fn models_are_listed_and_shown_with_their_versions() {
     assert!(complaint(&["models", "show", "severl", "--project", at]).contains("did you mean `several`?"));
     fs::write(folder.path().join("repository/several/config.pbtxt"), "backend: \"python\"").unwrap();
     assert!(printed(&["models", "list", "--project", at]).contains("backend `python` is not served"));
+}
+
+#[test]
+fn a_model_from_a_url_is_shown_with_where_it_came_from() {
+    // The digest of the file, which is in the cache already: nobody is asked.
+    let sha256 = "b63f2fde3733cb8d9ec03709eb18f39c8f7591d9fc8e52200d8cc777a14f86b8";
+    let url = "https://models.invalid/rank3.onnx";
+    let folder = project(&format!(
+        "name: far\nmodels: {{ far: {{ url: \"{url}?sig=hunter2\", sha256: \"{sha256}\", instances: 1 }} }}\n"
+    ));
+    let kept = folder.path().join(".millstream/models").join(sha256);
+    fs::create_dir_all(&kept).unwrap();
+    fs::copy(format!("{MODELS}/rank3.onnx"), kept.join("model.onnx")).unwrap();
+    let at = folder.path().to_str().unwrap();
+    let listed = printed(&["models", "list", "--project", at]);
+    assert!(listed.ends_with(&format!("  from {url}\n")), "{listed}");
+    let listed: Value =
+        serde_json::from_str(&printed(&["models", "list", "--project", at, "--json"])).unwrap();
+    assert_eq!((&listed[0]["url"], &listed[0]["sha256"]), (&json!(url), &json!(sha256)));
+    let shown = printed(&["models", "show", "far", "--project", at]);
+    assert!(shown.ends_with(&format!("\n  from {url}, sha256 {sha256}\n")), "{shown}");
+    let complaint = complaint(&["models", "check", "ftp://h/hunter2?sig=hunter2", "--project", at]);
+    assert!(complaint.contains("a url begins with https://"), "{complaint}");
 }
 
 #[test]
@@ -188,6 +211,34 @@ graphs:
         assert_eq!(ask(i64::MIN, true).0, 200, "others notice nothing");
     }
     assert_eq!(client.get("/v2/models/zip").json()["inputs"][0]["name"], "features");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_to_every_process_of_a_service_leaves_models_to_their_server() {
+    let folder =
+        project("name: one\nmodels: { swaps: { path: rank3.onnx, isolated: true, instances: 1 } }\n");
+    fs::copy(format!("{MODELS}/rank3.onnx"), folder.path().join("rank3.onnx")).unwrap();
+    let serving = Serving::start_with(&folder, &["--drain-delay-s", "0"]);
+    // The name of a program is in parentheses, and may have some itself; its parent is the second word behind it.
+    let parent = |status: &str| status.rsplit(')').next()?.split_whitespace().nth(1).map(str::to_owned);
+    let children = || -> Vec<String> {
+        let processes =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let status = |id: &String| fs::read_to_string(format!("/proc/{id}/stat")).ok();
+        let ours = Some(serving.server.id().to_string());
+        processes.filter(|id| status(id).is_some_and(|status| parent(&status) == ours)).collect()
+    };
+    let before = children();
+    assert_eq!(before.len(), 1, "{before:?}");
+    let mut client = Client::connect(serving.address);
+    let body = json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [1, 2, 3], "data": [0, 1, 2, 3, 4, 5] }] });
+    for signal in ["-TERM", "-INT", "-HUP"] {
+        assert!(Command::new("kill").args([signal, &before[0]]).status().unwrap().success());
+        let answer = client.send("POST", "/v2/models/swaps/infer", &[], body.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{signal}");
+    }
+    assert_eq!(children(), before, "it is the same process");
 }
 
 #[test]

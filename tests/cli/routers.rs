@@ -1,6 +1,6 @@
 //! Routers as projects write them, over HTTP: the recipes of the documentation, each with real models.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, net::TcpListener, path::Path};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -70,10 +70,25 @@ graphs:
             broken: { remote: { url: "http://127.0.0.1:9/", idempotent: true, output: { broken: float64 } } }
       score: { ensemble: { method: max, members: [cheap, broken], as: score, missing: renormalise } }
     respond: score
+  decided:
+    input: { id: int64, x: float32, at: int64 }
+    steps:
+      asked:
+        quorum:
+          vote: { silent: 1, large: 1, late: 1 }
+          steps:
+            silent: { remote: { url: "http://SILENT/", idempotent: true, output: { silent: int64 } } }
+            large: { with: { large: "CASE WHEN x > 1 THEN 1 ELSE 0 END" } }
+            late: { with: { late: "id" } }
+      verdict:
+        ensemble: { method: majority_vote, members: { silent: 1, large: 1, late: 1 }, as: verdict, missing: renormalise }
+    respond: verdict
 "#;
 
 fn served(body: impl FnOnce(&mut Client, &TempDir)) {
-    let folder = project(PROJECT);
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = project(&PROJECT.replace("SILENT", &silent.local_addr().unwrap().to_string()));
     for model in ["picky.onnx", "rounds.onnx"] {
         fs::copy(format!("{MODELS}/{model}"), folder.path().join(model)).unwrap();
     }
@@ -160,5 +175,18 @@ fn enough_members_are_an_ensemble_and_the_reply_says_who_is_missing() {
         let told = answer.json();
         assert_eq!((&told[0]["score"], &told[0]["cheap"]), (&json!(0.75), &json!(0.75)), "{told}");
         assert!(told[0].get("broken").is_none_or(Value::is_null), "{told}");
+    });
+}
+
+#[test]
+fn a_vote_that_is_decided_does_not_wait_for_a_member_that_is_silent() {
+    served(|client, _| {
+        let told = ask(client, "decided", 1, 1);
+        assert_eq!(
+            (&told["verdict"], &told["large"], &told["late"]),
+            (&json!(1), &json!(1), &json!(1)),
+            "{told}"
+        );
+        assert!(told.get("silent").is_none_or(Value::is_null), "{told}");
     });
 }

@@ -165,7 +165,13 @@ impl FeatureSetSpec {
         if let Some(graph) = &self.through {
             set = set.through(graph);
         } else if let Some(source) = source {
-            set.fill_from(&source)?;
+            match (set.fill_from(&source), &self.source) {
+                // Rows that are taken again change no latest value.
+                (Err(LoadError::Replaced { .. }), Some(file)) if set.set().windows().is_none() => {
+                    load::again(|| set.fill(root, file))?;
+                }
+                (filled, _) => filled?,
+            }
         }
         let set = Arc::new(set);
         Ok(StoredSet::Writable(set))

@@ -5,17 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::{
     CompileError, CompileErrors, Edge, EdgeId, Effect, Fallback, Fallbacks, Narrow, Phase, Plan, PlanPort,
-    PlanStep, RowFlow, Signature, Source, StepId, Tap,
+    PlanStep, RowFlow, Signature, Source, StepId,
     failure::{ERROR_COLUMN, failed_schema},
     fallback::fallbacks,
-    graph::{ERROR_PORT, Graph, INPUT, Node, ON_ERROR, PortRef},
+    graph::{ERROR_PORT, Graph, INPUT, Node, ON_ERROR, PortRef, Tapped},
     narrow,
     policy::with_substitutes,
-    suggest,
+    stream, suggest,
 };
 
 pub(crate) fn compile(graph: &Graph) -> Result<Plan, CompileErrors> {
@@ -27,9 +27,12 @@ pub(crate) fn compile(graph: &Graph) -> Result<Plan, CompileErrors> {
     let respond = respond(graph, &mut errors);
     let typed = type_steps(graph, &links, &order, &mut errors);
     check_taps(graph, &names, &typed, &mut errors);
+    let reply = respond.and_then(|at| typed[at].as_ref()).and_then(reply_of);
+    let stream = stream::resolve(graph, reply, &mut errors);
     match (respond, errors.is_empty()) {
         (Some(respond), true) => {
-            let (plan, ways) = assemble(graph, &names, &links, &order, typed, respond);
+            let (mut plan, ways) = assemble(graph, &names, &links, &order, typed, respond);
+            plan.stream = stream;
             Ok(narrow::narrow(plan, &ways))
         }
         _ => Err(CompileErrors::new(&graph.name, errors)),
@@ -168,6 +171,11 @@ fn respond(graph: &Graph, errors: &mut Vec<CompileError>) -> Option<usize> {
             None
         }
     }
+}
+
+/// The columns of the reply, and whether its rows know their place in the request.
+fn reply_of(respond: &Typed) -> Option<(&Schema, bool)> {
+    Some((&*respond.signature.outputs.first()?.schema, *respond.in_order.first()?))
 }
 
 /// Types every node whose in-ports could be typed; a node behind a mistake stays `None` and silent.
@@ -312,17 +320,32 @@ fn check_taps(
     typed: &[Option<Typed>],
     errors: &mut Vec<CompileError>,
 ) {
-    for (port, _) in &graph.taps {
-        let known = match (&*port.step, names.get(&*port.step)) {
-            (INPUT | ON_ERROR, _) => port.port.is_none(),
+    let failed = failed_schema(&graph.input);
+    for Tapped { port, columns, .. } in &graph.taps {
+        let schema = match (&*port.step, names.get(&*port.step)) {
+            (INPUT, _) if port.port.is_none() => Some(&graph.input),
+            (ON_ERROR, _) if port.port.is_none() => Some(&failed),
+            (INPUT | ON_ERROR, _) | (_, None) => None,
             (_, Some(&at)) => {
-                let is_error = port.port.as_deref() == Some(ERROR_PORT);
-                typed[at].as_ref().is_none_or(|typed| is_error || port_index(typed, port).is_some())
+                // What could not be typed has been told of.
+                let Some(typed) = &typed[at] else { continue };
+                match port.port.as_deref() {
+                    Some(ERROR_PORT) => Some(&typed.failed),
+                    _ => port_index(typed, port).map(|at| &typed.signature.outputs[at].schema),
+                }
             }
-            (_, None) => false,
         };
-        if !known {
-            errors.push(CompileError::UnknownTap { port: port.to_string() });
+        let port = port.to_string();
+        let Some(schema) = schema else {
+            errors.push(CompileError::UnknownTap { port });
+            continue;
+        };
+        for column in columns.iter().flat_map(|columns| columns.iter()) {
+            if schema.index_of(column).is_err() {
+                let known = schema.fields().iter().map(|field| field.name().as_str());
+                let problem = suggest::unknown("column", column, known);
+                errors.push(CompileError::UnknownTapColumn { port: port.clone(), problem });
+            }
         }
     }
 }
@@ -381,6 +404,7 @@ fn assemble(
         respond: id_of[respond],
         reply: Arc::clone(&graph.input),
         reply_in_order: true,
+        stream: None,
         slots: 0,
     };
     let source_of = |port: &PortRef| match (&*port.step, names.get(&*port.step)) {
@@ -394,8 +418,8 @@ fn assemble(
     let sources: Vec<Vec<_>> =
         order.iter().map(|&at| graph.nodes[at].inputs.iter().map(source_of).collect()).collect();
     let mut taps = Taps::new();
-    for (port, tap) in &graph.taps {
-        taps.entry(key(source_of(port))).or_default().push(Arc::clone(tap));
+    for tapped in &graph.taps {
+        taps.entry(key(source_of(&tapped.port))).or_default().push(tapped.clone());
     }
     let mut ways = Vec::with_capacity(order.len());
     for &at in &order {
@@ -414,15 +438,17 @@ fn assemble(
     (plan, ways)
 }
 
-type Taps = BTreeMap<(u8, u32, usize), Vec<Arc<dyn Tap>>>;
+type Taps = BTreeMap<(u8, u32, usize), Vec<Tapped>>;
 
 fn connect(plan: &mut Plan, sources: &[Vec<Source>], taps: &Taps) {
     for (id, froms) in sources.iter().enumerate() {
         for (in_port, &from) in froms.iter().enumerate() {
             let slot = plan.steps[id].first_slot + in_port;
             let edge = EdgeId(plan.edges.len() as u32);
-            let taps = taps.get(&key(from)).cloned().unwrap_or_default();
-            plan.edges.push(Edge { from, to: StepId(id as u32), slot, taps });
+            let tapped = taps.get(&key(from)).map(Vec::as_slice).unwrap_or_default();
+            let taps = tapped.iter().map(|tapped| Arc::clone(&tapped.tap)).collect();
+            let read = tapped.iter().map(|tapped| tapped.columns.clone()).collect();
+            plan.edges.push(Edge { from, to: StepId(id as u32), slot, taps, read });
             plan.steps[id].in_edges.push(edge);
             match from {
                 Source::Input => plan.input_edges.push(edge),
@@ -461,6 +487,7 @@ fn plan_step(node: &Node, typed: Typed, phase: Phase, first_slot: usize) -> Plan
         declared: Arc::clone(&schema),
         schema,
         flow,
+        passing: Vec::new(),
         edges: Vec::new(),
     };
     let Signature { outputs, effect, .. } = typed.signature;

@@ -38,8 +38,12 @@ pub enum CompileError {
     NoReply,
     #[error("{} steps respond ({}); merge them into one", .steps.len(), .steps.join(", "))]
     SeveralReplies { steps: Vec<String> },
+    #[error("`stream`: {problem}")]
+    Stream { problem: String },
     #[error("a tap observes `{port}`, but there is no such port")]
     UnknownTap { port: String },
+    #[error("a tap of `{port}`: {problem}")]
+    UnknownTapColumn { port: String, problem: String },
     #[error(
         "step `{step}`: graph `{graph}` handles its own errors and cannot be a step; route its errors outside"
     )]
@@ -63,7 +67,9 @@ impl CompileError {
             | Self::EmbeddedHandler { step, .. } => Some(step),
             Self::Cycle { path } => path.first().map(String::as_str),
             Self::SeveralReplies { steps } => steps.last().map(String::as_str),
-            Self::NoReply | Self::UnknownTap { .. } => None,
+            Self::NoReply | Self::Stream { .. } | Self::UnknownTap { .. } | Self::UnknownTapColumn { .. } => {
+                None
+            }
         }
     }
 }

@@ -39,7 +39,11 @@ impl fmt::Display for Plan {
             }
         }
         let sharing = if self.row_wise() { "; requests may share a run" } else { "" };
-        write!(f, "  reply: {}{sharing}", columns(&self.reply))
+        write!(f, "  reply: {}{sharing}", columns(&self.reply))?;
+        match &self.stream {
+            Some(stream) => write!(f, "\n  stream: {}", stream.told(&self.input, &self.reply)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -105,6 +109,9 @@ impl Plan {
                     }
                 }
             };
+        }
+        if self.stream.is_some() {
+            text += &format!("  s{} -. next part .-> input\n", self.respond.index());
         }
         let tail: Vec<_> = (0..self.steps.len())
             .filter(|&id| self.steps[id].phase == Phase::Tail)

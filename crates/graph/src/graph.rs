@@ -9,7 +9,7 @@ use arrow::{
 use serde_json::Value;
 
 use crate::{
-    CompileErrors, Plan, Step, StepError, Tap,
+    CompileErrors, Plan, Step, StepError, Stream, Tap,
     policy::{OnError, Policies},
     steps::{self, JoinOn},
 };
@@ -45,10 +45,20 @@ pub struct Graph {
     pub(crate) name: String,
     pub(crate) input: SchemaRef,
     pub(crate) nodes: Vec<Node>,
-    pub(crate) taps: Vec<(PortRef, Arc<dyn Tap>)>,
+    pub(crate) taps: Vec<Tapped>,
     /// The replies of graphs that were put here, by the names that they go by.
     replies: Vec<(String, PortRef)>,
+    pub(crate) stream: Option<Stream>,
     pub(crate) early: Vec<crate::CompileError>,
+}
+
+/// Who observes a port, and what of it.
+#[derive(Clone)]
+pub(crate) struct Tapped {
+    pub(crate) port: PortRef,
+    pub(crate) tap: Arc<dyn Tap>,
+    /// The columns that it reads, by name; all where nothing is said.
+    pub(crate) columns: Option<Arc<[String]>>,
 }
 
 /// A step of a graph that is not compiled yet.
@@ -150,6 +160,7 @@ impl Graph {
             nodes: Vec::new(),
             taps: Vec::new(),
             replies: Vec::new(),
+            stream: None,
             early: Vec::new(),
         }
     }
@@ -309,7 +320,8 @@ impl Graph {
             });
         }
         self.early.extend(graph.early.iter().cloned());
-        self.taps.extend(graph.taps.iter().map(|(port, tap)| (moved(port), Arc::clone(tap))));
+        let taps = graph.taps.iter().map(|tapped| Tapped { port: moved(&tapped.port), ..tapped.clone() });
+        self.taps.extend(taps);
         self.replies.push((name.to_owned(), reply.clone()));
         reply
     }
@@ -337,6 +349,11 @@ impl Graph {
             node.respond = true;
         }
         port
+    }
+
+    /// Declares that replies may come in parts, to those who ask for a stream. A request that does not is one run.
+    pub fn stream(&mut self, stream: Stream) {
+        self.stream = Some(stream);
     }
 
     /// Declares what happens when the step behind `port` fails, and also when it is late or refuses a call, unless that is
@@ -376,7 +393,18 @@ impl Graph {
 
     /// Lets `tap` observe every edge that leaves `port`.
     pub fn tap(&mut self, port: &PortRef, tap: Arc<dyn Tap>) {
-        self.taps.push((port.clone(), tap));
+        self.taps.push(Tapped { port: port.clone(), tap, columns: None });
+    }
+
+    /// Lets `tap` observe every edge that leaves `port`, of which it reads these columns. Others may be left out of what it sees, as
+    /// they are of what travels where nothing reads them.
+    pub fn tap_columns(
+        &mut self,
+        port: &PortRef,
+        columns: impl IntoIterator<Item = String>,
+        tap: Arc<dyn Tap>,
+    ) {
+        self.taps.push(Tapped { port: port.clone(), tap, columns: Some(columns.into_iter().collect()) });
     }
 
     /// Checks and types the graph.

@@ -23,6 +23,7 @@ mod rows;
 pub mod spec;
 mod step;
 mod steps;
+mod stream;
 pub mod suggest;
 mod svg;
 mod waiting;
@@ -46,5 +47,6 @@ pub use step::{
     Tap, Token, Work,
 };
 pub use steps::{JoinHow, JoinOn};
+pub use stream::{Feed, PlanStream, Stream};
 pub use waiting::{Stop, Waiting, when_nobody_waits};
 pub use watch::{Ran, StepCall, Watch};

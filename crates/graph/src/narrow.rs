@@ -13,7 +13,9 @@ use std::{
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::{EdgeId, Fallback, Plan, PlanStep, Signature, Source, Step, failure::failed_schema};
+use crate::{
+    EdgeId, Fallback, Plan, PlanPort, PlanStep, RowFlow, Signature, Source, Step, failure::failed_schema,
+};
 
 /// Says which columns a step reads, and makes the step anew for a place where others are left out.
 ///
@@ -24,6 +26,8 @@ pub struct Narrow {
     /// The type of the step. A layer answers the signature of the step inside it, and must not be replaced by that step.
     of: TypeId,
     reads: Vec<Vec<usize>>,
+    /// Columns of in-port 0 that go out as they are, under their names.
+    handed_on: Vec<usize>,
     anew: Arc<Anew>,
 }
 
@@ -39,7 +43,15 @@ impl Narrow {
         anew: impl Fn(&Carried<'_>) -> S + Send + Sync + 'static,
     ) -> Self {
         let anew = move |carried: &Carried<'_>| Arc::new(anew(carried)) as Arc<dyn Step>;
-        Self { of: TypeId::of::<S>(), reads: reads.into_iter().collect(), anew: Arc::new(anew) }
+        let reads = reads.into_iter().collect();
+        Self { of: TypeId::of::<S>(), reads, handed_on: Vec::new(), anew: Arc::new(anew) }
+    }
+
+    /// Says of columns of in-port 0, by index, that they go out under the same name as they came in, with every row that does not fail.
+    #[must_use]
+    pub fn handing_on(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
+        self.handed_on.extend(columns);
+        self
     }
 }
 
@@ -82,10 +94,14 @@ impl Signature {
 pub(crate) fn narrow(mut plan: Plan, ways: &[Option<Narrow>]) -> Plan {
     let ways: Vec<Option<&Narrow>> =
         plan.steps.iter().zip(ways).map(|(step, way)| way.as_ref().filter(|way| way.fits(step))).collect();
+    for (step, passing) in passing(&plan, &ways).into_iter().enumerate() {
+        plan.steps[step].outputs.iter_mut().zip(passing).for_each(|(port, passing)| port.passing = passing);
+    }
     let wanted = Wanted::new(&plan, &ways);
     // A step that is not what it promised, once it is made anew, leaves the plan as it was written.
     if let Some(narrowed) = Narrowed::new(&plan, &ways, &wanted) {
         plan.carried_at = (0..wanted.input.len()).filter(|&at| wanted.input[at]).collect();
+        plan.stream.iter_mut().for_each(|stream| stream.carry(&plan.carried_at));
         narrowed.replace(&mut plan);
     }
     plan
@@ -98,6 +114,34 @@ impl Narrow {
         let filled = |fallback: &&Fallback| matches!(fallback, Fallback::Fill(_));
         any.type_id() == self.of && !step.fallbacks.each().iter().any(filled)
     }
+}
+
+/// Per step and out-port, which columns come from in-port 0 as they are, with every row that the step is given.
+fn passing(plan: &Plan, ways: &[Option<&Narrow>]) -> Vec<Vec<Columns>> {
+    let step = |(step, way): (&PlanStep, &Option<&Narrow>)| {
+        // Rows that fail are missing here. That is known of all that follows only where nobody takes care of them.
+        let of = match (way, &step.in_edges[..]) {
+            (Some(way), &[edge]) if step.error.edges.is_empty() && nobody_answers(step) => {
+                Some((way, plan.edge_schema(edge)))
+            }
+            _ => None,
+        };
+        let port = |port: &PlanPort| {
+            let passes = |name: &str| {
+                let (way, input) = of.filter(|_| port.flow == RowFlow::Same)?;
+                let at = input.index_of(name).ok()?;
+                Some(way.handed_on.contains(&at))
+            };
+            let fields = port.declared.fields().iter();
+            fields.map(|field| passes(field.name()).unwrap_or(false)).collect()
+        };
+        step.outputs.iter().map(port).collect()
+    };
+    plan.steps.iter().zip(ways).map(step).collect()
+}
+
+fn nobody_answers(step: &PlanStep) -> bool {
+    step.fallbacks.each().iter().all(|fallback| matches!(fallback, Fallback::None))
 }
 
 /// Per column, whether something reads it.
@@ -126,8 +170,15 @@ impl Wanted {
             errors: plan.steps.iter().map(|step| none(&step.error.schema)).collect(),
         };
         for (at, edge) in plan.edges.iter().enumerate().filter(|(_, edge)| !edge.taps.is_empty()) {
-            wanted
-                .read(edge.from, (0..plan.edge_schema(EdgeId(at as u32)).fields().len()).collect::<Vec<_>>());
+            let fields = plan.edge_schema(EdgeId(at as u32)).fields();
+            let is_read = |name: &String| {
+                let reads = |columns: &Option<Arc<[String]>>| {
+                    columns.as_ref().is_none_or(|columns| columns.contains(name))
+                };
+                edge.read.iter().any(reads)
+            };
+            let reads = fields.iter().enumerate().filter(|(_, field)| is_read(field.name()));
+            wanted.read(edge.from, reads.map(|(at, _)| at));
         }
         for (id, step) in plan.steps.iter().enumerate().rev() {
             // Rows without columns would lose their number.
@@ -140,6 +191,10 @@ impl Wanted {
                 };
                 wanted.read(plan.edges[edge.index()].from, reads);
             }
+        }
+        for feed in plan.stream.iter().flat_map(|stream| &stream.feed) {
+            // What is fed is there to be fed into.
+            wanted.input[feed.input] = true;
         }
         at_least_one(&mut wanted.input);
         wanted

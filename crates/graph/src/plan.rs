@@ -8,7 +8,9 @@ use arrow::{
     datatypes::SchemaRef,
 };
 
-use crate::{EdgeId, Effect, ErrorKind, RowFlow, Rows, Step, StepError, StepId, Tap, policy::Failure};
+use crate::{
+    EdgeId, Effect, ErrorKind, PlanStream, RowFlow, Rows, Step, StepError, StepId, Tap, policy::Failure,
+};
 
 /// A graph that has been checked: every edge is typed, every step is reachable, nothing can be renamed.
 ///
@@ -29,6 +31,7 @@ pub struct Plan {
     pub(crate) respond: StepId,
     pub(crate) reply: SchemaRef,
     pub(crate) reply_in_order: bool,
+    pub(crate) stream: Option<PlanStream>,
     pub(crate) slots: usize,
 }
 
@@ -55,6 +58,8 @@ pub struct PlanPort {
     /// The columns that the port has by the graph, whether or not anything reads them.
     pub(crate) declared: SchemaRef,
     pub(crate) flow: RowFlow,
+    /// Which of the declared columns only pass through the step, with every row.
+    pub(crate) passing: Vec<bool>,
     pub(crate) edges: Vec<EdgeId>,
 }
 
@@ -64,6 +69,8 @@ pub struct Edge {
     pub(crate) to: StepId,
     pub(crate) slot: usize,
     pub(crate) taps: Vec<Arc<dyn Tap>>,
+    /// The columns that each of them reads; all where it says nothing.
+    pub(crate) read: Vec<Option<Arc<[String]>>>,
 }
 
 /// Where an edge begins.
@@ -207,6 +214,11 @@ impl Plan {
         self.reply_in_order
     }
 
+    /// How replies come in parts; none where each is one run.
+    pub fn stream(&self) -> Option<&PlanStream> {
+        self.stream.as_ref()
+    }
+
     /// Whether requests may share a run: every step up to the reply computes each row from that row alone, and none has an
     /// effect that must happen once per request. What runs after the reply runs per request in any case.
     pub fn row_wise(&self) -> bool {
@@ -255,6 +267,16 @@ impl Plan {
     /// The step named `name`.
     pub fn step_named(&self, name: &str) -> Option<StepId> {
         self.steps.iter().position(|step| &*step.name == name).map(|at| StepId(at as u32))
+    }
+
+    /// The port before a step from which a column of one of its out-ports comes as it is, with every row. None where the step makes
+    /// the column, may change it, or leaves rows out, and where it does not say so of itself.
+    pub fn came_from(&self, port: Source, column: &str) -> Option<Source> {
+        let Source::Port(step, port) = port else { return None };
+        let step = &self.steps[step.index()];
+        let port = step.outputs.get(port)?;
+        let (&[edge], Ok(at)) = (&step.in_edges[..], port.declared.index_of(column)) else { return None };
+        port.passing.get(at)?.then(|| self.edges[edge.index()].from)
     }
 
     /// The edge that begins at `edge.from`, in words: `enrich.out -> score`.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     ErrorKind, Graph, PortRef, Step,
-    graph::{ERROR_PORT, Node},
+    graph::{ERROR_PORT, Node, Tapped},
     steps::{ForFailed, Merge},
 };
 
@@ -144,7 +144,8 @@ pub(crate) fn with_substitutes(graph: &Graph) -> Cow<'_, Graph> {
             expanded.nodes.extend(substitute_nodes(node));
         }
     }
-    expanded.taps = graph.taps.iter().map(|(port, tap)| (reader(port), Arc::clone(tap))).collect();
+    expanded.taps =
+        graph.taps.iter().map(|tapped| Tapped { port: reader(&tapped.port), ..tapped.clone() }).collect();
     Cow::Owned(expanded)
 }
 

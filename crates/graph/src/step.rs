@@ -212,7 +212,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// One out-port `out`; each row that comes in goes out, in order, computed from that row alone.
+    /// One out-port `out`; each row that comes in and does not fail goes out, in order, computed from that row alone.
     pub fn row_wise(schema: SchemaRef) -> Self {
         Self::ports(vec![OutPort::new("out", schema, RowFlow::Same)])
     }
@@ -268,7 +268,7 @@ impl OutPort {
 /// How the rows of an out-port relate to the rows that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowFlow {
-    /// Every row, in order, each computed from its own row alone.
+    /// Every row that does not fail, in order, each computed from its own row alone.
     Same,
     /// Some of the rows, each computed from its own row alone; they remember where they came from.
     Subset,

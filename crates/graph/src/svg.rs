@@ -28,6 +28,8 @@ text{font-family:ui-sans-serif,system-ui,-apple-system,'Segoe UI',Roboto,Helveti
 const POINT: f64 = 12.0;
 /// Between the out-ports of one step.
 const PORT_GAP: f64 = 22.0;
+/// The room of a line below the steps, and before it.
+const LINE: f64 = 18.0;
 
 /// Where an edge leaves its item, and how it looks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,16 +71,27 @@ impl Plan {
             },
         };
         let layout = Layout::new(items, &wires, leaves);
+        let stream =
+            self.stream.as_ref().map(|stream| format!("stream: {}", stream.told(&self.input, &self.reply)));
+        let (width, height) = match &stream {
+            Some(line) => (layout.width.max(label_width(line) + 2.0 * LINE), layout.height + LINE),
+            None => (layout.width, layout.height),
+        };
         let mut text = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {w} {h}\" width=\"{w}\" height=\"{h}\" role=\"img\">\n\
              <title>{}</title>\n<style>{STYLE}</style>\n",
             escaped(&self.name),
-            w = layout.width.ceil(),
-            h = layout.height.ceil(),
+            w = width.ceil(),
+            h = height.ceil(),
         );
         draw_edges(&mut text, &shapes, &layout);
         for (shape, item) in shapes.iter().zip(&layout.items) {
             draw_shape(&mut text, shape, item);
+        }
+        if let Some(line) = stream {
+            let y = height - LINE / 2.0;
+            let _ =
+                writeln!(text, "<text class=\"port\" x=\"{LINE:.1}\" y=\"{y:.1}\">{}</text>", escaped(&line));
         }
         text + "</svg>\n"
     }

@@ -34,6 +34,7 @@ mod session;
 mod set;
 mod step;
 mod tensor;
+mod url;
 
 pub use columns::{Columns, Keep};
 pub use ensemble::{Ensemble, EnsembleSettings, Members, Method, Missing};
@@ -49,6 +50,7 @@ pub use repository::{
 };
 pub use sequence::{Constant, SequenceSettings};
 pub use session::{LoadError, LoadOptions, OnnxModel, load};
-pub use set::{ModelSet, ModelSetError, ModelSettings, ModelSpec, kinds};
+pub use set::{FetchedModel, ModelSet, ModelSetError, ModelSettings, ModelSource, ModelSpec, kinds};
 pub use step::ModelStep;
 pub use tensor::{DType, Data, Tensor};
+pub use url::{HeaderText, ModelUrl};

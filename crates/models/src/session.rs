@@ -24,6 +24,12 @@ pub enum LoadError {
     /// The file was refused before the runtime saw it.
     #[error(transparent)]
     Refused(#[from] PrecheckError),
+    /// The settings do not say where the file is, or say it twice.
+    #[error("{problem}")]
+    Source {
+        /// What is wrong with them.
+        problem: &'static str,
+    },
     /// The file is not the one that was pinned.
     #[error("the file's sha256 is {got}, not {wanted}")]
     Digest {

@@ -8,21 +8,41 @@ use std::{
 };
 
 use indexmap::IndexMap;
-use millstream_graph::{SchemaError, Step, spec::StepKind, suggest};
+use millstream_graph::{
+    SchemaError, Step,
+    spec::{Size, StepKind, Time},
+    suggest,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    CheckedModel, Columns, Ensemble, EnsembleSettings, Keep, LoadError, LoadOptions, Model, ModelStep, Nulls,
-    Pick, SequenceSettings, session,
+    CheckedModel, Columns, Ensemble, EnsembleSettings, HeaderText, Keep, Limits, LoadError, LoadOptions,
+    Model, ModelStep, ModelUrl, Nulls, Pick, SequenceSettings, session,
 };
 
 /// Where a model is, and how it is loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// The ONNX file, relative to the project's folder and inside it.
-    pub path: PathBuf,
+    /// The ONNX file, relative to the project's folder and inside it. A model has this or `url`.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// Where the ONNX file is fetched from when the project is loaded.
+    #[serde(default)]
+    pub url: Option<ModelUrl>,
+    /// Headers of the call to an `https://` or `http://` URL, by name. Those that say who asks are references: `env:NAME` or `file:PATH`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, HeaderText>,
+    /// The certificate authorities that the URL's server is trusted by, in place of the machine's: a PEM file in the project's folder.
+    #[serde(default)]
+    pub ca: Option<String>,
+    /// The time that all of the file has to come from its URL. Default: 10 minutes.
+    #[serde(default)]
+    pub timeout: Option<Time>,
+    /// The most bytes of the file. Default, and the most there can be: 2 GiB.
+    #[serde(default)]
+    pub max_bytes: Option<Size>,
     /// How many runs may be inside the model at once; each costs the model's memory. Default: one per core.
     #[serde(default)]
     pub instances: Option<NonZeroUsize>,
@@ -59,7 +79,12 @@ impl ModelSpec {
     /// The file at `path`, loaded as by default.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
-            path: path.into(),
+            path: Some(path.into()),
+            url: None,
+            headers: BTreeMap::new(),
+            ca: None,
+            timeout: None,
+            max_bytes: None,
             instances: None,
             warm_up: true,
             sha256: None,
@@ -70,16 +95,76 @@ impl ModelSpec {
             statistics: None,
         }
     }
+
+    /// Where the file is.
+    ///
+    /// # Errors
+    /// When it is nowhere or in two places, or is fetched by settings although it is here.
+    pub fn source(&self) -> Result<ModelSource<'_>, LoadError> {
+        let wrong = |problem| Err(LoadError::Source { problem });
+        let fetched = !self.headers.is_empty() || self.ca.is_some() || self.timeout.is_some();
+        match (&self.path, &self.url) {
+            (Some(_), Some(_)) => wrong("it has a `path` and a `url`; one of them says where its file is"),
+            (None, None) => wrong("`path` or `url` says where its file is"),
+            (Some(_), None) if fetched => wrong("`headers`, `ca` and `timeout` are for a `url`"),
+            (Some(path), None) => Ok(ModelSource::Path(path)),
+            (None, Some(url)) => Ok(ModelSource::Url(url)),
+        }
+    }
+
+    /// What the file may be.
+    pub fn limits(&self) -> Limits {
+        let limits = Limits::default();
+        let bytes = self.max_bytes.map_or(limits.bytes, |most| limits.bytes.min(most.0 as u64));
+        Limits { bytes, ..limits }
+    }
+
+    fn options(&self) -> LoadOptions {
+        LoadOptions {
+            instances: self.instances,
+            warm_up: self.warm_up,
+            sha256: self.sha256.clone(),
+            isolated: self.isolated,
+            limits: self.limits(),
+        }
+    }
+
+    /// Where the file is, as it may be shown.
+    fn shown(&self) -> String {
+        match (&self.path, &self.url) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(url)) => url.to_string(),
+            (None, None) => "no file".to_owned(),
+        }
+    }
+}
+
+/// Where a model's file is.
+#[derive(Clone, Copy, Debug)]
+pub enum ModelSource<'s> {
+    /// In the project's folder.
+    Path(&'s Path),
+    /// Elsewhere.
+    Url(&'s ModelUrl),
+}
+
+/// A model's file that was fetched from its URL.
+#[derive(Clone, Debug)]
+pub struct FetchedModel {
+    /// The file, alone in its folder.
+    pub file: PathBuf,
+    /// Its SHA-256 in hexadecimal: another one is refused.
+    pub sha256: String,
 }
 
 /// A model of a set that could not be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("model `{name}` ({}): {reason}", path.display())]
+#[error("model `{name}` ({place}): {reason}")]
 pub struct ModelSetError {
     /// The model's name.
     pub name: String,
-    /// Its file, as the project names it.
-    pub path: PathBuf,
+    /// Its file as the project names it, without what may be secret.
+    pub place: String,
     /// What is wrong.
     pub reason: LoadError,
 }
@@ -96,35 +181,63 @@ impl ModelSet {
     /// Loads every model of `specs`; their paths are relative to the folder `root` and may not leave it.
     ///
     /// # Errors
-    /// Everything that is wrong with any of them.
+    /// Everything that is wrong with any of them, and that one has a URL: nothing is fetched here.
     pub fn load(root: &Path, specs: &IndexMap<String, ModelSpec>) -> Result<Self, Vec<ModelSetError>> {
+        Self::load_fetched(root, specs, &BTreeMap::new())
+    }
+
+    /// The same, with the files of those that have a URL.
+    ///
+    /// # Errors
+    /// As [`ModelSet::load`].
+    pub fn load_fetched(
+        root: &Path,
+        specs: &IndexMap<String, ModelSpec>,
+        fetched: &BTreeMap<String, FetchedModel>,
+    ) -> Result<Self, Vec<ModelSetError>> {
         let mut set = Self::default();
         let mut errors = Vec::new();
         for (name, spec) in specs {
-            let options = LoadOptions {
-                instances: spec.instances,
-                warm_up: spec.warm_up,
-                sha256: spec.sha256.clone(),
-                isolated: spec.isolated,
-                ..LoadOptions::default()
-            };
-            let loaded = CheckedModel::read(root, &spec.path, &options.limits)
-                .map_err(LoadError::from)
-                .and_then(|checked| Ok((session::load(name, &checked, &options)?, checked)));
-            match loaded {
-                Ok((model, checked)) => {
-                    let folder = spec.path.parent().unwrap_or(Path::new(""));
-                    set.files.insert(spec.path.clone());
-                    set.files.extend(checked.data_files().map(|file| folder.join(file)));
+            match set.load_one(name, spec, root, fetched.get(name)) {
+                Ok(model) => {
                     set = set.with(name, model);
                     set.specs.insert(name.clone(), spec.clone());
                 }
-                Err(reason) => {
-                    errors.push(ModelSetError { name: name.clone(), path: spec.path.clone(), reason })
-                }
+                Err(reason) => errors.push(ModelSetError { name: name.clone(), place: spec.shown(), reason }),
             }
         }
         if errors.is_empty() { Ok(set) } else { Err(errors) }
+    }
+
+    /// Loads a model, and writes down the files of the project that it is made of.
+    fn load_one(
+        &mut self,
+        name: &str,
+        spec: &ModelSpec,
+        root: &Path,
+        fetched: Option<&FetchedModel>,
+    ) -> Result<Arc<dyn Model>, LoadError> {
+        let options = spec.options();
+        let path = match (spec.source()?, fetched) {
+            (ModelSource::Path(path), _) => path,
+            (ModelSource::Url(_), Some(FetchedModel { file, sha256 })) => {
+                let folder = file.parent().unwrap_or(Path::new(""));
+                let file = Path::new(file.file_name().unwrap_or_default());
+                let checked = CheckedModel::read(folder, file, &options.limits)?;
+                // Whoever else may write into that folder: what is loaded is what was fetched.
+                let options = LoadOptions { sha256: Some(sha256.clone()), ..options };
+                return session::load(name, &checked, &options);
+            }
+            (ModelSource::Url(_), None) => {
+                return Err(LoadError::Source { problem: "it has a `url`, from which nothing was fetched" });
+            }
+        };
+        let checked = CheckedModel::read(root, path, &options.limits)?;
+        let model = session::load(name, &checked, &options)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        self.files.insert(path.to_owned());
+        self.files.extend(checked.data_files().map(|file| folder.join(file)));
+        Ok(model)
     }
 
     /// Adds a model, in the place of one that has the name.

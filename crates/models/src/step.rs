@@ -143,12 +143,14 @@ impl Step for ModelStep {
         let output = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
         let mut reads = self.keep.named(&kept);
         reads.extend(inputs.reads());
+        let handed_on = kept.clone();
         let plan =
             Plan { model: Arc::clone(&self.model), inputs, outputs, kept, schema: Arc::clone(&output) };
         // Compile types a step once; the first plan stays.
         let _ = self.plan.set(Arc::new(plan));
         let step = self.untyped();
-        Ok(Signature::row_wise(output).narrowing(Narrow::new([reads], move |_| step.untyped())))
+        let narrow = Narrow::new([reads], move |_| step.untyped()).handing_on(handed_on);
+        Ok(Signature::row_wise(output).narrowing(narrow))
     }
 
     fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {

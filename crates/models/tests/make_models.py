@@ -217,6 +217,26 @@ def main():
         [value("y", T.FLOAT, "N", 2), value("next", T.FLOAT, "N", 2)],
     )
 
+    # Writes one token after the other: each from the one before and a state.
+    drawn = np.random.default_rng(7)
+    weights = {
+        "embedding": drawn.normal(size=(8, 4)), "turn": drawn.normal(size=(4, 4)), "logits": drawn.normal(size=(4, 8)),
+    }
+    model(
+        "decoder",
+        [
+            h.make_node("Gather", ["embedding", "token"], ["read"]),
+            h.make_node("MatMul", ["state", "turn"], ["turned"]),
+            h.make_node("Add", ["read", "turned"], ["sum"]),
+            h.make_node("Tanh", ["sum"], ["state_out"]),
+            h.make_node("MatMul", ["state_out", "logits"], ["scores"]),
+            h.make_node("ArgMax", ["scores"], ["next"], axis=1, keepdims=0),
+        ],
+        [value("token", T.INT64, "N"), value("state", T.FLOAT, "N", 4)],
+        [value("next", T.INT64, "N"), value("state_out", T.FLOAT, "N", 4)],
+        [numpy_helper.from_array(of.astype(np.float32), name) for name, of in weights.items()],
+    )
+
     # Weights in a file of their own, as large models have them.
     outside = numpy_helper.from_array(np.float32([[1, 2], [3, 4]]), "w")
     onnx.external_data_helper.set_external_data(outside, "weights.bin", offset=0, length=16)

@@ -6,6 +6,7 @@ use ahash::RandomState;
 use arrow::{
     array::{Array, ArrayRef, RecordBatch, UInt64Array},
     compute::take,
+    datatypes::{DataType, SchemaRef},
 };
 
 use crate::{
@@ -31,28 +32,58 @@ const NONE: f64 = f64::from_bits(0x7ff8_6d69_6c6c_7374);
 /// side, and enter the counts of a column many at a time.
 pub(crate) struct Counting {
     layout: Arc<Layout>,
+    places: Places,
     rows: u64,
     lost: u64,
     columns: Vec<Sketch>,
     segments: Vec<Kept<Vec<Sketch>>>,
-    numeric: Vec<Lane>,
+    /// The places in the layout of columns of numbers.
+    numeric: Vec<usize>,
     /// Numbers that are not in their columns yet, row by row, in the order of `numeric`.
     aside: Vec<f64>,
     /// The columns that have categories, and those that are not in them yet.
-    categorical: Vec<(Lane, Recent)>,
-    others: Vec<Lane>,
+    categorical: Vec<(usize, Recent)>,
+    others: Vec<usize>,
     /// The numeric columns together, if that is asked.
     rebuilding: Option<Rebuilding>,
     empty: bool,
 }
 
-/// Where a column is.
-#[derive(Clone, Copy)]
-struct Lane {
-    /// Its place in the rows.
-    place: usize,
-    /// Its place in the layout.
-    column: usize,
+/// Where a layout's columns are in rows. Not all rows have all columns of their port: what nothing reads does not travel.
+#[derive(Clone, Default)]
+struct Places {
+    /// Of these rows.
+    schema: Option<SchemaRef>,
+    columns: Vec<Option<(usize, DataType)>>,
+    segments: Vec<Option<usize>>,
+}
+
+impl Places {
+    /// Looks them up, unless the rows are like the last ones.
+    #[inline]
+    fn follow(&mut self, layout: &Layout, schema: &SchemaRef) {
+        if !self.schema.as_ref().is_some_and(|known| Arc::ptr_eq(known, schema)) {
+            *self = Self::of(layout, schema);
+        }
+    }
+
+    #[cold]
+    fn of(layout: &Layout, schema: &SchemaRef) -> Self {
+        let place = |name: &Arc<str>| schema.index_of(name).ok();
+        let typed = |at: usize| (at, schema.field(at).data_type().clone());
+        Self {
+            columns: layout.columns.iter().map(|column| place(&column.name).map(typed)).collect(),
+            segments: layout.segments.iter().map(|segment| place(&segment.name)).collect(),
+            schema: Some(Arc::clone(schema)),
+        }
+    }
+
+    /// The values of the column at this place of the layout, and what they are.
+    #[inline]
+    fn array<'a>(&'a self, column: usize, arrays: &'a [ArrayRef]) -> Option<(&'a DataType, &'a ArrayRef)> {
+        let (at, data_type) = self.columns.get(column)?.as_ref()?;
+        Some((data_type, arrays.get(*at)?))
+    }
 }
 
 impl Counting {
@@ -65,15 +96,15 @@ impl Counting {
         let kept = |segment: &Segment| Kept::new(segment.known.iter().map(String::as_str), segment.most);
         let (mut numeric, mut categorical, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for (at, column) in layout.columns.iter().enumerate() {
-            let lane = Lane { place: column.place, column: at };
             match &column.kind {
-                Kind::Numeric { .. } => numeric.push(lane),
-                Kind::Categorical(_) => categorical.push((lane, Recent::default())),
-                Kind::Time | Kind::Presence => others.push(lane),
+                Kind::Numeric { .. } => numeric.push(at),
+                Kind::Categorical(_) => categorical.push((at, Recent::default())),
+                Kind::Time | Kind::Presence => others.push(at),
             }
         }
         Self {
             layout: Arc::clone(layout),
+            places: Places::default(),
             rows: 0,
             lost: 0,
             columns: layout.sketches(),
@@ -93,35 +124,37 @@ impl Counting {
         if batch.num_rows() == 0 {
             return;
         }
+        self.places.follow(&self.layout, batch.schema_ref());
         let arrays = batch.columns();
         let mut counted = if batch.num_rows() < AT_ONCE {
             self.put_aside(batch)
         } else {
             self.rebuild(batch);
-            add_whole(&self.layout, &self.numeric, &mut self.columns, arrays)
+            add_whole(&self.layout, &self.places, &self.numeric, &mut self.columns, arrays)
         };
         counted &= self.add_others(arrays);
-        for (segment, kept) in self.layout.segments.iter().zip(&mut self.segments) {
-            counted &= add_segments(&self.layout, segment, kept, batch);
+        for (segment, kept) in self.segments.iter_mut().enumerate() {
+            counted &= add_segments(&self.layout, &self.places, segment, kept, batch);
         }
         *(if counted { &mut self.rows } else { &mut self.lost }) += batch.num_rows() as u64;
     }
 
     /// Answers whether all arrays were of numbers, as the following do.
     fn put_aside(&mut self, batch: &RecordBatch) -> bool {
-        let Self { numeric, aside, columns, .. } = self;
+        let Self { numeric, aside, columns, places, .. } = self;
         let (begin, width) = (aside.len(), numeric.len());
         aside.resize(begin + batch.num_rows() * width, NONE);
         let mut counted = true;
-        for (at, lane) in numeric.iter().enumerate() {
-            let places = &mut aside[begin + at..];
+        for (at, column) in numeric.iter().enumerate() {
+            let beside = &mut aside[begin + at..];
             let mut put = |row: usize, value: f64| {
-                places[row * width] = if value.is_nan() { f64::NAN } else { value };
+                beside[row * width] = if value.is_nan() { f64::NAN } else { value };
             };
-            match batch.columns().get(lane.place).and_then(|array| values::numbers(array, &mut put)) {
+            let array = places.array(*column, batch.columns());
+            match array.and_then(|(data_type, array)| values::numbers_of(data_type, array, &mut put)) {
                 Some(0) => {}
                 Some(nulls) => {
-                    if let Sketch::Numbers(numbers) = &mut columns[lane.column] {
+                    if let Sketch::Numbers(numbers) = &mut columns[*column] {
                         numbers.add_nulls(nulls);
                     }
                 }
@@ -142,15 +175,15 @@ impl Counting {
             rebuilding.add(aside, width);
         }
         let mut values = Vec::with_capacity(aside.len() / width);
-        for (at, lane) in numeric.iter().enumerate() {
+        for (at, column) in numeric.iter().enumerate() {
             values.clear();
             values.extend(aside.chunks_exact(width).map(|row| row[at]));
             let is_one = |value: &f64| value.to_bits() != NONE.to_bits();
             if !values.iter().fold(true, |all, value| all & is_one(value)) {
                 values.retain(is_one);
             }
-            if let Sketch::Numbers(numbers) = &mut columns[lane.column] {
-                numbers.add_all(layout.columns[lane.column].kind.edges(), &values);
+            if let Sketch::Numbers(numbers) = &mut columns[*column] {
+                numbers.add_all(layout.columns[*column].kind.edges(), &values);
             }
         }
         self.aside.clear();
@@ -158,31 +191,33 @@ impl Counting {
 
     /// Puts the rows of a large batch side by side, some at a time, where they are looked at together.
     fn rebuild(&mut self, batch: &RecordBatch) {
-        let Self { numeric, rebuilding: Some(rebuilding), .. } = self else { return };
+        let Self { numeric, places, rebuilding: Some(rebuilding), .. } = self else { return };
         let (width, mut rows) = (numeric.len(), Vec::new());
         for from in (0..batch.num_rows()).step_by(REBUILT_AT_ONCE) {
             let part = batch.slice(from, REBUILT_AT_ONCE.min(batch.num_rows() - from));
             rows.clear();
             rows.resize(part.num_rows() * width, NONE);
-            for (at, lane) in numeric.iter().enumerate() {
+            for (at, column) in numeric.iter().enumerate() {
                 let mut put = |row: usize, value: f64| rows[row * width + at] = value;
                 // Arrays that are not of numbers are told of by those who count them.
-                let _ = part.columns().get(lane.place).map(|array| values::numbers(array, &mut put));
+                let _ =
+                    places.array(*column, part.columns()).map(|(_, array)| values::numbers(array, &mut put));
             }
             rebuilding.add(&rows, width);
         }
     }
 
     fn add_others(&mut self, arrays: &[ArrayRef]) -> bool {
-        let Self { layout, categorical, others, columns, .. } = self;
-        let present = add_whole(layout, others, columns, arrays);
-        let counted = all(categorical, |(lane, recent)| {
-            let Sketch::Labels(labels) = &mut columns[lane.column] else { return false };
+        let Self { layout, places, categorical, others, columns, .. } = self;
+        let present = add_whole(layout, places, others, columns, arrays);
+        let counted = all(categorical, |(column, recent)| {
+            let Sketch::Labels(labels) = &mut columns[*column] else { return false };
             let each = &mut |_, label: Option<&str>| match label {
                 Some(label) => recent.add(label, labels),
                 None => labels.add_nulls(1),
             };
-            arrays.get(lane.place).is_some_and(|array| values::labels(array, each))
+            let array = places.array(*column, arrays);
+            array.is_some_and(|(data_type, array)| values::labels_of(data_type, array, each))
         });
         present && counted
     }
@@ -193,15 +228,16 @@ impl Counting {
             return None;
         }
         self.gather();
-        for (lane, recent) in &mut self.categorical {
-            if let Sketch::Labels(labels) = &mut self.columns[lane.column] {
+        for (column, recent) in &mut self.categorical {
+            if let Sketch::Labels(labels) = &mut self.columns[*column] {
                 recent.gather(labels);
             }
         }
         // What rows are rebuilt by stays: its digest takes longer than all else here.
         let mut rebuilding = self.rebuilding.take();
         let rebuilt = rebuilding.as_mut().map(Rebuilding::take).unwrap_or_default();
-        let new = Self::with(&self.layout, rebuilding);
+        let mut new = Self::with(&self.layout, rebuilding);
+        new.places = std::mem::take(&mut self.places);
         let Self { layout, rows, lost, columns, segments, .. } = std::mem::replace(self, new);
         let named = |sketches: Vec<Sketch>| -> Columns {
             layout.columns.iter().map(|column| column.name.to_string()).zip(sketches).collect()
@@ -214,10 +250,16 @@ impl Counting {
 }
 
 /// Counts whole arrays. Answers whether all were of the kind that is counted.
-fn add_whole(layout: &Layout, lanes: &[Lane], columns: &mut [Sketch], arrays: &[ArrayRef]) -> bool {
-    all(lanes, |lane| {
-        let (kind, sketch) = (&layout.columns[lane.column].kind, &mut columns[lane.column]);
-        arrays.get(lane.place).is_some_and(|array| values::add(kind, array, sketch))
+fn add_whole(
+    layout: &Layout,
+    places: &Places,
+    of: &[usize],
+    columns: &mut [Sketch],
+    arrays: &[ArrayRef],
+) -> bool {
+    all(of, |&column| {
+        let (kind, sketch) = (&layout.columns[column].kind, &mut columns[column]);
+        places.array(column, arrays).is_some_and(|(_, array)| values::add(kind, array, sketch))
     })
 }
 
@@ -233,19 +275,22 @@ fn all<T>(of: impl IntoIterator<Item = T>, mut is: impl FnMut(T) -> bool) -> boo
 /// Counts the rows of a batch once more, each in the segment of its value; rows without one are in none.
 fn add_segments(
     layout: &Layout,
-    segment: &Segment,
+    places: &Places,
+    segment: usize,
     kept: &mut Kept<Vec<Sketch>>,
     batch: &RecordBatch,
 ) -> bool {
-    let Some(dividing) = batch.columns().get(segment.place) else { return false };
+    let dividing = places.segments.get(segment).copied().flatten().and_then(|at| batch.columns().get(at));
+    let Some(dividing) = dividing else { return false };
     let mut counted = true;
     let mut add = |label: &str, rows: &Group| {
         kept.count(
             label,
             || layout.sketches(),
             |sketches| {
-                for (column, sketch) in layout.columns.iter().zip(sketches) {
-                    let array = batch.columns().get(column.place).and_then(|array| rows.of_column(array));
+                for (at, (column, sketch)) in layout.columns.iter().zip(sketches).enumerate() {
+                    let array = places.array(at, batch.columns());
+                    let array = array.and_then(|(_, array)| rows.of_column(array));
                     counted &= array.is_some_and(|array| values::add(&column.kind, &array, sketch));
                 }
             },
@@ -359,7 +404,7 @@ mod tests {
             }
             let mut whole = layout.sketches();
             for (column, sketch) in layout.columns.iter().zip(&mut whole) {
-                prop_assert!(values::add(&column.kind, batch.column(column.place), sketch));
+                prop_assert!(values::add(&column.kind, &batch[&*column.name], sketch));
             }
             let (_, pane) = parts.take().unwrap();
             prop_assert_eq!(pane.rows, rows.len() as u64);

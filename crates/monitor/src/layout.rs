@@ -18,7 +18,7 @@ pub struct Layout {
     pub edge: Arc<str>,
     /// The columns.
     pub columns: Vec<Column>,
-    /// The columns, by their places among [`Self::columns`], whose values divide the rows into segments.
+    /// The columns whose values divide the rows into segments.
     pub segments: Vec<Segment>,
     /// What the numeric columns are compared with together, if they are.
     pub reconstruction: Option<Arc<Reconstruction>>,
@@ -29,8 +29,6 @@ pub struct Layout {
 pub struct Column {
     /// Its name.
     pub name: Arc<str>,
-    /// Its place in the rows of the edge.
-    pub place: usize,
     /// How its values are counted.
     pub kind: Kind,
 }
@@ -58,8 +56,6 @@ pub enum Kind {
 pub struct Segment {
     /// Its name.
     pub name: Arc<str>,
-    /// Its place in the rows of the edge.
-    pub place: usize,
     /// The values that have a segment in any case.
     pub known: Arc<[String]>,
     /// How many further values have a segment of their own; the others share one.
@@ -71,6 +67,8 @@ pub struct Segment {
 pub struct Watching<'w> {
     /// These columns; all if there are none.
     pub columns: &'w [String],
+    /// Columns that are counted where they come from, and not here.
+    pub elsewhere: &'w [&'w str],
     /// Whole numbers that are categories.
     pub categorical: &'w [String],
     /// Columns whose values divide the rows.
@@ -102,7 +100,7 @@ impl Layout {
             found
         };
         let wanted: Vec<usize> = match watching.columns {
-            [] => (0..names.len()).collect(),
+            [] => (0..names.len()).filter(|at| !watching.elsewhere.contains(&names[*at])).collect(),
             columns => columns.iter().filter_map(&mut place).collect(),
         };
         let categorical: Vec<usize> = watching.categorical.iter().filter_map(&mut place).collect();
@@ -116,7 +114,7 @@ impl Layout {
             {
                 *bounds = rule.bounds();
             }
-            Column { name: field.name().as_str().into(), place: at, kind }
+            Column { name: field.name().as_str().into(), kind }
         };
         for &at in categorical.iter().chain(&dividing) {
             if !matches!(kind(schema.field(at).data_type(), true, None), Kind::Categorical(_)) {
@@ -130,7 +128,6 @@ impl Layout {
         }
         let segment = |at: usize| Segment {
             name: schema.field(at).name().as_str().into(),
-            place: at,
             known: match watching.reference.and_then(|reference| reference.column(schema.field(at).name())) {
                 Some(reference) => reference.frequent(watching.most_segments).into(),
                 None => Arc::default(),
@@ -146,6 +143,12 @@ impl Layout {
             segments: dividing.into_iter().map(segment).collect(),
             reconstruction: None,
         })
+    }
+
+    /// The columns that a tap has to see: those that are counted, and those whose values divide the rows.
+    pub fn reads(&self) -> impl Iterator<Item = &str> {
+        let dividing = self.segments.iter().map(|segment| &*segment.name);
+        self.columns.iter().map(|column| &*column.name).chain(dividing)
     }
 
     /// The names of its numeric columns.

@@ -88,7 +88,7 @@ pub struct KeepSpec {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WatchSpec {
-    /// These columns; all by default.
+    /// These columns; all by default, but for those that come unchanged from another port that is watched, where they are counted.
     #[serde(default)]
     pub columns: Vec<String>,
     /// Whole numbers that are categories.
@@ -229,6 +229,19 @@ impl MonitoringSpec {
 }
 
 impl WatchSpec {
+    /// Whether a column has to be counted at this port although it was counted, with the same rows, at one before it.
+    pub fn asks_for(&self, column: &str) -> bool {
+        // What is compared, divided, or put together here is counted here.
+        let of_all = self.reference.is_some()
+            || self.schema.is_some()
+            || self.performance.is_some()
+            || self.multivariate.is_some()
+            || !self.segments.is_empty()
+            || !self.metrics.is_empty();
+        let named = [&self.columns, &self.categorical].into_iter().flatten().any(|name| name == column);
+        of_all || named || self.rules.contains_key(column)
+    }
+
     /// Values of a segment's column that are watched by themselves.
     pub fn most_segments(&self) -> usize {
         self.max_segments.unwrap_or(SEGMENTS)

@@ -50,12 +50,21 @@ fn add_numbers(array: &ArrayRef, edges: &[f64], sketch: &mut Numbers) -> bool {
 }
 
 /// Tells of each row its number, if it has one. Answers how many have none, or nothing if the array is not of numbers.
-#[inline]
 pub(crate) fn numbers(array: &ArrayRef, each: &mut impl FnMut(usize, f64)) -> Option<u64> {
+    numbers_of(array.data_type(), array, each)
+}
+
+/// The same of an array whose type is known, so that it has not to be asked: of a single row that would be a good part of the work.
+#[inline]
+pub(crate) fn numbers_of(
+    data_type: &DataType,
+    array: &ArrayRef,
+    each: &mut impl FnMut(usize, f64),
+) -> Option<u64> {
     macro_rules! of {
         ($($data_type:ident => $primitive:ty, $value:expr;)*) => {
-            match array.data_type() {
-                $(DataType::$data_type => Some(primitive(array.as_primitive::<$primitive>(), each, $value)),)*
+            match data_type {
+                $(DataType::$data_type => Some(primitive(array.as_primitive_opt::<$primitive>()?, each, $value)),)*
                 DataType::Dictionary(..) => {
                     let array = arrow::compute::cast(array, &DataType::Float64).ok()?;
                     Some(primitive(array.as_primitive::<Float64Type>(), each, |value| value))
@@ -135,22 +144,30 @@ fn range<T: ArrowNumericType>(array: &ArrayRef, micros: impl Fn(T::Native) -> i6
 
 /// Tells of each row its category, if it has one. Answers whether the array has any.
 pub(crate) fn labels(array: &ArrayRef, each: &mut impl FnMut(usize, Option<&str>)) -> bool {
-    match array.data_type() {
-        DataType::Utf8 => texts(array.as_string::<i32>(), each),
-        DataType::LargeUtf8 => texts(array.as_string::<i64>(), each),
-        DataType::Utf8View => texts(array.as_string_view(), each),
-        DataType::Boolean => array.as_boolean().iter().enumerate().for_each(|(row, value)| {
-            each(row, value.map(|value| if value { "true" } else { "false" }));
-        }),
-        other if other.is_integer() || matches!(other, DataType::Dictionary(..)) => {
-            match arrow::compute::cast(array, &DataType::Utf8) {
-                Ok(array) => return labels(&array, each),
-                Err(_) => return false,
-            }
+    labels_of(array.data_type(), array, each)
+}
+
+/// The same of an array whose type is known.
+#[inline]
+pub(crate) fn labels_of(
+    data_type: &DataType,
+    array: &ArrayRef,
+    each: &mut impl FnMut(usize, Option<&str>),
+) -> bool {
+    match data_type {
+        DataType::Utf8 => array.as_string_opt::<i32>().map(|array| texts(array, each)).is_some(),
+        DataType::LargeUtf8 => array.as_string_opt::<i64>().map(|array| texts(array, each)).is_some(),
+        DataType::Utf8View => array.as_string_view_opt().map(|array| texts(array, each)).is_some(),
+        DataType::Boolean => {
+            let named = |value: bool| if value { "true" } else { "false" };
+            let each = |(row, value): (usize, Option<bool>)| each(row, value.map(named));
+            array.as_boolean_opt().map(|array| array.iter().enumerate().for_each(each)).is_some()
         }
-        _ => return false,
+        other if other.is_integer() || matches!(other, DataType::Dictionary(..)) => {
+            arrow::compute::cast(array, &DataType::Utf8).is_ok_and(|array| labels(&array, each))
+        }
+        _ => false,
     }
-    true
 }
 
 #[inline]

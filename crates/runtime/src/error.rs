@@ -28,6 +28,12 @@ pub enum RunError {
         /// What Arrow said.
         reason: String,
     },
+    /// A reply cannot be run again as the graph's stream says.
+    #[error("the reply cannot be run again: {reason}")]
+    Fed {
+        /// What Arrow said.
+        reason: String,
+    },
     /// The deadline passed while the request waited for others that it shares a run with.
     #[error("the deadline passed")]
     DeadlineExceeded {
@@ -53,7 +59,7 @@ impl RunError {
             Self::Input { .. } => ErrorKind::Rows,
             Self::Overloaded => ErrorKind::Overloaded,
             Self::Closed => ErrorKind::Unavailable,
-            Self::Gather { .. } => ErrorKind::Internal,
+            Self::Gather { .. } | Self::Fed { .. } => ErrorKind::Internal,
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Self::Failed { source, .. } => source.kind(),
         }

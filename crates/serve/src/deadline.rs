@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A longer time than this is no bound; it keeps arithmetic away from overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -10,8 +10,9 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// A header, how its value is read, and what it must be.
 type Form = (&'static str, fn(&str) -> Option<Duration>, &'static str);
 
+const MILLIS: &str = "x-request-timeout-ms";
 const FORMS: [Form; 2] = [
-    ("x-request-timeout-ms", millis, "a whole number of milliseconds"),
+    (MILLIS, millis, "a whole number of milliseconds"),
     ("grpc-timeout", grpc, "one to eight digits and a unit: H, M, S, m, u or n"),
 ];
 
@@ -20,6 +21,17 @@ pub(crate) fn given(name: &str, value: &HeaderValue) -> Option<Result<Duration, 
     let (name, read, wanted) = FORMS.iter().find(|(known, ..)| *known == name)?;
     let time = value.to_str().ok().and_then(read).map(|time| time.min(LONGEST));
     Some(time.ok_or_else(|| format!("header `{name}` must be {wanted}")))
+}
+
+/// The time that headers give, if they give one. What cannot be read is told by whoever runs the request.
+pub(crate) fn of(headers: &HeaderMap) -> Option<Duration> {
+    headers.iter().filter_map(|(name, value)| given(name.as_str(), value)?.ok()).min()
+}
+
+/// Leaves so much of the time that headers give.
+pub(crate) fn shorten(headers: &mut HeaderMap, remains: Duration) {
+    let millis = u64::try_from(remains.as_millis()).unwrap_or(u64::MAX);
+    headers.append(HeaderName::from_static(MILLIS), millis.into());
 }
 
 /// Of two times the shorter, unless one of them is none.
@@ -104,6 +116,18 @@ mod tests {
         check(&[long, short], Ok(Some(Duration::from_millis(5))));
         check(&[("x-request-timeout-ms", "5000"), long], Ok(Some(Duration::from_secs(2))));
         check(&[("x-request-timeout-ms", "9"), short], Ok(Some(Duration::from_millis(5))));
+    }
+
+    #[test]
+    fn what_remains_of_a_time_is_what_headers_give() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(of(&headers), None);
+        headers.insert("grpc-timeout", HeaderValue::from_static("2S"));
+        headers.append("x-request-timeout-ms", HeaderValue::from_static("soon"));
+        headers.append("x-request-timeout-ms", HeaderValue::from_static("5000"));
+        assert_eq!(of(&headers), Some(Duration::from_secs(2)));
+        shorten(&mut headers, Duration::from_micros(1_500_900));
+        assert_eq!(of(&headers), Some(Duration::from_millis(1500)));
     }
 
     #[test]

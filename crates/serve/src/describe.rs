@@ -1,12 +1,12 @@
 //! Graphs described for people and programs: `GET` of a graph, and the OpenAPI document.
 
-use millstream_graph::{Phase, Plan, spec::type_text};
+use millstream_graph::{Feed, Phase, Plan, spec::type_text};
 use serde_json::{Map, Value, json};
 
 use crate::{
     features::FeatureService,
     monitoring, oip,
-    service::ARROW_STREAM,
+    service::{ARROW_STREAM, EVENT_STREAM},
     snapshot::Snapshot,
     vectors::VectorService,
     wire::{UnknownFields, schema},
@@ -29,14 +29,26 @@ pub(crate) fn graph(plan: &Plan) -> Value {
         };
         json!({ "name": &**step.name(), "kind": step.kind(), "phase": phase })
     });
-    json!({
+    let mut description = json!({
         "name": plan.name(),
         "input": columns(plan.input_schema()),
         "reply": columns(plan.reply_schema()),
         "steps": steps.collect::<Vec<_>>(),
         "explain": plan.to_string(),
         "mermaid": plan.mermaid(),
-    })
+    });
+    if let Some(stream) = plan.stream() {
+        let (input, reply) = (plan.input_schema(), plan.reply_schema());
+        let fed = |feed: &Feed| {
+            (input.field(feed.input()).name().clone(), Value::from(reply.field(feed.reply()).name().as_str()))
+        };
+        description["stream"] = json!({
+            "feed": stream.feed().iter().map(fed).collect::<Map<_, _>>(),
+            "until": reply.field(stream.until()).name(),
+            "most": stream.most(),
+        });
+    }
+    description
 }
 
 /// The OpenAPI document of a server, made from the graphs' own schemas.
@@ -221,7 +233,12 @@ fn graph_path(graph: &str) -> Value {
         } else {
             json!({ "anyOf": [one, { "type": "array", "items": one }] })
         };
-        json!({ "application/json": { "schema": rows }, ARROW_STREAM: {} })
+        let mut content = json!({ "application/json": { "schema": rows }, ARROW_STREAM: {} });
+        if kind == "Reply" {
+            // Part by part, as server-sent events.
+            content[EVENT_STREAM] = json!({});
+        }
+        content
     };
     let error = |description: &str| {
         let schema = json!({ "$ref": "#/components/schemas/Error" });
@@ -244,6 +261,7 @@ fn graph_path(graph: &str) -> Value {
             "responses": {
                 "200": { "description": "The reply, in the form of the request.", "content": content("Reply") },
                 "400": error("The body or its rows are at fault."),
+                "406": error("An event is answered by an event, and not part by part."),
                 "408": error("The body arrives too slowly."),
                 "413": error("The body is too large."),
                 "415": error("The body is packed in a way that is not unpacked."),

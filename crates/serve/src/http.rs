@@ -18,7 +18,7 @@ use axum::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, StatusCode, Version,
-    header::{CONNECTION, CONTENT_TYPE},
+    header::{ACCEPT, CONNECTION, CONTENT_TYPE},
     request::Parts,
 };
 use http_body_util::{Either, Full};
@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use crate::{
-    connections::{ConnectionLimits, Connections},
+    connections::{Busy, ConnectionLimits, Connections},
     describe,
     features::{self, FeatureRows},
     monitoring::{self, MetricError, Turning},
@@ -46,7 +46,7 @@ use crate::{
         Access, AccessError, Asked, Guard,
         tls::{Tls, TlsError, TlsFiles},
     },
-    service::{Answer, json_answer},
+    service::{Answer, json_answer, wants_events},
     sink::SinkRows,
     snapshot::{Shared, Snapshot, Terms},
     stats::{self, Watched},
@@ -198,8 +198,7 @@ impl Server {
     /// # Errors
     /// When the file of keys cannot be read or is wrong, or the audit log cannot be written.
     pub fn access(mut self, access: &Access) -> Result<Self, AccessError> {
-        let guard = Guard::new(access, &self.shared.live.load().project)?;
-        self.guard = Some(Arc::new(guard));
+        self.guard = Some(Arc::new(Guard::new(access, &self.shared)?));
         Ok(self)
     }
 
@@ -424,8 +423,11 @@ impl Routes {
         let close = head.version < Version::HTTP_2;
         let too_long = head.uri.path_and_query().is_some_and(|path| path.as_str().len() > self.uri_bytes);
         let served = self.shared.live.load_full();
-        let graph = head.uri.path().strip_prefix(GRAPHS).and_then(|name| served.graph(name));
-        let asks_model = graph.is_none() && head.method == Method::POST;
+        // What may be answered in parts goes through the router, which looks closer.
+        let may_stream = head.extensions.get::<Busy>().is_some();
+        let name = head.uri.path().strip_prefix(GRAPHS).filter(|_| !may_stream);
+        let graph = name.and_then(|name| served.graph(name));
+        let asks_model = graph.is_none() && head.method == Method::POST && !may_stream;
         let model = if asks_model { oip::inferred(&served, head.uri.path()) } else { None };
         let mut answer = match (graph, model) {
             _ if too_long => uri_too_long(self.uri_bytes).map(Either::Left),
@@ -481,6 +483,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn openapi(State(shared): State<Arc<Shared>>) -> Response {
     let served = shared.live.load_full();
+    oip::look(&served).await;
     json_answer(StatusCode::OK, &describe::openapi(&served)).into_response()
 }
 
@@ -500,6 +503,10 @@ async fn graph(
 ) -> Response {
     let served = shared.live.load_full();
     if let Some(service) = served.graph(&name) {
+        if request.method() == Method::POST && wants_events(request.headers().get(ACCEPT)) {
+            let answer = service.answer_events(&served, shared.observer(), request);
+            return served.answer(Box::pin(answer).as_mut()).await;
+        }
         return served.answer(pin!(service.answer(request))).await.into_response();
     }
     let known = served.graphs.iter().map(|(name, _)| name.as_str());

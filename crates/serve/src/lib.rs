@@ -11,6 +11,7 @@ mod connections;
 mod deadline;
 mod describe;
 mod features;
+mod fetch;
 mod http;
 pub mod load;
 mod monitoring;

@@ -209,7 +209,8 @@ impl Project {
         let mut store = load::sets(document, keys.feature_sets.keys(), root, stores, &mut errors);
         load::vectors(document, keys.feature_vectors.keys(), &mut store, &mut errors);
         let store = Arc::new(store);
-        let models = Arc::new(load::models(document, keys.models.keys(), root, &mut errors));
+        let (models, fetched) = load::models(&reading, &mut errors);
+        let models = Arc::new(models);
         let outside = Outside::new(root);
         let kinds = kinds(&models, &store, &outside);
         let specs = reading.graph_specs(&kinds, &mut errors);
@@ -247,7 +248,8 @@ impl Project {
         load::rows_through(&reading, &store, &passages)?;
         let references: Vec<PathBuf> =
             specs.values().flat_map(|spec| monitoring::watched_files(spec, document, root)).collect();
-        let files = files.with(models.files()).with(references.iter().map(PathBuf::as_path));
+        let references = references.iter().map(PathBuf::as_path);
+        let files = files.with_fetched(fetched).with(models.files()).with(references);
         let graphs =
             specs.into_iter().zip(graphs).map(|((name, spec), graph)| (name, ProjectGraph { spec, graph }));
         Ok(Self {

@@ -209,7 +209,7 @@ fn build(path: &Path, shared: &Shared) -> Result<Option<Snapshot>, Vec<String>> 
     let served = |version: &str| shared.live.load().version == version;
     // Far cheaper than loading. Files that cannot be read are what loading complains of.
     let files = shared.live.load().files.clone();
-    if files.version().is_ok_and(|version| served(&version)) {
+    if files.version().is_ok_and(|version| served(&version)) && Project::is_fetched_as(path, &files) {
         return Ok(None);
     }
     let mut tries = 0;

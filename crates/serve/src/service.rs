@@ -1,9 +1,12 @@
 //! One graph over HTTP: a body in, a run, a body out.
 
 mod events;
+mod gather;
 mod headers;
 mod own;
+mod parts;
 mod protocol;
+mod sse;
 
 use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, sync::Arc, task, time::Instant};
 
@@ -18,7 +21,7 @@ use millstream_graph::{ErrorKind, Request as RunRequest, SchemaError};
 use millstream_runtime::{Door, Engine, Gather, Portion, Reply, Reserved, RunError};
 use serde_json::json;
 
-use self::{events::Events, own::OwnBodies};
+use self::{events::Events, gather::Mixed, own::OwnBodies};
 use crate::{
     body::{self, BodyLimits, Unread},
     describe,
@@ -27,12 +30,16 @@ use crate::{
     refusals::Refused,
     wire::{DecodeCode, DecodeError, DecodeLimits, ipc, json as json_wire},
 };
-pub(crate) use headers::{Asked, wants_arrow};
+pub(crate) use headers::{Asked, may_stream, wants_arrow, wants_events};
+pub(crate) use parts::Streaming;
 pub(crate) use protocol::{Brought, Protocol};
+pub(crate) use sse::{Telling, answer_in_events, data};
 use protocol::{Halted, Ran};
 
 /// The media type of an Arrow IPC stream.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+/// The media type of server-sent events.
+pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How an Arrow IPC stream begins, and no JSON text can.
@@ -53,7 +60,7 @@ pub struct GraphService {
 }
 
 struct Shared {
-    door: Door<json_wire::Decoder>,
+    door: Door<Mixed>,
     encoder: json_wire::Encoder,
     limits: DecodeLimits,
     ipc: ipc::Decoder,
@@ -75,7 +82,7 @@ impl GraphService {
         let encoder = json_wire::Encoder::new(Arc::clone(plan.reply_schema()))?;
         let ipc = ipc::Decoder::new(Arc::clone(plan.input_schema()), limits)?;
         let description = describe::graph(plan);
-        let door = Door::new(engine, decoder);
+        let door = Door::new(engine, Mixed { decoder });
         let shared = Arc::new(Shared { door, encoder, limits, ipc, description });
         Ok(Self { shared, body_limits: BodyLimits::default(), watch: None })
     }
@@ -286,10 +293,10 @@ impl GraphService {
         let door = &self.shared.door;
         let batch = match brought {
             Brought::Values(values) if bytes <= SHARED_BYTES => {
-                let rows = door.gather().rows(&values);
-                return Ok((rows, door.run(request, values).await));
+                let rows = self.decoder().rows(&values);
+                return Ok((rows, door.run(request, Brought::Values(values)).await));
             }
-            Brought::Values(values) => door.gather().assembled(values)?,
+            Brought::Values(values) => self.decoder().assembled(values)?,
             Brought::Rows(batch) => batch,
         };
         let rows = batch.num_rows();
@@ -303,7 +310,7 @@ impl GraphService {
 
     /// What reads values into rows of the graph.
     pub(crate) fn decoder(&self) -> &json_wire::Decoder {
-        self.shared.door.gather()
+        &self.shared.door.gather().decoder
     }
 }
 

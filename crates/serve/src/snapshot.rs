@@ -13,8 +13,12 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use millstream_featurestore::{
     FeatureSets, Stores,
     stream::{Stream, Streams},
@@ -37,7 +41,7 @@ use crate::{
     project::{Files, Project, Stamps},
     refusals::Refusals,
     reload::blocking,
-    service::{Answer, GraphService, json_answer},
+    service::{GraphService, JSON},
     sink::SinkRows,
     stats::{Served, Watched},
     through::Through,
@@ -150,7 +154,10 @@ impl Snapshot {
     }
 
     /// An answer under this version, marked with it; cut off when the version has been gone for too long.
-    pub(crate) async fn answer(&self, answer: Pin<&mut impl Future<Output = Answer>>) -> Answer {
+    pub(crate) async fn answer<B: From<Bytes>>(
+        &self,
+        answer: Pin<&mut impl Future<Output = Response<B>>>,
+    ) -> Response<B> {
         let mut answer = self.kept(answer).await.unwrap_or_else(cut_off);
         answer.headers_mut().insert(VERSION, self.mark.clone());
         answer
@@ -181,13 +188,16 @@ impl Snapshot {
 /// What a request hears that is cut off.
 pub(crate) const CUT_OFF: &str = "the project was reloaded, and this request outstayed its version";
 
-fn cut_off() -> Answer {
+fn cut_off<B: From<Bytes>>() -> Response<B> {
     let message = json!({
         "error": CUT_OFF,
         "code": ErrorKind::Unavailable.name(),
     });
-    let mut answer = json_answer(StatusCode::SERVICE_UNAVAILABLE, &message);
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    let mut answer = Response::new(B::from(Bytes::from(message.to_string())));
+    *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer
 }
 

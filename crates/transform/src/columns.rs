@@ -193,6 +193,10 @@ impl Kernel for CastKernel {
         Signature::row_wise(Arc::clone(self.layout.schema()))
     }
 
+    fn layout(&self) -> Option<&Layout> {
+        Some(&self.layout)
+    }
+
     fn reads(&self) -> Vec<usize> {
         self.columns.iter().map(|column| column.at).collect()
     }
@@ -295,9 +299,13 @@ impl Step for Drop {
         })?;
         // What is dropped here need not come here: of the names, those count that still come in.
         let columns = self.columns.clone();
-        Ok(signature.narrowing(Narrow::new([Vec::new()], move |carried| {
+        let input = inputs.iter().flat_map(|schema| schema.fields()).enumerate();
+        let kept =
+            input.filter(|(_, field)| !columns.contains(field.name())).map(|(at, _)| at).collect::<Vec<_>>();
+        let narrow = Narrow::new([Vec::new()], move |carried| {
             Self::new(columns.iter().filter(|name| carried.comes_in(name)))
-        })))
+        });
+        Ok(signature.narrowing(narrow.handing_on(kept)))
     }
 
     fn call<'a>(&'a self, input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -366,6 +374,10 @@ struct Rearranged {
 impl Kernel for Rearranged {
     fn signature(&self) -> Signature {
         Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn layout(&self) -> Option<&Layout> {
+        Some(&self.layout)
     }
 
     fn reads(&self) -> Vec<usize> {

@@ -305,6 +305,10 @@ impl Kernel for MapKernel {
         Signature::row_wise(Arc::clone(self.layout.schema()))
     }
 
+    fn layout(&self) -> Option<&Layout> {
+        Some(&self.layout)
+    }
+
     fn reads(&self) -> Vec<usize> {
         self.columns.iter().map(|column| column.at).collect()
     }

@@ -265,6 +265,10 @@ impl Kernel for PackKernel {
         Signature::row_wise(Arc::clone(self.layout.schema()))
     }
 
+    fn layout(&self) -> Option<&Layout> {
+        Some(&self.layout)
+    }
+
     fn reads(&self) -> Vec<usize> {
         self.sources.iter().flat_map(Source::reads).collect()
     }

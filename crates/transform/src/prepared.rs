@@ -21,6 +21,10 @@ pub(crate) trait Kernel: Send + Sync + 'static {
     fn signature(&self) -> Signature;
     /// The columns that come in and are read, replaced, or named in the settings; the others only pass through.
     fn reads(&self) -> Vec<usize>;
+    /// Where the columns that go out come from, if they are not those that came in.
+    fn layout(&self) -> Option<&Layout> {
+        None
+    }
     /// Answers for the rows of in-port 0.
     fn run(&self, rows: Rows) -> StepResult;
 }
@@ -63,12 +67,14 @@ impl<K: Kernel> Prepared<K> {
         };
         let kernel = make(schema)?;
         let (signature, reads) = (kernel.signature(), kernel.reads());
+        let handed_on = kernel.layout().map(|layout| layout.handed_on(schema)).unwrap_or_default();
         let made = self.made.get_or_init(|| Made { schema: Arc::clone(schema), kernel: Arc::new(kernel) });
         if made.schema != *schema {
             return Err(in_use());
         }
         let step = step.clone();
-        Ok(signature.narrowing(Narrow::new([reads], move |_| step.clone())))
+        let narrow = Narrow::new([reads], move |_| step.clone()).handing_on(handed_on);
+        Ok(signature.narrowing(narrow))
     }
 
     /// Runs the kernel on the rows of in-port 0.
@@ -144,6 +150,16 @@ impl Layout {
         SchemaError::collect(twice)?;
         let schema = Schema::new_with_metadata(Fields::from(fields), like.metadata().clone());
         Ok(Self { schema: Arc::new(schema), slots: slots.into() })
+    }
+
+    /// The columns that come in and go out under the same name as they are.
+    fn handed_on(&self, input: &Schema) -> Vec<usize> {
+        let out = self.slots.iter().zip(self.schema.fields());
+        let kept = out.filter_map(|(slot, field)| match *slot {
+            Slot::Input(at) if input.fields().get(at)?.name() == field.name() => Some(at),
+            Slot::Input(_) | Slot::New(_) => None,
+        });
+        kept.collect()
     }
 
     /// The schema of what goes out.

@@ -382,6 +382,10 @@ impl Kernel for Program {
         Signature::row_wise(Arc::clone(self.layout.schema()))
     }
 
+    fn layout(&self) -> Option<&Layout> {
+        Some(&self.layout)
+    }
+
     fn reads(&self) -> Vec<usize> {
         self.reads.clone()
     }

@@ -279,7 +279,11 @@ impl Check {
 
 impl Kernel for ValidateKernel {
     fn signature(&self) -> Signature {
-        Signature::subset(Arc::clone(self.layout.schema()))
+        Signature::row_wise(Arc::clone(self.layout.schema()))
+    }
+
+    fn layout(&self) -> Option<&Layout> {
+        Some(&self.layout)
     }
 
     fn reads(&self) -> Vec<usize> {

@@ -142,6 +142,7 @@ impl Enrich {
             let unread = added.iter().filter(|column| !carried.is_read(column));
             Self { unread: unread.cloned().collect(), ..step.untyped() }
         })
+        .handing_on(0..schema.fields().len())
     }
 
     /// Takes the keys from these columns, in the order of the set's keys.

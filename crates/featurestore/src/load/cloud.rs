@@ -76,7 +76,14 @@ fn at(url: &Url, path: &Path) -> String {
     url.into()
 }
 
-/// What a URL names: the store, and the path in it.
+/// What a URL names: the store, and the path of the file in it. Who asks is told by the environment.
+///
+/// # Errors
+/// When it is no URL of such a store, or has something that is secret in it.
+pub fn object_at(url: &str) -> Result<(Box<dyn ObjectStore>, Path), LoadError> {
+    open(url).map(|(_, store, path)| (store, path))
+}
+
 fn open(text: &str) -> Result<(Url, Box<dyn ObjectStore>, Path), LoadError> {
     let failed = |problem: String| LoadError::Open {
         file: shown(text),

@@ -30,6 +30,8 @@ mod lines;
 mod places;
 mod separated;
 mod source;
+#[cfg(test)]
+mod source_tests;
 mod text;
 
 use std::{collections::HashSet, path::Path};
@@ -40,6 +42,8 @@ use crate::{
     AppendError, Conditions, DefinitionError, FeatureSet, FeatureSetSpec, LookupError, MemoryTable,
     OpenError, RowProblem, TableBuilder, WriteError, set::Column,
 };
+#[cfg(feature = "cloud")]
+pub use cloud::object_at;
 pub(crate) use define::{Defined, define};
 pub use places::{DELTA_LOG, FileAt, files, is_many, is_url};
 pub(crate) use source::{Source, Step};
@@ -79,6 +83,12 @@ pub enum LoadError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// Files came in the place of others that were to be read. Their rows may be in those.
+    #[error("`{file}`: its files were replaced by others while they were read; read it again")]
+    Replaced {
+        /// The folder or pattern as given.
+        file: String,
     },
     /// The file's name does not say what is in it.
     #[error("`{file}` has none of the endings .parquet, .csv, .jsonl, .ndjson")]
@@ -207,21 +217,35 @@ pub(crate) fn spec(
     root: &Path,
     options: &LoadOptions,
 ) -> Result<MemoryTable, LoadError> {
-    let Defined { set, source, .. } = define(name, spec, root, options)?;
-    match source {
-        Some(source) => table(set, &source, options),
-        None => {
-            let problem = "neither a `source` to load nor an `online` store that takes rows; name one";
-            Err(DefinitionError { set: name.to_owned(), problems: vec![problem.to_owned()] }.into())
+    again(|| {
+        let Defined { set, source, .. } = define(name, spec, root, options)?;
+        match source {
+            Some(source) => table(set, &source, options),
+            None => {
+                let problem = "neither a `source` to load nor an `online` store that takes rows; name one";
+                Err(DefinitionError { set: name.to_owned(), problems: vec![problem.to_owned()] }.into())
+            }
+        }
+    })
+}
+
+/// Reads into memory what somebody else may write meanwhile, such as the request log: once more where files were replaced.
+pub(crate) fn again<T>(read: impl Fn() -> Result<T, LoadError>) -> Result<T, LoadError> {
+    const TRIES: usize = 4;
+    for _ in 1..TRIES {
+        match read() {
+            Err(LoadError::Replaced { .. }) => {}
+            done => return done,
         }
     }
+    read()
 }
 
 fn table(set: FeatureSet, source: &Source, options: &LoadOptions) -> Result<MemoryTable, LoadError> {
     let wanted = wanted(&set);
     let mut builder = TableBuilder::new(set).max_bytes(options.max_bytes);
     let mut appended = 0;
-    for part in source.parts() {
+    source.each(|part| {
         part.read(&wanted, &mut |batch, place| {
             builder.append(batch).map_err(|error| match error {
                 AppendError::Row { row, problem } => {
@@ -237,8 +261,8 @@ fn table(set: FeatureSet, source: &Source, options: &LoadOptions) -> Result<Memo
             })?;
             appended += batch.num_rows() as u64;
             Ok(())
-        })?;
-    }
+        })
+    })?;
     Ok(builder.finish())
 }
 

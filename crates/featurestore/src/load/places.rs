@@ -107,13 +107,21 @@ fn in_folders(path: &Path) -> io::Result<Vec<FileAt>> {
     Ok(files)
 }
 
+/// The files of a folder and those in it. Of what is deleted meanwhile nothing is found.
 fn walk(root: &Path, folder: &Path, files: &mut Vec<FileAt>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if folder != root && error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let (path, name) = (entry.path(), entry.file_name());
         let Some(name) = name.to_str().filter(|name| !name.starts_with(['.', '_'])) else { continue };
         // A link is not followed: it may lead back.
-        let is_folder = path.symlink_metadata()?.is_dir();
+        let is_folder = match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            found => found?.is_dir(),
+        };
         if is_folder && !is_table(&path) {
             walk(root, &path, files)?;
         } else if (is_folder || wanted(name))
@@ -146,6 +154,23 @@ fn push(files: &mut Vec<FileAt>, file: FileAt) -> io::Result<()> {
     }
     files.push(file);
     Ok(())
+}
+
+/// Whether a folder has files of a place that are none of `known`: such came after those were listed.
+pub(super) fn has_others(place: &Path, folder: &Path, known: impl Fn(&Path) -> bool) -> io::Result<bool> {
+    let pattern = if place.is_dir() { None } else { place.file_name().and_then(|name| name.to_str()) };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_of = |name: &str| wanted(name) && pattern.is_none_or(|pattern| matches(pattern, name));
+        if entry.file_name().to_str().is_some_and(is_of) && !known(&entry.path()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn wanted(name: &str) -> bool {

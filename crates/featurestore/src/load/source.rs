@@ -1,8 +1,9 @@
 //! A file of a project: where it lies, what is in it.
 
 use std::{
+    collections::HashSet,
     fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -61,6 +62,9 @@ pub(crate) enum Step<'a> {
 /// The columns of a file and their types; `None` where no value tells it.
 pub(crate) type Columns = Vec<(String, Option<DataType>)>;
 
+/// How often the files of a folder are listed until they stand still.
+const TRIES: usize = 8;
+
 impl Format {
     /// What a file of this name has in it.
     pub(super) fn of(name: &str) -> Option<Self> {
@@ -115,7 +119,7 @@ impl Source {
         } else {
             file.rsplit_once('/').map(|(above, _)| above)
         };
-        let part = |at: FileAt| -> Result<Self, LoadError> {
+        let part = |at: &FileAt| -> Result<Self, LoadError> {
             let place = at.folder.join(&at.name);
             let name = above.map_or(at.name.clone(), |above| format!("{above}/{}", at.name));
             let part = Self::one(&name, root, &place)?;
@@ -125,9 +129,20 @@ impl Source {
                 _ => Err(LoadError::Open { file: name, source: places::no_file() }),
             }
         };
-        let found = places::within(place).map_err(open)?;
-        let parts: Vec<Self> = found.into_iter().map(part).collect::<Result<_, _>>()?;
-        Ok(Self::at(file.to_owned(), place.to_owned(), Content::Files(parts)))
+        let listed = || places::within(place).map_err(open);
+        let mut found = listed()?;
+        for left in (0..TRIES).rev() {
+            let parts: Result<Vec<Self>, _> = found.iter().map(part).collect();
+            // A listing that is made while files are replaced may have neither them nor what replaces them. So they are listed again,
+            // until that changes nothing; where files only come, as they always may, the last listing does.
+            let again = listed()?;
+            let only_more = || found.iter().all(|file| again.binary_search(file).is_ok());
+            if found == again || (left == 0 && only_more()) {
+                return Ok(Self::at(file.to_owned(), place.to_owned(), Content::Files(parts?)));
+            }
+            found = again;
+        }
+        Err(LoadError::Replaced { file: file.to_owned() })
     }
 
     #[cfg(feature = "delta")]
@@ -208,6 +223,50 @@ impl Source {
         std::slice::from_ref(self)
     }
 
+    /// Takes its [parts](Self::parts), one after the other. Of the files of a folder, one that is deleted before its turn is left out,
+    /// as if it had been deleted before it was listed; so a folder whose oldest files are deleted now and then can be read at any time.
+    ///
+    /// # Errors
+    /// Those of `take`, which opens a file before it does anything with its rows; and when another file came where one is gone: its
+    /// rows may be in that one.
+    pub(crate) fn each(&self, mut take: impl FnMut(&Self) -> Result<(), LoadError>) -> Result<(), LoadError> {
+        let mut gone: Vec<&str> = Vec::new();
+        for part in self.parts() {
+            match take(part) {
+                Err(error) if self.is_files() && part.is_gone(&error) => {
+                    if self.is_replaced(part)? {
+                        return Err(LoadError::Replaced { file: self.name.clone() });
+                    }
+                    gone.push(&part.name);
+                }
+                taken => taken?,
+            }
+        }
+        if let Some(first) = gone.first() {
+            let files = gone.len();
+            tracing::warn!(source = self.name, files, first, "files were deleted before they were read");
+        }
+        Ok(())
+    }
+
+    /// Whether this error says that it is not there any more.
+    fn is_gone(&self, error: &LoadError) -> bool {
+        match error {
+            LoadError::Open { file, source } => {
+                *file == self.name && source.kind() == io::ErrorKind::NotFound
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether there are files beside one of its parts that were not there when they were listed.
+    fn is_replaced(&self, part: &Self) -> Result<bool, LoadError> {
+        let Some(folder) = part.path.parent() else { return Ok(false) };
+        let known: HashSet<&Path> = self.parts().iter().map(|part| part.path.as_path()).collect();
+        places::has_others(&self.path, folder, |file| known.contains(file))
+            .map_err(|source| LoadError::Open { file: self.name.clone(), source })
+    }
+
     /// Whether it is the files of a folder or of a pattern.
     pub(crate) fn is_files(&self) -> bool {
         matches!(self.content, Content::Files(_))
@@ -266,7 +325,14 @@ impl Source {
             Content::File(Format::Parquet) => columnar::columns(self),
             Content::File(Format::Csv) => separated::columns(self, options.infer_rows),
             Content::File(Format::JsonLines) => lines::columns(self, options.infer_rows),
-            Content::Files(parts) => parts.last().map_or(Ok(Columns::new()), |part| part.columns(options)),
+            Content::Files(parts) => {
+                let mut parts = parts.iter().rev().map(|part| (part, part.columns(options)));
+                let there = |(part, columns): &(&Self, Result<Columns, LoadError>)| {
+                    !columns.as_ref().is_err_and(|error| part.is_gone(error))
+                };
+                let none = || Err(LoadError::Replaced { file: self.name.clone() });
+                parts.find(there).map_or_else(none, |(_, columns)| columns)
+            }
             #[cfg(feature = "delta")]
             Content::Table(table) => Ok(table.columns()),
             #[cfg(feature = "delta")]
@@ -280,7 +346,7 @@ impl Source {
             Content::File(Format::Parquet) => columnar::read(self, wanted, sink),
             Content::File(Format::Csv) => separated::read(self, wanted, sink),
             Content::File(Format::JsonLines) => lines::read(self, wanted, sink),
-            Content::Files(parts) => parts.iter().try_for_each(|part| part.read(wanted, sink)),
+            Content::Files(_) => self.each(|part| part.read(wanted, sink)),
             #[cfg(feature = "delta")]
             Content::Table(table) => table.parts().iter().try_for_each(|part| part.read(wanted, sink)),
             #[cfg(feature = "delta")]

@@ -15,7 +15,7 @@ use crate::{
     AppendError, Column, DefinitionError, FeatureSet, FeatureSetSpec, LoadError, LoadOptions, MemoryTable,
     fit::{Unfit, fit},
     inside,
-    load::{At, Defined, Source, define},
+    load::{At, Defined, Source, again, define},
     online::rules::Rules,
     wait,
 };
@@ -27,6 +27,15 @@ impl FeatureSetSpec {
     /// # Errors
     /// As [`FeatureSetSpec::load`], and when its log cannot be opened.
     pub fn offline(
+        &self,
+        name: &str,
+        (root, state): (&Path, Option<&Path>),
+        options: &LoadOptions,
+    ) -> Result<Option<OfflineSet>, LoadError> {
+        again(|| self.known_offline(name, (root, state), options))
+    }
+
+    fn known_offline(
         &self,
         name: &str,
         (root, state): (&Path, Option<&Path>),
@@ -106,7 +115,7 @@ fn schema(columns: &[Column]) -> Schema {
 fn rows(source: &Source, columns: &[Column], options: &LoadOptions) -> Result<Vec<RecordBatch>, LoadError> {
     let schema = Arc::new(schema(columns));
     let (mut batches, mut bytes) = (Vec::new(), 0);
-    for part in source.parts() {
+    source.each(|part| {
         part.read(columns, &mut |batch, place| {
             let fitted = |column: &Column| -> Result<ArrayRef, LoadError> {
                 let found = batch.column_by_name(&column.name).ok_or_else(|| LoadError::Columns {
@@ -133,8 +142,8 @@ fn rows(source: &Source, columns: &[Column], options: &LoadOptions) -> Result<Ve
             }
             batches.push(batch);
             Ok(())
-        })?;
-    }
+        })
+    })?;
     Ok(batches)
 }
 

@@ -314,10 +314,7 @@ impl WritableSet {
     fn take(&self, source: &Source, told: &mut Told<'_>) -> Result<(), LoadError> {
         if source.is_files() {
             // Each by itself: what rows are known by may differ from file to file.
-            for part in source.parts() {
-                self.take(part, told)?;
-            }
-            return Ok(());
+            return source.each(|part| self.take(part, told));
         }
         let schema = self.schema();
         let mut wanted: Vec<Column> = schema.fields().iter().map(|field| column(field)).collect();

@@ -7,9 +7,9 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Document, Kinds, PolicySpec, SpecErrors, StepSpec, column, type_text};
+use super::{Document, Kinds, PolicySpec, SpecErrors, StepSpec, StreamSpec, column, type_text};
 use crate::{
-    CompileErrors, Graph, INPUT, PortRef, Ports,
+    CompileError, CompileErrors, Graph, INPUT, PortRef, Ports,
     graph::Node,
     steps::{Join, JoinHow, JoinOn, Merge},
 };
@@ -29,6 +29,9 @@ pub struct GraphSpec {
     pub steps: IndexMap<String, StepSpec>,
     /// The port whose rows are the reply.
     pub respond: String,
+    /// How replies come in parts, to those who ask for a stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamSpec>,
     /// What is watched of the rows that leave ports, by `step` or `step.port`. Whoever watches knows what it means.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub monitor: IndexMap<String, Value>,
@@ -106,6 +109,7 @@ impl GraphSpec {
             input: IndexMap<String, String>,
             steps: IndexMap<String, Value>,
             respond: String,
+            stream: Option<StreamSpec>,
             #[serde(default)]
             monitor: IndexMap<String, Value>,
             record: Option<Value>,
@@ -134,8 +138,8 @@ impl GraphSpec {
             }
         }
         errors.check()?;
-        let Keys { description, input, respond, monitor, record, explain, .. } = keys;
-        Ok(Self { description, input, steps, respond, monitor, record, explain })
+        let Keys { description, input, respond, stream, monitor, record, explain, .. } = keys;
+        Ok(Self { description, input, steps, respond, stream, monitor, record, explain })
     }
 
     /// Makes the graph. `others` are the graphs that a step may put in its place.
@@ -195,6 +199,9 @@ impl GraphSpec {
         }
         errors.check()?;
         graph.respond(&port(&self.respond, &replies));
+        if let Some(stream) = &self.stream {
+            graph.stream(stream.into());
+        }
         Ok(graph)
     }
 
@@ -219,6 +226,9 @@ impl GraphSpec {
                 Some(step) => {
                     let step = step.split('/').next().unwrap_or(step);
                     document.place(&[path, &["steps", step]].concat())
+                }
+                None if matches!(error, CompileError::Stream { .. }) => {
+                    document.place(&[path, &["stream"]].concat())
                 }
                 None => document.place(path),
             };
@@ -260,6 +270,7 @@ impl TryFrom<&Graph> for GraphSpec {
             input: input.collect(),
             steps: IndexMap::new(),
             respond: String::new(),
+            stream: graph.stream.as_ref().map(StreamSpec::from),
             monitor: IndexMap::new(),
             record: None,
             explain: None,

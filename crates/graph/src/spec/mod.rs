@@ -23,6 +23,7 @@ mod kind;
 mod schema;
 mod size;
 mod step_spec;
+mod stream_spec;
 mod time;
 mod types;
 
@@ -32,5 +33,6 @@ pub use kind::{Kinds, LayerKind, SettingsError, StepKind};
 pub use schema::graph_schema;
 pub use size::Size;
 pub use step_spec::{PolicySpec, StepSpec};
+pub use stream_spec::StreamSpec;
 pub use time::Time;
 pub use types::{JSON_COLUMN, column, type_text};

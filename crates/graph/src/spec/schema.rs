@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Kinds,
+    Kinds, StreamSpec,
     graph_spec::{GRAPH_KIND, GraphSettings},
 };
 
@@ -50,6 +50,7 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
     for layer in kinds.layers() {
         properties.insert(layer.name().to_owned(), layer.schema(generator).to_value());
     }
+    let stream = generator.subschema_for::<StreamSpec>().to_value();
     json_schema!({
         "type": "object",
         "required": ["input", "steps", "respond"],
@@ -72,6 +73,7 @@ pub fn graph_schema(kinds: &Kinds, generator: &mut SchemaGenerator) -> Schema {
                 },
             },
             "respond": { "type": "string", "description": "The step or `step.port` whose rows are the reply." },
+            "stream": stream,
             "monitor": {
                 "type": "object",
                 "description": "What is watched of the rows that leave a `step` or `step.port`, or come as `input`.",

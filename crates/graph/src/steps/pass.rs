@@ -13,8 +13,9 @@ pub(crate) struct Respond;
 impl Step for Respond {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
         let schema = single(inputs)?;
-        let all = (0..schema.fields().len()).collect();
-        Ok(Signature::row_wise(Arc::clone(schema)).narrowing(Narrow::new([all], |_| Self)))
+        let all = 0..schema.fields().len();
+        let narrow = Narrow::new([all.clone().collect()], |_| Self).handing_on(all);
+        Ok(Signature::row_wise(Arc::clone(schema)).narrowing(narrow))
     }
 
     fn call<'a>(&'a self, mut input: Input, _cx: &'a RunCx) -> Work<'a> {
@@ -39,6 +40,7 @@ impl Step for Entry {
         let given = single(inputs)?;
         let (columns, errors) = super::merge::find_columns(&self.wanted, given);
         SchemaError::collect(errors)?;
+        let handed_on = columns.clone();
         // A graph that is compiled again has the same input.
         let _ = self.columns.set(columns);
         let wanted = Arc::clone(&self.wanted);
@@ -47,6 +49,7 @@ impl Step for Entry {
             let fields: Vec<_> = fields.map(Arc::clone).collect();
             Self::new(Arc::new(Schema::new_with_metadata(fields, wanted.metadata().clone())))
         });
+        let narrow = narrow.handing_on(handed_on);
         Ok(Signature::row_wise(Arc::clone(&self.wanted)).narrowing(narrow))
     }
 

@@ -10,6 +10,9 @@ use crate::{CheckedModel, LoadOptions, Model, OnnxModel};
 
 /// Loads one model, and runs it for whoever is at the other end until that closes.
 ///
+/// A server that is asked to stop still answers what it has taken, by this process: a program that calls this does well to outlive
+/// signals to stop, as `millstream isolated` does, since they may go to all processes of a service at once.
+///
 /// # Errors
 /// When the other end does not say what [`Isolated`](super::Isolated) says.
 pub fn run_isolated(mut from: impl Read, mut to: impl Write) -> io::Result<()> {

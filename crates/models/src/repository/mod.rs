@@ -1,6 +1,7 @@
 //! A folder of models that are loaded and unloaded while requests come.
 
 mod config;
+mod listing;
 mod proto;
 mod read;
 mod text;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 use crate::LoadOptions;
 pub use config::{CONFIG_FILE, ConfigError, ModelConfig, VersionPolicy};
+use listing::Listing;
 use read::Checked;
 pub use read::{Given, LoadedVersion};
 
@@ -94,6 +96,8 @@ pub struct Repository<T> {
     taken: ArcSwap<BTreeSet<String>>,
     make: Box<Make<T>>,
     ready: ArcSwap<BTreeMap<String, Arc<Served<T>>>>,
+    /// What the folder had when it was last looked at.
+    listing: ArcSwap<Listing>,
     book: Mutex<Book>,
     /// Told when a load that has taken room ends.
     ended: Condvar,
@@ -201,6 +205,7 @@ impl<T: Send + Sync> Repository<T> {
             taken: ArcSwap::from_pointee(taken),
             make: Box::new(make),
             ready: ArcSwap::default(),
+            listing: ArcSwap::default(),
             book: Mutex::default(),
             ended: Condvar::new(),
             start: Instant::now(),
@@ -209,12 +214,13 @@ impl<T: Send + Sync> Repository<T> {
             evicted: AtomicU64::new(0),
             spec,
         };
-        let names = this.names().map_err(|error| vec![error])?;
+        this.look();
+        let names = this.listed().map_err(|error| vec![error])?;
         let mut errors: Vec<_> = this
             .spec
             .labels
             .keys()
-            .filter(|name| !names.contains(name))
+            .filter(|name| !names.contains(*name))
             .map(|name| this.unknown(name))
             .collect();
         for name in &names {
@@ -259,12 +265,20 @@ impl<T: Send + Sync> Repository<T> {
         self.load_in_turn(name, &Given::default())
     }
 
-    /// Whether there is a model of this name, loaded or not.
-    pub fn is_there(&self, name: &str) -> bool {
-        self.ready.load().contains_key(name) || (read::is_name(name) && self.root.join(name).is_dir())
+    /// Looks what models there are, and reads the folder again if it has changed. Blocks.
+    pub fn look(&self) {
+        let before = self.listing.load_full();
+        if !before.is_good(&self.root) {
+            self.listing.store(Arc::new(Listing::of(&self.root, &before)));
+        }
     }
 
-    /// Whether a model that is not loaded would be when it is asked for.
+    /// Whether there is a model of this name, loaded or not, as far as [`Repository::look`] has seen.
+    pub fn is_there(&self, name: &str) -> bool {
+        self.ready.load().contains_key(name) || self.listing.load().names.contains(name)
+    }
+
+    /// Whether a model that is not loaded would be when it is asked for, as far as [`Repository::look`] has seen.
     pub fn comes_when_asked(&self, name: &str) -> bool {
         let unloaded = || matches!(self.book().states.get(name), Some(State::Unloaded));
         self.spec.load == Load::Lazy && self.is_there(name) && !unloaded()
@@ -290,13 +304,14 @@ impl<T: Send + Sync> Repository<T> {
         book.states.insert(name.to_owned(), State::Unloaded);
     }
 
-    /// Every model in the folder and every version that is served.
+    /// Every model in the folder and every version that is served, as far as [`Repository::look`] has seen.
     ///
     /// # Errors
-    /// When the folder cannot be read.
+    /// When the folder could not be read.
     pub fn index(&self) -> Result<Vec<Indexed>, RepositoryError> {
+        let mut names = self.listed()?;
         let ready = self.ready.load();
-        let names: BTreeSet<String> = self.names()?.into_iter().chain(ready.keys().cloned()).collect();
+        names.extend(ready.keys().cloned());
         let states = self.book().states.clone();
         let mut lines = Vec::new();
         for name in names {
@@ -325,7 +340,7 @@ impl<T: Send + Sync> Repository<T> {
     /// # Errors
     /// When there is no such model, or its configuration is wrong.
     pub fn offered(&self, name: &str) -> Result<Vec<u64>, RepositoryError> {
-        if !self.is_there(name) {
+        if !self.is_on_disk(name) {
             return Err(self.unknown(name));
         }
         let offered = read::config(&self.root, name)
@@ -455,8 +470,18 @@ impl<T: Send + Sync> Repository<T> {
         others.min_by_key(|(_, served)| served.used.load(Relaxed)).map(|(name, _)| name.clone())
     }
 
+    /// The names of the folders that may be models', now.
     fn names(&self) -> Result<Vec<String>, RepositoryError> {
         read::names(&self.root).map_err(RepositoryError::Folder)
+    }
+
+    /// The same, as the folder was when it was last looked at.
+    fn listed(&self) -> Result<BTreeSet<String>, RepositoryError> {
+        let listing = self.listing.load();
+        match &listing.unreadable {
+            None => Ok(listing.names.clone()),
+            Some(problem) => Err(RepositoryError::Folder(problem.clone())),
+        }
     }
 
     /// Whether a model of this name can be had at all.
@@ -467,10 +492,15 @@ impl<T: Send + Sync> Repository<T> {
     /// The turn of a model that is there.
     fn turn(&self, name: &str) -> Result<Arc<Mutex<()>>, RepositoryError> {
         // One that is served has a turn, whatever has become of its folder.
-        if !self.is_there(name) {
+        if !(self.ready.load().contains_key(name) || self.is_on_disk(name)) {
             return Err(self.unknown(name));
         }
         Ok(Arc::clone(self.book().turns.entry(name.to_owned()).or_default()))
+    }
+
+    /// Whether the folder has a model of this name now.
+    fn is_on_disk(&self, name: &str) -> bool {
+        read::is_name(name) && self.root.join(name).is_dir()
     }
 
     fn unknown(&self, name: &str) -> RepositoryError {

@@ -1,37 +1,36 @@
 //! Models with a state: what a run leaves, the next run of the same sequence begins with.
 
 mod held;
+mod pass;
 mod table;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, StringArray},
-    compute::{cast, concat_batches},
+    compute::cast,
     datatypes::{DataType, SchemaRef},
 };
 use indexmap::IndexMap;
 use millstream_graph::{
-    Effect, FailedRows, Input, Output, Rows, RunCx, SchemaError, Signature, Step, StepError, StepResult,
-    Work, spec::Time,
+    Effect, Input, Rows, RunCx, SchemaError, Signature, Step, StepError, Work, spec::Time,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::{
     held::{Held, States},
-    table::{Closed, Table},
+    pass::Pass,
+    table::Table,
 };
 use crate::{Columns, Keep, Model, ModelSet, ModelStep, Nulls, Pick, columns::unknown_column};
 
 const IDLE: Duration = Duration::from_secs(60);
 const MOST: usize = 10_000;
-/// The most bytes of a sequence's name, which is kept as long as the sequence is open.
-const ID_BYTES: usize = 256;
 
 /// Runs a model that keeps a state, row by row, each with the state that the row before it of the same sequence has left.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -163,90 +162,25 @@ impl Step for Sequence {
         Ok(Signature::ports(outputs).with_effect(Effect::Once))
     }
 
-    fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
+    fn call<'a>(&'a self, mut input: Input, cx: &'a RunCx) -> Work<'a> {
         let (rows, plan) = match (input.rows(0), self.plan.get()) {
             (Ok(rows), Some(plan)) => (rows, *plan),
             (Err(error), _) => return Work::Done(Err(error)),
             (_, None) => return Work::Done(Err(StepError::internal("the step has not been typed"))),
         };
-        let shared = Arc::clone(&self.shared);
-        match self.step.job() {
-            Ok(job) => Work::Compute(Box::new(move || shared.run(&rows, plan, job))),
-            Err(error) => Work::Done(Err(error)),
-        }
-    }
-}
-
-impl Shared {
-    /// Runs the rows one after the other, each in its sequence.
-    fn run(&self, rows: &Rows, plan: Plan, one: impl Fn(&Rows) -> StepResult) -> StepResult {
-        let ids = Ids::of(rows, plan)?;
-        let (mut good, mut answers): (Vec<u32>, Vec<Rows>) = (Vec::new(), Vec::new());
-        let (mut bad, mut messages): (Vec<u32>, Vec<String>) = (Vec::new(), Vec::new());
-        for row in 0..rows.len() {
-            let mut refuse = |message: String| {
-                bad.push(row as u32);
-                messages.push(message);
-            };
-            let Some(id) = ids.id(row) else {
-                refuse("it belongs to no sequence: its id is null".to_owned());
-                continue;
-            };
-            if id.len() > ID_BYTES {
-                refuse(format!("its sequence has a name of more than {ID_BYTES} bytes"));
-                continue;
+        let pass = self.step.job().and_then(|one| Pass::new(&self.shared, rows, plan, one));
+        let mut pass = match pass {
+            Ok(pass) => Box::new(pass),
+            Err(error) => return Work::Done(Err(error)),
+        };
+        let Some(sequence) = pass.next_turn() else { return Work::Done(pass.output()) };
+        // Most requests have one row, whose sequence is nobody else's: what is cheap stays inline.
+        match Arc::clone(&sequence).try_lock_owned() {
+            Ok(turn) if pass.rows.len() == 1 => {
+                Work::Compute(Box::new(move || pass.advance(turn).and_then(|_| pass.output())))
             }
-            let sequence = self.table.get(id, ids.starts(row), plan.start.is_none(), || self.model.first());
-            let sequence = match sequence {
-                Ok(sequence) => sequence,
-                Err(Closed::NotOpen) => {
-                    refuse(format!("sequence `{id}` has not begun, or is over"));
-                    continue;
-                }
-                Err(Closed::Full) => {
-                    refuse(format!("sequence `{id}` cannot begin: as many are open as may be"));
-                    continue;
-                }
-            };
-            let mut held = sequence.lock().unwrap_or_else(PoisonError::into_inner);
-            let alone = rows.take(&[row as u32])?;
-            let (answer, after) = Held::during(held.clone(), || one(&alone));
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) if answers.is_empty() => return Err(error),
-                // The rows before it have been run, and their sequences are further: they are answered.
-                Err(_) => {
-                    refuse("the model failed".to_owned());
-                    continue;
-                }
-            };
-            let (ports, failed, _) = answer.into_parts();
-            match (ports.into_iter().next(), failed) {
-                (Some((_, answer)), _) => {
-                    *held = after;
-                    good.push(row as u32);
-                    answers.push(answer);
-                }
-                // The state stays as it was.
-                (None, failed) => {
-                    refuse(failed.and_then(|failed| failed.messages.into_iter().next()).unwrap_or_default())
-                }
-            }
-            drop(held);
-            if ids.ends(row) {
-                self.table.end(id, &sequence);
-            }
+            _ => Work::Io(Box::pin(pass.run(sequence, cx))),
         }
-        let mut output = Output::none();
-        if let Some(first) = answers.first() {
-            let batch = concat_batches(first.schema(), answers.iter().map(Rows::batch))?;
-            let kept = if good.len() == rows.len() { rows.clone() } else { rows.take(&good)? };
-            output = Output::one(kept.replace(batch)?);
-        }
-        if !bad.is_empty() {
-            output = output.with_failed(FailedRows { rows: rows.take(&bad)?, messages });
-        }
-        Ok(output)
     }
 }
 

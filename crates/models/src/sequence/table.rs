@@ -6,6 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What a sequence holds. One run of it at a time has it; the others wait in the order they came, and hold no thread.
+pub(super) type Turn<S> = Arc<tokio::sync::Mutex<S>>;
+
 /// Open sequences by their ids, with what each holds.
 pub(super) struct Table<S> {
     idle: Duration,
@@ -21,8 +24,7 @@ struct Open<S> {
 }
 
 struct Sequence<S> {
-    /// One run of a sequence at a time.
-    held: Arc<Mutex<S>>,
+    held: Turn<S>,
     used: Instant,
 }
 
@@ -47,7 +49,7 @@ impl<S> Table<S> {
         starts: bool,
         may: bool,
         first: impl FnOnce() -> S,
-    ) -> Result<Arc<Mutex<S>>, Closed> {
+    ) -> Result<Turn<S>, Closed> {
         let now = (self.clock)();
         let mut open = self.lock();
         let rests = |sequence: &Sequence<S>| now.saturating_duration_since(sequence.used) > self.idle;
@@ -67,13 +69,13 @@ impl<S> Table<S> {
         if open.sequences.len() >= self.most && !open.sequences.contains_key(id) {
             return Err(Closed::Full);
         }
-        let held = Arc::new(Mutex::new(first()));
+        let held = Arc::new(tokio::sync::Mutex::new(first()));
         open.sequences.insert(id.to_owned(), Sequence { held: Arc::clone(&held), used: now });
         Ok(held)
     }
 
     /// Closes a sequence, if it is still the one that is meant.
-    pub(super) fn end(&self, id: &str, held: &Arc<Mutex<S>>) {
+    pub(super) fn end(&self, id: &str, held: &Turn<S>) {
         let mut open = self.lock();
         if open.sequences.get(id).is_some_and(|sequence| Arc::ptr_eq(&sequence.held, held)) {
             open.sequences.remove(id);
@@ -102,7 +104,7 @@ mod tests {
 
     fn asked(table: &Table<u32>, id: &str, starts: bool, may: bool) -> Result<u32, Closed> {
         let held = table.get(id, starts, may, || 0)?;
-        let mut count = held.lock().unwrap();
+        let mut count = held.try_lock().unwrap();
         *count += 1;
         Ok(*count)
     }

@@ -61,6 +61,7 @@ fn numbers(served: &Served<Loaded>) -> Vec<u64> {
 }
 
 fn index(repository: &Repository<Loaded>) -> Vec<String> {
+    repository.look();
     let lines = repository.index().unwrap();
     let line = |line: &millstream_models::Indexed| {
         let version = line.version.map_or(String::new(), |version| format!("/{version}"));
@@ -125,6 +126,11 @@ fn models_come_when_they_should() {
     assert_eq!(index(&asked), ["a UNAVAILABLE unloaded", "b UNAVAILABLE not loaded", "c/7 READY"]);
     asked.unload("c");
     assert!(asked.get("c").is_none() && asked.bytes() == 0);
+    // Whoever only asks whether there is a model reads nothing.
+    put(folder.path(), "d/1/model.onnx", "labels.onnx");
+    assert!(!lazy.is_there("d") && !lazy.comes_when_asked("d"));
+    lazy.look();
+    assert!(lazy.is_there("d") && lazy.comes_when_asked("d"));
 }
 
 #[test]

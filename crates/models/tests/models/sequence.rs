@@ -1,9 +1,18 @@
 //! Models that keep a state, in steps that keep it for them.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float32Array, Int64Array, RecordBatch};
-use millstream_graph::{Input, Request, Rows, RunCx, RunId, Step, Token, Work};
+use millstream_graph::{
+    Compute, Input, Job, Output, Request, Rows, RunCx, RunId, Step, StepFuture, StepResult, Token, Work,
+};
 use millstream_models::{ModelSet, kinds};
 use serde_json::{Value, json};
 use smallvec::smallvec;
@@ -47,9 +56,20 @@ fn told(step: &dyn Step, batch: RecordBatch) -> (Vec<(i64, f32)>, Vec<String>) {
     let cx = RunCx::new(RunId(0), Request::default(), batch.num_rows(), Instant::now);
     let answer = match step.call(Input::new(smallvec![Token::Rows(Rows::whole(batch))]), &cx) {
         Work::Compute(job) => job(),
-        _ => panic!("a model computes"),
+        Work::Io(mut answer) => polled(&mut answer).expect("nobody else has these sequences"),
+        Work::Done(answer) => answer,
     };
-    let output = answer.unwrap();
+    sums(&answer.unwrap())
+}
+
+fn polled(answer: &mut StepFuture<'_>) -> Option<StepResult> {
+    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => None,
+    }
+}
+
+fn sums(output: &Output) -> (Vec<(i64, f32)>, Vec<String>) {
     let sums = output.rows(0).map_or_else(Vec::new, |rows| {
         let ids = rows.batch().column(0).as_primitive::<arrow::datatypes::Int64Type>().clone();
         let sums = rows.batch().column(1).as_primitive::<arrow::datatypes::Float32Type>().clone();
@@ -93,6 +113,67 @@ fn a_sequence_is_open_from_its_start_to_its_end() {
     let over = "sequence `1` has not begun, or is over";
     let full = "sequence `4` cannot begin: as many are open as may be";
     assert_eq!(failed, [over, over, full, "it belongs to no sequence: its id is null"]);
+}
+
+/// Threads that take a job each, and begin it when they may.
+#[derive(Default)]
+struct Threads {
+    taken: AtomicUsize,
+    waits: Mutex<Vec<Arc<AtomicUsize>>>,
+}
+
+impl Compute for Threads {
+    fn run(&self, job: Job) -> StepFuture<'static> {
+        self.taken.fetch_add(1, SeqCst);
+        let (may, mut job) = (Arc::new(AtomicUsize::new(0)), Some(job));
+        self.waits.lock().unwrap().push(Arc::clone(&may));
+        Box::pin(std::future::poll_fn(move |_| match (may.load(SeqCst), job.take()) {
+            (0, job_again) => {
+                job = job_again;
+                Poll::Pending
+            }
+            (_, Some(job)) => Poll::Ready(job()),
+            (_, None) => Poll::Pending,
+        }))
+    }
+}
+
+#[test]
+fn who_waits_for_a_sequence_holds_no_thread() {
+    let step = step(&json!({})).unwrap();
+    let threads = Arc::new(Threads::default());
+    let place = Arc::clone(&threads) as Arc<dyn Compute>;
+    let cx = RunCx::new(RunId(0), Request::default(), 2, Instant::now).with_compute(Some(place));
+    let asked = |of: &[Row]| match step.call(Input::new(smallvec![Token::Rows(Rows::whole(rows(of)))]), &cx) {
+        Work::Io(answer) => answer,
+        _ => panic!("two rows may have to wait"),
+    };
+    let begin = |thread: usize| threads.waits.lock().unwrap()[thread].store(1, SeqCst);
+    let mut first = asked(&[plain(1, 1.0), plain(1, 2.0)]);
+    let mut behind = asked(&[plain(1, 4.0), plain(2, 1.0)]);
+    let mut beside = asked(&[plain(3, 1.0), plain(1, 8.0)]);
+    assert!(polled(&mut first).is_none() && polled(&mut behind).is_none());
+    assert_eq!(threads.taken.load(SeqCst), 1, "the second has nothing to do yet");
+    assert!(polled(&mut beside).is_none());
+    assert_eq!(threads.taken.load(SeqCst), 2, "another sequence is another's");
+    begin(1);
+    assert!(polled(&mut beside).is_none() && polled(&mut beside).is_none(), "its second row waits");
+    begin(0);
+    let done = |answer: &mut StepFuture<'_>| sums(&polled(answer).unwrap().unwrap()).0;
+    assert_eq!(done(&mut first), [(1, 10.0), (1, 30.0)]);
+    assert!(polled(&mut beside).is_none(), "those who came first are first");
+    assert!(polled(&mut behind).is_none());
+    begin(2);
+    assert_eq!(done(&mut behind), [(1, 70.0), (2, 10.0)]);
+    assert!(polled(&mut beside).is_none());
+    begin(3);
+    assert_eq!(done(&mut beside), [(3, 10.0), (1, 150.0)]);
+    // One that is dropped while it waits keeps nobody.
+    let (mut first, mut gone) =
+        (asked(&[plain(1, 1.0), plain(1, 1.0)]), asked(&[plain(1, 1.0), plain(1, 1.0)]));
+    assert!(polled(&mut first).is_none() && polled(&mut gone).is_none());
+    drop((first, gone));
+    assert_eq!(told(&*step, rows(&[plain(1, 1.0)])).0, [(1, 160.0)]);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use arrow::array::RecordBatch;
 use millstream_graph::rows;
 
 use super::*;
-use crate::{BinRule, Layout, ReferenceOptions, Watching, counting::Counting};
+use crate::{
+    BinRule, Layout, ReferenceOptions, Watching, counting::Counting, report::Measure, sketch::Merge,
+};
 
 /// Numbers that look drawn and are the same each time.
 fn drawn(seed: u64, rows: usize) -> impl Iterator<Item = u64> {
@@ -146,5 +148,79 @@ fn what_was_counted_without_a_reference_is_compared_with_a_past_pane_by_magnitud
         let columns = compared(&live, &reference, Criterion::default());
         let drifted: Vec<Option<bool>> = columns.iter().map(|column| column.drifted).collect();
         assert_eq!(drifted, expected.map(Some), "case {at}");
+    }
+}
+
+/// What was counted before and after a reference came, in one window.
+fn before_and_after(batches: [&RecordBatch; 2], reference: &Reference, segments: &[String]) -> EdgePane {
+    let watching = Watching { segments, most_segments: 9, ..Watching::default() };
+    let layout = Arc::new(Layout::new("input", &batches[0].schema(), &watching).unwrap());
+    let mut counting = Counting::new(&layout);
+    counting.add(batches[0]);
+    let mut whole = counting.take().unwrap().1;
+    whole.merge(&live_of(batches[1], reference, segments));
+    whole
+}
+
+#[test]
+fn what_was_counted_before_the_reference_came_is_no_drift_by_itself() {
+    let tenths = |seed: u64| -> RecordBatch {
+        rows! { x: drawn(seed, 3000).map(|number| (number % 7) as f64 / 10.0).collect::<Vec<f64>>() }
+    };
+    let spread = |seed: u64, by: f64| -> RecordBatch {
+        rows! { x: drawn(seed, 3000).map(|number| (number % 9973) as f64 * by).collect::<Vec<f64>>() }
+    };
+    let near = |seed: u64| -> RecordBatch {
+        rows! { x: drawn(seed, 3000).map(|number| 1e6 + (number % 997) as f64 / 1e3).collect::<Vec<f64>>() }
+    };
+    let pairs = |seed: u64| -> RecordBatch {
+        rows! { x: drawn(seed, 3000).map(|number| (number % 2) as f64 / 5.0 + 0.1).collect::<Vec<f64>>() }
+    };
+    let many = |seed: u64| named_by(seed, 3000, 400);
+    let all = || named_by(1, 100_000, 400);
+    // The reference, what came before it and after it, and whether that has drifted, if anything can be said.
+    let cases = [
+        ([tenths(1), tenths(2), tenths(3)], Some(false)),
+        ([pairs(1), pairs(2), pairs(3)], Some(false)),
+        ([spread(1, 0.1), spread(2, 0.1), spread(3, 0.1)], Some(false)),
+        ([spread(1, 0.1), spread(2, 0.1), spread(3, 0.05)], Some(true)),
+        ([near(1), near(2), near(3)], None),
+        ([all(), many(2), many(3)], Some(false)),
+        ([all(), many(2), named_by(3, 3000, 80)], Some(true)),
+        ([named_by(1, 3000, 20), named_by(2, 3000, 20), named_by(3, 3000, 20)], Some(false)),
+    ];
+    for (at, ([of, before, after], expected)) in cases.iter().enumerate() {
+        let reference = reference_of(of, &[]);
+        let live = before_and_after([before, after], &reference, &[]);
+        let report = compared(&live, &reference, Criterion::default()).remove(0);
+        assert_eq!((report.drifted, report.rows), (*expected, 6000), "{at}: {:?}", report.measures);
+        assert_eq!(
+            report.drifted.is_none(),
+            report.note.is_some_and(|note| note.contains("left the window"))
+        );
+        // Behind the window there is nothing in the way.
+        let alone = live_of(after, &reference, &[]);
+        assert!(compared(&alone, &reference, Criterion::default())[0].drifted.is_some(), "{at}");
+    }
+}
+
+#[test]
+fn segments_that_were_among_others_before_the_reference_came_are_no_drift_of_these() {
+    let segments = ["name".to_owned()];
+    let batch = |seed: u64| -> RecordBatch {
+        let numbers: Vec<u64> = drawn(seed, 20_000).map(|number| number % 60).collect();
+        let names: Vec<String> = numbers.iter().map(|number| format!("c{number}")).collect();
+        // Each has amounts of its own.
+        let amounts: Vec<f64> =
+            drawn(seed + 100, 20_000).zip(&numbers).map(|(a, of)| (a % 100 + of * 50) as f64).collect();
+        rows! { name: names, amount: amounts }
+    };
+    let reference = reference_of(&batch(1), &segments);
+    let live = before_and_after([&batch(2), &batch(3)], &reference, &segments);
+    for column in compared(&live, &reference, Criterion::default()) {
+        assert_ne!(column.drifted, Some(true), "{}", column.column);
+        for segment in column.segments {
+            assert_ne!(segment.drifted, Some(true), "{} {}", column.column, segment.segment);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     distance::Shares,
-    error::{DriftError, Side, finite, sorted, total},
+    error::{DriftError, Side, finite, total},
     moments::{deviation, mean, range, sum},
 };
 
@@ -66,12 +66,24 @@ impl Bins {
     /// Open bins that hold equal parts of the reference: inner edges at the quantiles 1/k to (k-1)/k, between two values by
     /// linear interpolation as in `numpy.quantile`. Equal edges are merged, so many equal values make fewer bins.
     pub fn quantiles(reference: &[f64], bins: usize) -> Result<Self, DriftError> {
+        Self::quantiles_in(&mut reference.to_vec(), bins)
+    }
+
+    /// As [`Self::quantiles`], without a copy of the values: they are in another order afterwards, and no zero is negative.
+    pub fn quantiles_in(reference: &mut [f64], bins: usize) -> Result<Self, DriftError> {
         finite(reference, Side::Reference)?;
         if bins == 0 || bins > MAX_BINS {
             return Err(DriftError::TooManyBins { bins });
         }
-        let sorted = sorted(reference, Side::Reference)?;
-        let mut edges: Vec<f64> = (1..bins).map(|i| quantile(&sorted, i as f64 / bins as f64)).collect();
+        // The order of `total_cmp` sets zeros of two signs apart, equality does not.
+        reference.iter_mut().for_each(|value| *value += 0.0);
+        let parts = (1..bins).map(|i| i as f64 / bins as f64);
+        let around = parts.clone().map(|part| place(reference.len(), part).0);
+        let mut ranks: Vec<usize> = around.flat_map(|(below, above)| [below, above]).collect();
+        ranks.sort_unstable();
+        ranks.dedup();
+        select(reference, &ranks, 0);
+        let mut edges: Vec<f64> = parts.map(|part| quantile(reference, part)).collect();
         edges.dedup();
         Self::from_edges(edges, Ends::Open)
     }
@@ -245,12 +257,27 @@ fn outer((low, high): (f64, f64)) -> (f64, f64) {
     if low == high { (low - 0.5, high + 0.5) } else { (low, high) }
 }
 
-/// The value at a part of a sorted sample, by the formula of `numpy.quantile`, rounding included.
-fn quantile(sorted: &[f64], part: f64) -> f64 {
-    let place = (sorted.len() - 1) as f64 * part;
-    let below = (place.floor() as usize).min(sorted.len() - 1);
-    let (low, high) = (sorted[below], sorted[(below + 1).min(sorted.len() - 1)]);
-    let weight = place - place.floor();
+/// Puts the values of these ranks, which rise, where they are when all are in order. It is less work than to put all there. `first` is
+/// the rank of the least value.
+fn select(values: &mut [f64], ranks: &[usize], first: usize) {
+    let (lower, higher) = ranks.split_at(ranks.len() / 2);
+    let Some((&middle, higher)) = higher.split_first() else { return };
+    let (below, _, above) = values.select_nth_unstable_by(middle - first, f64::total_cmp);
+    select(below, lower, first);
+    select(above, higher, middle + 1);
+}
+
+/// The two ranks between which a part of so many values ends, and how far it is from the first to the second.
+fn place(values: usize, part: f64) -> ((usize, usize), f64) {
+    let place = (values - 1) as f64 * part;
+    let below = (place.floor() as usize).min(values - 1);
+    ((below, (below + 1).min(values - 1)), place - place.floor())
+}
+
+/// The value at a part of a sample by the formula of `numpy.quantile`, rounding included. Those of its two ranks are in their places.
+fn quantile(values: &[f64], part: f64) -> f64 {
+    let ((below, above), weight) = place(values.len(), part);
+    let (low, high) = (values[below], values[above]);
     let between =
         if weight < 0.5 { low + (high - low) * weight } else { high - (high - low) * (1.0 - weight) };
     // The difference of the largest numbers is infinite.
@@ -268,4 +295,25 @@ fn doane_width(reference: &[f64]) -> f64 {
     let spread = (6.0 * (n - 2.0) / ((n + 1.0) * (n + 3.0))).sqrt();
     let skewness = sum(reference, |value| ((value - mean) / deviation).powi(3)) / n;
     (high - low) / (1.0 + n.log2() + (1.0 + skewness.abs() / spread).log2())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::error::sorted, *};
+
+    proptest! {
+        #[test]
+        fn quantiles_are_those_of_values_in_order(
+            values in prop::collection::vec(prop_oneof![-1e9..1e9, Just(-0.0), (0..5i32).prop_map(f64::from)], 1..600),
+            bins in 1usize..40,
+        ) {
+            let sorted = sorted(&values, Side::Reference).unwrap();
+            let mut edges: Vec<f64> = (1..bins).map(|i| quantile(&sorted, i as f64 / bins as f64)).collect();
+            edges.dedup();
+            let bits = |edges: &[f64]| edges.iter().map(|edge| edge.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(Bins::quantiles(&values, bins).unwrap().edges()), bits(&edges));
+        }
+    }
 }

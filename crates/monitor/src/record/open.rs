@@ -74,6 +74,8 @@ pub(super) enum State {
     Open(Vec<Seen>),
     /// Something of it had no room.
     GivenUp,
+    /// It was too old, and is counted as such. It is remembered as long once more.
+    Evicted,
 }
 
 /// One batch on one edge.
@@ -178,6 +180,13 @@ impl OpenRuns {
             let abandoned = held.clone().filter(|(_, entry)| entry.is_left()).count();
             let held = held.count();
             *open -= held;
+            // What comes later of a run that was too old is not all there was.
+            let evicted =
+                gone.iter().filter(|(_, entry)| matches!(entry.state, State::Open(_)) && !entry.is_left());
+            runs.extend(evicted.map(|(run, entry)| {
+                let asker = entry.asker.clone();
+                (*run, Entry { state: State::Evicted, asker, since: Some(now) })
+            }));
             *blind = match blind {
                 Blind::No => Blind::No,
                 Blind::Yes => Blind::Since(now),
@@ -250,7 +259,7 @@ mod tests {
     fn held(state: Option<State>) -> Option<usize> {
         match state? {
             State::Open(seen) => Some(seen.len()),
-            State::GivenUp => Some(0),
+            State::GivenUp | State::Evicted => Some(0),
         }
     }
 
@@ -302,6 +311,18 @@ mod tests {
         table.hold(2, None, seen(3), 1);
         assert_eq!(table.sweep(i64::MIN, 50), evicted(0), "a clock that goes back makes nothing old");
         assert_eq!((table.sweep(i64::MAX, 0), table.rows()), (evicted(2), 0));
+    }
+
+    #[test]
+    fn runs_that_were_evicted_are_remembered_until_they_are_old_again() {
+        let table = OpenRuns::new(100);
+        table.hold(1, None, seen(2), 1);
+        table.hold(2, None, seen(2), 1);
+        assert_eq!((table.sweep(0, 50), table.sweep(51, 50)), (evicted(0), evicted(2)));
+        assert_eq!((table.hold(1, None, seen(3), 1), table.rows()), (1, 0));
+        assert_eq!((held(table.take_run(1)), held(table.take_run(1))), (Some(0), None));
+        assert_eq!((table.sweep(101, 50), table.hold(2, None, seen(3), 1)), (evicted(0), 1));
+        assert_eq!((table.sweep(102, 50), table.hold(2, None, seen(3), 1)), (evicted(0), 0));
     }
 
     #[test]

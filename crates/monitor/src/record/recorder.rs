@@ -1,6 +1,7 @@
 //! What the serving path calls.
 
 use std::{
+    ops::AddAssign,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -84,11 +85,18 @@ macro_rules! counters {
                 Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
             }
         }
+
+        impl AddAssign for Counts {
+            fn add_assign(&mut self, more: Self) {
+                $(self.$name += more.$name;)*
+            }
+        }
     };
 }
 
 counters! {
-    /// Observations that the table of running requests had no room for, and those that had been held of the same runs.
+    /// Observations that the table of running requests had no room for, and those that had been held of the same runs or came after
+    /// their run was given up.
     observations_dropped,
     /// Requests that ended and are not logged because an observation had no room.
     runs_dropped,
@@ -205,6 +213,8 @@ impl Recorder {
         let seen = match self.open.take_run(finished.run.0) {
             None => return add(&counters.runs_unseen, 1),
             Some(State::GivenUp) => return add(&counters.runs_dropped, 1),
+            // Counted when it was.
+            Some(State::Evicted) => return,
             Some(State::Open(seen)) => seen,
         };
         let Some(hour) = hour_of(finished.at) else { return add(&counters.runs_untimed, 1) };
@@ -235,8 +245,9 @@ impl Recorder {
 
     /// Forgets a run that ends without a reply, such as one whose caller has gone.
     pub fn abandon(&self, run: RunId) {
-        if self.open.take_run(run.0).is_some() {
-            add(&self.counters.runs_abandoned, 1);
+        match self.open.take_run(run.0) {
+            Some(State::Open(_) | State::GivenUp) => add(&self.counters.runs_abandoned, 1),
+            Some(State::Evicted) | None => {}
         }
     }
 

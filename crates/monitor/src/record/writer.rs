@@ -1,6 +1,12 @@
 //! What is called in the background: rows go to the disk, hours are compacted, old ones are deleted.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{Ordering::Acquire, fence},
+    },
+};
 
 use arrow::array::RecordBatch;
 
@@ -12,7 +18,7 @@ use super::{
     files::Files,
     folder::{Folder, Hours},
     hour::{self, HOUR},
-    recorder::{Ended, Recorder, add},
+    recorder::{Counts, Ended, Recorder, add},
     settings::Checked,
 };
 
@@ -25,6 +31,8 @@ pub struct Writer {
     compactor: Compactor,
     /// When the bounds were last looked after.
     tended: Option<i64>,
+    /// What recorders have counted that were let go.
+    let_go: Counts,
 }
 
 /// A recorder, and what was taken from it.
@@ -70,7 +78,8 @@ impl Writer {
         let checked = recorder.checked.clone();
         let folder = Folder::open(&checked.root, &checked.replica, files)?;
         let sources = vec![Source { recorder, hours: BTreeMap::new() }];
-        Ok(Self { checked, folder, sources, compactor: Compactor::default(), tended: None })
+        let (compactor, let_go) = (Compactor::default(), Counts::default());
+        Ok(Self { checked, folder, sources, compactor, tended: None, let_go })
     }
 
     /// Writes what another recorder takes too: the one of a new plan, while runs of the old one go on. Its bounds hold from now on.
@@ -79,14 +88,37 @@ impl Writer {
     /// # Errors
     /// When it is a recorder of another log.
     pub fn follow(&mut self, recorder: Arc<Recorder>) -> Result<(), RecordError> {
-        if (&recorder.checked.root, &recorder.checked.replica) != (&self.checked.root, &self.checked.replica)
-        {
+        if !self.is_of(&recorder) {
             let (path, own) = (recorder.checked.root.clone(), self.checked.root.clone());
             return Err(RecordError::OtherLog { path, own });
         }
         self.checked = recorder.checked.clone();
-        self.sources.push(Source { recorder, hours: BTreeMap::new() });
+        if !self.sources.iter().any(|source| Arc::ptr_eq(&source.recorder, &recorder)) {
+            self.sources.push(Source { recorder, hours: BTreeMap::new() });
+        }
         Ok(())
+    }
+
+    /// Whether it writes the log of a recorder: the same folder, as the same replica.
+    pub fn is_of(&self, recorder: &Recorder) -> bool {
+        (&recorder.checked.root, &recorder.checked.replica) == (&self.checked.root, &self.checked.replica)
+    }
+
+    /// What its recorders have counted, those that were let go included.
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.let_go;
+        self.sources.iter().for_each(|source| counts += source.recorder.counts());
+        counts
+    }
+
+    /// Whether rows of requests that have ended wait to be written.
+    pub fn has_waiting(&self) -> bool {
+        self.sources.iter().any(|source| !source.is_written())
+    }
+
+    /// Whether no recorder is left, so that nothing is ever to be written again unless it [follows](Self::follow) another.
+    pub fn is_over(&self) -> bool {
+        self.sources.is_empty()
     }
 
     /// Takes the rows of requests that have ended, and writes those that have waited long enough. `now` is in microseconds since
@@ -126,7 +158,14 @@ impl Writer {
             self.tended = Some(now);
             note(self.tend(now, &mut drained));
         }
-        self.sources.retain(|source| !source.is_over());
+        let let_go = &mut self.let_go;
+        self.sources.retain(|source| {
+            let over = source.is_over();
+            if over {
+                *let_go += source.recorder.counts();
+            }
+            !over
+        });
         first.map(|()| drained)
     }
 
@@ -300,7 +339,15 @@ impl Source {
 
     /// Whether nobody else can give its recorder rows, and all that it had are written.
     fn is_over(&self) -> bool {
-        self.hours.is_empty() && Arc::strong_count(&self.recorder) == 1 && self.recorder.waiting_rows() == 0
+        let alone = Arc::strong_count(&self.recorder) == 1;
+        // What the last of the others has handed in before it let go is seen from here on.
+        fence(Acquire);
+        alone && self.is_written()
+    }
+
+    /// Whether all rows that its recorder has so far are written.
+    fn is_written(&self) -> bool {
+        self.hours.is_empty() && self.recorder.waiting_rows() == 0
     }
 }
 

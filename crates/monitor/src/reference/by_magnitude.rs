@@ -1,13 +1,14 @@
 //! Bins of what was counted by magnitude alone.
 
-use super::{BinRule, open_ended};
+use super::{
+    BinRule,
+    columns::{MLRUN_BINS, open_ended},
+};
 use crate::{
     drift::Bins,
     sketch::{Bucket, Numbers},
 };
 
-/// MLRun's bins of equal width.
-const MLRUN_BINS: usize = 20;
 /// Doane's rule asks for no more of any number of values that can be counted; this is against rounding.
 const MOST_BINS: f64 = 1000.0;
 
@@ -41,6 +42,29 @@ fn equal_parts(buckets: &[Bucket], bins: usize) -> Vec<f64> {
     }
     edges.dedup();
     edges
+}
+
+/// Edges between which counts by magnitude of both sides are exact: each that cuts a bucket with values is moved to where that begins, so
+/// that a value at the edge stays above it, or behind the bucket if the edge before was moved there. None if a bin in which the reference
+/// has values has none then: what is counted by magnitude is too coarse for it.
+pub(crate) fn between_buckets(edges: &[f64], before: &Numbers, live: &Numbers) -> Option<Vec<f64>> {
+    let mut buckets = before.spectrum().buckets();
+    buckets.extend(live.spectrum().buckets());
+    buckets.sort_unstable_by(|a, b| a.from.total_cmp(&b.from));
+    let mut moved: Vec<f64> = Vec::with_capacity(edges.len());
+    for &edge in edges {
+        let below = buckets.partition_point(|bucket| begin(bucket) < edge);
+        let cut = below.checked_sub(1).map(|last| &buckets[last]).filter(|bucket| edge < end(bucket));
+        let Some(bucket) = cut else {
+            moved.push(edge);
+            continue;
+        };
+        let (begin, end) = (begin(bucket), end(bucket));
+        let free = moved.last().is_none_or(|last| *last < begin);
+        moved.push(if free { begin } else { end });
+    }
+    let mut counts = before.counts_in(edges).into_iter().zip(before.counts_in(&moved));
+    counts.all(|(exact, moved)| exact == 0 || moved > 0).then_some(moved)
 }
 
 /// The least value of a bucket: an edge belongs to the bin above it. Buckets of negative values have their upper border, not their lower.
@@ -109,6 +133,42 @@ mod tests {
             assert_eq!((shared, live.iter().sum::<u64>()), (0, 50), "{edges:?}");
         }
         assert_eq!(edges(&of(&[]), BinRule::default()), [0.0; 0]);
+    }
+
+    #[test]
+    fn edges_are_moved_between_buckets_unless_a_bin_is_lost() {
+        let within = |edges: &[f64], values: &[f64]| {
+            let mut numbers = Numbers::new(edges);
+            values.iter().for_each(|value| numbers.add(edges, *value));
+            numbers
+        };
+        let wide: Vec<f64> = (0..1000).map(|i| f64::from(i) * 0.37 - 150.0).collect();
+        let tenths: Vec<f64> = (0..1000).map(|i| f64::from(i % 7) / 10.0).collect();
+        let narrow: Vec<f64> = (0..1000).map(|i| 1e6 + f64::from(i) / 1e3).collect();
+        // Values, edges, and whether they can be told apart by magnitude.
+        let cases: [(&[f64], &[f64], bool); 7] = [
+            (&wide, &[-120.0, -33.3, -1.1, 0.0, 0.4, 7.7, 111.1], true),
+            (&tenths, &[0.1, 0.2, 0.3, 0.5], true),
+            (&[7.1; 50], &[7.1, 7.1_f64.next_up()], true),
+            (&[-7.1; 50], &[-7.1, (-7.1_f64).next_up()], true),
+            (&narrow, &[1e6 + 0.25, 1e6 + 0.5, 1e6 + 0.75], false),
+            (&narrow, &[1e6 + 0.5], false),
+            (&[], &[1.0, 2.0], true),
+        ];
+        for (values, edges, expected) in cases {
+            let (before, live) = (within(edges, values), of(values));
+            let moved = between_buckets(edges, &before, &live);
+            assert_eq!(moved.is_some(), expected, "{edges:?}");
+            let Some(moved) = moved else { continue };
+            assert!(moved.windows(2).all(|pair| pair[0] <= pair[1]), "{moved:?}");
+            let mut exact = vec![0; edges.len() + 1];
+            values.iter().for_each(|value| exact[moved.partition_point(|edge| edge <= value)] += 1);
+            assert_eq!(
+                (before.counts_in(&moved), live.counts_in(&moved)),
+                (exact.clone(), exact),
+                "{moved:?}"
+            );
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::{
     columns::mark,
     format::{TEXT, clipped, counted, duration, number, optional, time},
     markup::Markup,
+    parts,
 };
 
 /// Alerts that are shown.
@@ -19,8 +20,7 @@ const ACTIVATIONS: usize = 10;
 const DRAWN: usize = 200;
 
 pub(super) fn section(m: &mut Markup, report: &Report) {
-    m.tag("section", &[("id", &"alerts"), ("aria-labelledby", &"alerts-title")], |m| {
-        m.leaf("h2", &[("id", &"alerts-title")], "Alerts");
+    parts::section(m, "alerts", "Alerts", |m| {
         let mut alerts: Vec<_> = report.alerts.iter().collect();
         alerts.sort_by_key(|alert| Reverse((alert.state, alert.severity)));
         m.tag("div", &[("class", &"cards")], |m| {
@@ -28,10 +28,7 @@ pub(super) fn section(m: &mut Markup, report: &Report) {
                 card(m, report, alert);
             }
         });
-        let left = alerts.len().saturating_sub(ALERTS) as u64;
-        if left > 0 {
-            m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, "alert")));
-        }
+        parts::beyond(m, alerts.len(), ALERTS, "alert");
     });
 }
 
@@ -82,13 +79,7 @@ fn activations(m: &mut Markup, report: &Report, alert: &AlertReport) {
         m.tag("div", &[("class", &"fit")], |m| {
             m.tag("table", &[], |m| {
                 m.leaf("caption", &[("class", &"hidden")], "Activations, the last one first");
-                m.tag("thead", &[], |m| {
-                    m.tag("tr", &[], |m| {
-                        for (class, words) in [("", "fired"), ("n", "for"), ("n", "value")] {
-                            m.leaf("th", &[("scope", &"col"), ("class", &class)], words);
-                        }
-                    });
-                });
+                parts::headings(m, &[("", "fired"), ("n", "for"), ("n", "value")]);
                 m.tag("tbody", &[], |m| {
                     for activation in all.iter().rev().take(ACTIVATIONS) {
                         m.tag("tr", &[], |m| {

@@ -8,9 +8,10 @@ use super::{
     categories::bar,
     chart::{Chart, Line, legend},
     columns::{CARDS, Listed, badge, kind, mark},
-    format::{TEXT, change, clipped, count, counted, number, optional, percent, share, time},
+    format::{TEXT, change, clipped, count, number, optional, percent, share, time},
     histogram,
     markup::Markup,
+    parts,
 };
 
 /// Measures of one column that are shown.
@@ -114,13 +115,7 @@ fn table<T>(
         m.tag("div", &[("class", &"fit")], |m| {
             m.tag("table", &[], |m| {
                 m.leaf("caption", &[], caption);
-                m.tag("thead", &[], |m| {
-                    m.tag("tr", &[], |m| {
-                        for (class, words) in headings {
-                            m.leaf("th", &[("scope", &"col"), ("class", class)], words);
-                        }
-                    });
-                });
+                parts::headings(m, headings);
                 m.tag("tbody", &[], |m| {
                     for item in all.iter().take(most) {
                         m.tag("tr", &[], |m| cells(m, item));
@@ -128,10 +123,7 @@ fn table<T>(
                 });
             });
         });
-        let left = all.len().saturating_sub(most) as u64;
-        if left > 0 {
-            m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, noun)));
-        }
+        parts::beyond(m, all.len(), most, noun);
     });
 }
 

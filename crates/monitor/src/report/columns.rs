@@ -1,6 +1,6 @@
 //! All columns in one table, the largest drift first.
 
-use std::fmt::Display;
+use std::{collections::BTreeMap, fmt::Display};
 
 use super::{
     ColumnKind, ColumnReport, Measure, Report,
@@ -8,6 +8,7 @@ use super::{
     column,
     format::{NAME, NOTHING, clipped, count, counted, number, share},
     markup::Markup,
+    parts,
 };
 
 /// Columns that get a card of their own.
@@ -122,8 +123,7 @@ pub(super) fn mark(m: &mut Markup, class: &'static str, icon: &'static str, word
 }
 
 pub(super) fn section(m: &mut Markup, report: &Report, listed: &[Listed<'_>]) {
-    m.tag("section", &[("id", &"columns"), ("aria-labelledby", &"columns-title")], |m| {
-        m.leaf("h2", &[("id", &"columns-title")], "Columns");
+    parts::section(m, "columns", "Columns", |m| {
         rules(m, report);
         if listed.is_empty() {
             m.leaf("p", &[("class", &"empty")], "No edge of this graph was observed.");
@@ -158,7 +158,23 @@ pub(super) fn section(m: &mut Markup, report: &Report, listed: &[Listed<'_>]) {
             let words = format!("{} more are not listed here.", counted(left, "column"));
             m.leaf("p", &[("class", &"remark")], words);
         }
+        elsewhere(m, report);
     });
+}
+
+/// What edges hand on unchanged, and where it is counted.
+fn elsewhere(m: &mut Markup, report: &Report) {
+    for edge in report.edges.iter().filter(|edge| !edge.elsewhere.is_empty()).take(RULED) {
+        let mut ports: BTreeMap<&str, u64> = BTreeMap::new();
+        edge.elsewhere.values().for_each(|port| *ports.entry(port).or_default() += 1);
+        let ports = ports
+            .iter()
+            .map(|(port, columns)| format!("{} at {}", counted(*columns, "column"), clipped(port, NAME)));
+        let ports = ports.collect::<Vec<_>>().join(", ");
+        let words =
+            format!("{} hands on unchanged what is counted before: {ports}.", clipped(&edge.edge, NAME));
+        m.leaf("p", &[("class", &"remark")], words);
+    }
 }
 
 /// Rules on the columns of an edge together.

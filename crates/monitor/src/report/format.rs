@@ -108,6 +108,16 @@ pub(super) fn counted(value: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(value), if value == 1 { "" } else { "s" })
 }
 
+/// The range that values are expected in, if there is one: `expected: 0.75 or more`.
+pub(super) fn expected(low: Option<f64>, high: Option<f64>) -> Option<String> {
+    Some(match (low, high) {
+        (Some(low), Some(high)) => format!("expected: {} to {}", number(low), number(high)),
+        (Some(low), None) => format!("expected: {} or more", number(low)),
+        (None, Some(high)) => format!("expected: {} or less", number(high)),
+        (None, None) => return None,
+    })
+}
+
 /// A share as percent: `1.23 %`.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;

@@ -4,25 +4,17 @@ use super::{
     OwnMetric, Report,
     axis::{Axis, Time},
     chart::{Chart, Line},
-    format::{clipped, counted, number},
+    format::{clipped, number},
     markup::Markup,
+    parts,
 };
 
 /// Metrics that are shown.
 const METRICS: usize = 60;
 
 pub(super) fn section(m: &mut Markup, report: &Report) {
-    m.tag("section", &[("id", &"own"), ("aria-labelledby", &"own-title")], |m| {
-        m.leaf("h2", &[("id", &"own-title")], "Metrics of the project's own");
-        m.tag("div", &[("class", &"cards wide")], |m| {
-            for metric in report.metrics.iter().take(METRICS) {
-                m.tag("article", &[("class", &"card")], |m| card(m, report, metric));
-            }
-        });
-        let left = report.metrics.len().saturating_sub(METRICS) as u64;
-        if left > 0 {
-            m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, "metric")));
-        }
+    parts::section(m, "own", "Metrics of the project's own", |m| {
+        parts::cards(m, &report.metrics, METRICS, "metric", |m, metric| card(m, report, metric));
     });
 }
 

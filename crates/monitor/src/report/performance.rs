@@ -8,8 +8,9 @@ use super::{
     axis::{Axis, Time},
     chart::{Chart, Line, legend},
     columns::mark,
-    format::{clipped, count, counted, number, optional},
+    format::{clipped, count, expected, number, optional},
     markup::Markup,
+    parts,
 };
 
 /// Metrics that are shown.
@@ -18,17 +19,8 @@ const METRICS: usize = 40;
 const DETECTORS: usize = 60;
 
 pub(super) fn section(m: &mut Markup, report: &Report) {
-    m.tag("section", &[("id", &"performance"), ("aria-labelledby", &"performance-title")], |m| {
-        m.leaf("h2", &[("id", &"performance-title")], "Performance of the model");
-        m.tag("div", &[("class", &"cards wide")], |m| {
-            for metric in report.performance.iter().take(METRICS) {
-                m.tag("article", &[("class", &"card")], |m| card(m, report, metric));
-            }
-        });
-        let left = report.performance.len().saturating_sub(METRICS) as u64;
-        if left > 0 {
-            m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, "metric")));
-        }
+    parts::section(m, "performance", "Performance of the model", |m| {
+        parts::cards(m, &report.performance, METRICS, "metric", |m, metric| card(m, report, metric));
         if !report.detectors.is_empty() {
             detectors(m, &report.detectors);
         }
@@ -54,10 +46,7 @@ fn detectors(m: &mut Markup, all: &[DetectorReport]) {
             });
         });
     });
-    let left = all.len().saturating_sub(DETECTORS) as u64;
-    if left > 0 {
-        m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, "detector")));
-    }
+    parts::beyond(m, all.len(), DETECTORS, "detector");
 }
 
 fn detector(m: &mut Markup, one: &DetectorReport) {
@@ -109,12 +98,7 @@ fn card(m: &mut Markup, report: &Report, metric: &MetricSeries) {
     let at_end = |value: Option<f64>| {
         value.map_or("none yet".to_owned(), |value| format!("{} at the end", number(value)))
     };
-    let range = match (lower, upper) {
-        (Some(low), Some(high)) => Some(format!("expected: {} to {}", number(low), number(high))),
-        (Some(low), None) => Some(format!("expected: {} or more", number(low))),
-        (None, Some(high)) => Some(format!("expected: {} or less", number(high))),
-        (None, None) => None,
-    };
+    let range = expected(lower, upper);
     let (one, two) = (at_end(realised), at_end(estimated));
     let entries: [(&'static str, &dyn Display); 3] = [
         ("live", &format_args!("realised, {one}")),

@@ -5,8 +5,9 @@ use super::{
     axis::{Axis, Time},
     chart::{Chart, Line, legend},
     columns::badge,
-    format::{clipped, count, counted, number, optional, percent},
+    format::{clipped, count, counted, expected, number, optional, percent},
     markup::Markup,
+    parts,
 };
 
 /// Edges that are shown.
@@ -15,17 +16,8 @@ const EDGES: usize = 40;
 const COLUMNS: usize = 20;
 
 pub(super) fn section(m: &mut Markup, report: &Report) {
-    m.tag("section", &[("id", &"together"), ("aria-labelledby", &"together-title")], |m| {
-        m.leaf("h2", &[("id", &"together-title")], "Columns together");
-        m.tag("div", &[("class", &"cards wide")], |m| {
-            for of in report.multivariate.iter().take(EDGES) {
-                m.tag("article", &[("class", &"card")], |m| card(m, report, of));
-            }
-        });
-        let left = report.multivariate.len().saturating_sub(EDGES) as u64;
-        if left > 0 {
-            m.leaf("p", &[("class", &"remark")], format_args!("{} more not shown.", counted(left, "edge")));
-        }
+    parts::section(m, "together", "Columns together", |m| {
+        parts::cards(m, &report.multivariate, EDGES, "edge", |m, of| card(m, report, of));
     });
 }
 
@@ -56,12 +48,7 @@ fn card(m: &mut Markup, report: &Report, of: &MultivariateReport) {
         m.leaf("p", &[("class", &"empty")], "No rows yet.");
         return;
     }
-    let range = match (lower, upper) {
-        (Some(low), Some(high)) => format!("expected: {} to {}", number(low), number(high)),
-        (None, Some(high)) => format!("expected: {} or less", number(high)),
-        (Some(low), None) => format!("expected: {} or more", number(low)),
-        (None, None) => "no expected range".to_owned(),
-    };
+    let range = expected(lower, upper).unwrap_or_else(|| "no expected range".to_owned());
     let whole = format!("reconstruction error, {} over {}", optional(of.error), counted(of.rows, "row"));
     legend(m, &[("live", &whole), ("band", &range)]);
     let values = of.series.iter().map(|point| point.value).chain(lower).chain(upper);

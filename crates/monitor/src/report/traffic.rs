@@ -8,6 +8,7 @@ use super::{
     chart::{Chart, Line, Percent, Pixel, frame, legend, time_axis, value_axis},
     format::{MINUTE, count, duration, latency, share, time},
     markup::Markup,
+    parts,
 };
 
 /// Buckets that are drawn as bars; neighbours are joined until they fit.
@@ -15,8 +16,7 @@ const BARS: usize = 240;
 const HEIGHT: u32 = 150;
 
 pub(super) fn section(m: &mut Markup, report: &Report) {
-    m.tag("section", &[("id", &"traffic"), ("aria-labelledby", &"traffic-title")], |m| {
-        m.leaf("h2", &[("id", &"traffic-title")], "Latency and throughput");
+    parts::section(m, "traffic", "Latency and throughput", |m| {
         let axis = Time::around(report.from, report.to, report.latency.iter().map(|point| point.at));
         m.tag("div", &[("class", &"card halves")], |m| {
             m.tag("div", &[], |m| latencies(m, axis, &report.latency));

@@ -26,7 +26,8 @@ impl Merge for u64 {
 /// Kept are the names that were known before, which have no counts until they occur, and, of all others, the `most` whose digests
 /// are least. Such a name was kept from its
 /// first occurrence on, so what is counted under it is whole, and which names they are does not depend on order: merging is addition.
-/// What belongs to no name that is kept is counted together.
+/// What belongs to no name that is kept is counted together. Where names were known to some only of those that are merged, order can
+/// matter for which are kept, and never for whether what is kept is whole.
 #[derive(Clone, Debug)]
 pub struct Kept<V> {
     entries: HashMap<Box<str>, Entry<V>, RandomState>,
@@ -143,7 +144,7 @@ impl<V: Merge + Clone> Kept<V> {
     /// Whether it is known how often a name has occurred: it is kept, or would be.
     pub fn tells(&self, name: &str) -> bool {
         let name = shortened(name);
-        self.entries.contains_key(&*name) || self.bound.is_none_or(|bound| digest(&name) < bound)
+        self.entries.contains_key(&*name) || is_below(digest(&name), self.bound)
     }
 
     /// Changes everything that is counted.
@@ -180,17 +181,30 @@ impl<V> Kept<V> {
 }
 
 impl<V: Merge + Clone> Merge for Kept<V> {
+    /// A name that only one of them knew before, and that the other may have counted among those that it does not keep, is not kept
+    /// afterwards: what one has counted under it is not whole.
     fn merge(&mut self, other: &Self) {
-        self.bound = self.bound.into_iter().chain(other.bound).min();
+        let Self { entries, rest, bound, .. } = self;
+        entries.retain(|name, entry| {
+            let whole = is_below(entry.digest, other.bound) || other.entries.contains_key(name);
+            if !whole {
+                merge_some(rest, entry.value.as_ref());
+            }
+            whole
+        });
         for (name, theirs) in &other.entries {
-            match self.entries.get_mut(name) {
+            match entries.get_mut(name) {
                 Some(mine) => {
                     merge_some(&mut mine.value, theirs.value.as_ref());
                     mine.known |= theirs.known;
                 }
-                None => drop(self.entries.insert(name.clone(), theirs.clone())),
+                None if is_below(theirs.digest, *bound) => {
+                    entries.insert(name.clone(), theirs.clone());
+                }
+                None => merge_some(rest, theirs.value.as_ref()),
             }
         }
+        self.bound = self.bound.into_iter().chain(other.bound).min();
         merge_some(&mut self.rest, other.rest.as_ref());
         self.others = self.entries.values().filter(|entry| !entry.known).count();
         self.sieve = Sieve::of(&self.entries);
@@ -232,6 +246,11 @@ fn merge_some<V: Merge + Clone>(mine: &mut Option<V>, theirs: Option<&V>) {
         (mine @ None, theirs) => *mine = theirs.cloned(),
         (Some(_), None) => {}
     }
+}
+
+/// Whether a name of this digest is kept, whether or not it was known before.
+fn is_below(digest: u64, bound: Option<u64>) -> bool {
+    bound.is_none_or(|bound| digest < bound)
 }
 
 fn digest(name: &str) -> u64 {
@@ -309,6 +328,32 @@ mod tests {
         turned.merge(&kept);
         kept.merge(&other);
         assert_eq!((kept.get("a"), kept.get("b"), &turned), (Some(&5), Some(&2), &kept));
+    }
+
+    #[test]
+    fn a_name_that_only_one_side_knew_is_kept_where_the_other_has_not_counted_it_among_the_rest() {
+        let names: Vec<String> = (0..60).map(|i| format!("n{i}")).collect();
+        let of = |known: &[&str], most: usize, of: &[String]| {
+            let mut kept: Kept<u64> = Kept::new(known.iter().copied(), most);
+            of.iter().for_each(|name| kept.count(name, || 0, |count| *count += 1));
+            kept
+        };
+        for (most, names) in [(100, &names[..]), (4, &names[..]), (4, &names[..3]), (0, &names[..0])] {
+            let knowing = of(&["n1", "n2", "n59", "never"], most, names);
+            let without = of(&[], most, names);
+            let (mut merged, mut turned) = (knowing.clone(), without.clone());
+            merged.merge(&without);
+            turned.merge(&knowing);
+            assert_eq!(merged, turned);
+            let kept: u64 = merged.iter().map(|(_, count, _)| *count).sum();
+            assert_eq!(kept + merged.rest().copied().unwrap_or(0), 2 * names.len() as u64);
+            for name in ["n1", "n2", "n59", "never", "n7"] {
+                assert_eq!(merged.tells(name), knowing.tells(name) && without.tells(name), "{most} {name}");
+                let occurred = 2 * u64::from(names.iter().any(|known| known == name));
+                let count = merged.get(name).copied().unwrap_or(0);
+                assert!(!merged.tells(name) || count == occurred, "{most} {name}: {count} of {occurred}");
+            }
+        }
     }
 
     #[test]

@@ -146,11 +146,8 @@ impl Numbers {
 
     /// Finite values in each bin that `edges` cut: exact for those that it was made with, else by the buckets of the spectrum.
     pub fn counts_in(&self, edges: &[f64]) -> Vec<u64> {
-        if let Some(bins) = &self.bins
-            && bins.edges == named(edges)
-            && bins.counts.len() == edges.len() + 1
-        {
-            return bins.counts.clone();
+        if let Some(counts) = self.exactly_in(edges) {
+            return counts.to_vec();
         }
         // Rounded at the edges, so that the whole stays whole.
         let mut below = 0.0;
@@ -164,6 +161,12 @@ impl Numbers {
             count
         });
         rounded.collect()
+    }
+
+    /// The same, as far as they are exact: none where values were counted in other bins.
+    pub fn exactly_in(&self, edges: &[f64]) -> Option<&[u64]> {
+        let bins = self.bins.as_ref().filter(|bins| bins.edges == named(edges))?;
+        (bins.counts.len() == edges.len() + 1).then_some(&*bins.counts)
     }
 
     /// Finite values outside of these bounds, exactly; none where that is not known, because others were counted.

@@ -40,6 +40,12 @@ impl Portion {
         Reply { run, rows, origin, degraded: reply.degraded }
     }
 
+    /// Which row of the request row `row` of its rows answers; `None` when the graph mixes rows.
+    pub fn place(&self, row: usize) -> Option<u32> {
+        let place = self.reply.place(self.range.start + row)?;
+        place.checked_sub(self.start as u32)
+    }
+
     /// The request's run.
     pub fn run(&self) -> RunId {
         self.run

@@ -1,6 +1,6 @@
 //! `millstream features`: the feature sets of a project, where nobody serves them.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, RecordBatch, StringArray},
@@ -10,7 +10,7 @@ use arrow::{
 };
 use clap::{Args, Subcommand};
 use millstream_featurestore::{
-    FeatureSet, OnlineSpec, Profile, Receipt, StoredSet, Stores, WritableSet, load, wait,
+    FeatureSet, LoadError, OnlineSpec, Profile, Receipt, StoredSet, Stores, WritableSet, load, wait,
 };
 use millstream_graph::suggest;
 use serde_json::{Map, Value, json};
@@ -221,8 +221,9 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str, statistics: bool) -> Res
     let progress =
         if several { progress_bar(Some(files.len() as u64), "files") } else { progress_bar(None, "rows") };
     let (mut totals, mut rules, mut noted) = (Map::new(), Map::new(), 0);
-    for file in files {
-        set.ingest(&file.folder, &file.name, &mut |written, place| {
+    let mut gone = 0;
+    for file in &files {
+        let taken = set.ingest(&file.folder, &file.name, &mut |written, place| {
             written.counts().iter().for_each(|(outcome, rows)| add(&mut totals, outcome, *rows));
             written.broken.iter().for_each(|(rule, rows)| add(&mut rules, rule, *rows));
             for (row, problem) in written.refused().take(TOLD.saturating_sub(noted)) {
@@ -230,7 +231,14 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str, statistics: bool) -> Res
                 note(&format!("{}: {problem}", place(row)));
             }
             progress.inc(if several { 0 } else { written.rows.len() as u64 });
-        })?;
+        });
+        match taken {
+            Err(error) if several && is_gone(&error) => {
+                gone += 1;
+                note(&format!("{}: was deleted before it was read", file.name));
+            }
+            taken => taken?,
+        }
         progress.inc(u64::from(several));
     }
     progress.finish_and_clear();
@@ -251,10 +259,19 @@ fn ingest(args: &FeaturesArgs, name: &str, place: &str, statistics: bool) -> Res
         let statistics = profiles.map(|profiles| format!("\n\n{}", table(&profiles)));
         print(&(counts + &rules.collect::<String>() + &statistics.unwrap_or_default()))?;
     }
+    if gone > 0 && load::files(place).is_ok_and(|now| now.iter().any(|file| !files.contains(file))) {
+        let problem = "others came since; rows may be in those: ingest the place again";
+        return Err(format!("{gone} files were deleted before they were read, and {problem}").into());
+    }
     match totals.get("refused").and_then(Value::as_u64) {
         None | Some(0) => Ok(()),
         Some(refused) => Err(format!("{refused} rows were refused").into()),
     }
+}
+
+/// Whether a file is not there any more that was listed.
+fn is_gone(error: &LoadError) -> bool {
+    matches!(error, LoadError::Open { source, .. } if source.kind() == ErrorKind::NotFound)
 }
 
 pub(super) fn add(totals: &mut Map<String, Value>, name: &str, rows: u64) {

@@ -310,8 +310,25 @@ fn key() -> Result<Option<HeaderValue>, Failure> {
 }
 
 /// What a server starts for models that it does not trust.
+/// Runs a model for the server that has started this process, until that closes the pipe.
 fn isolated() -> Result<(), Failure> {
+    #[cfg(unix)]
+    outlive_signals()?;
     Ok(millstream_models::run_isolated(std::io::stdin().lock(), std::io::stdout().lock())?)
+}
+
+/// Whoever stops a service may signal all of its processes at once. The server still answers what it has taken then, and needs its
+/// models for it.
+#[cfg(unix)]
+fn outlive_signals() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _within = runtime.enter();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        // What has been listened to once does not end the process any more, whether anybody listens or not.
+        drop(signal(kind)?);
+    }
+    Ok(())
 }
 
 fn new_key() -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,13 +13,19 @@ use clap::{Args, Subcommand};
 use http::{Method, Uri};
 use millstream_featurestore::Stores;
 use millstream_models::{
-    CheckedModel, Given, Load, LoadOptions, LoadedVersion, OnnxModel, Repository, Structure,
+    CheckedModel, Given, Load, LoadOptions, LoadedVersion, ModelSpec, ModelUrl, OnnxModel, Repository,
+    Structure,
 };
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{Failure, print};
-use crate::{Project, ask::Ask, monitoring::statistics};
+use crate::{
+    Project,
+    ask::Ask,
+    fetch::{CacheSpec, Fetched, fetch_all},
+    monitoring::statistics,
+};
 
 /// What a server has to load a model.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -47,6 +54,7 @@ enum Command {
     Show { model: String },
     /// Check model files: what they are made of, and what a run costs on this machine.
     Check {
+        /// Files, or URLs as a project names them, whose files are kept where those of the project are.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
@@ -56,6 +64,7 @@ enum Command {
     Unload(ServerArgs),
     /// Time runs of a model file by their rows, on one thread.
     Bench {
+        /// A file, or a URL as a project names it.
         file: PathBuf,
         /// Rows of a run.
         #[arg(long, value_delimiter = ',', default_value = "1,8,32,128")]
@@ -100,6 +109,8 @@ fn list(args: &ModelsArgs) -> Result<(), Failure> {
         if let Some(spec) = project.models().spec(name) {
             let statistics = statistics::of_model(project.root(), spec);
             let said = [
+                ("url", json!(spec.url.as_ref().map(ToString::to_string))),
+                ("sha256", json!(project.files().fetched().get(name).map(|fetched| fetched.sha256()))),
                 ("description", json!(spec.description)),
                 ("labels", json!(spec.labels)),
                 ("explain", json!(spec.explain)),
@@ -134,6 +145,7 @@ fn list(args: &ModelsArgs) -> Result<(), Failure> {
         match (text("signature"), text("problem")) {
             ("", "") => format!("{}  versions {}", text("name"), versions.collect::<Vec<_>>().join(", ")),
             ("", problem) => problem.to_owned(),
+            (signature, _) if model["url"].is_string() => format!("{signature}  from {}", text("url")),
             (signature, _) => signature.to_owned(),
         }
     });
@@ -143,7 +155,8 @@ fn list(args: &ModelsArgs) -> Result<(), Failure> {
 fn show(args: &ModelsArgs, name: &str) -> Result<(), Failure> {
     let (project, repository) = opened(args)?;
     if let Some(model) = project.models().get(name) {
-        return shown(args, &[(1, model.info().to_string(), None)]);
+        let from = project.files().fetched().get(name).map(|fetched| &**fetched);
+        return shown(args, &[(1, model.info().to_string(), None)], from);
     }
     let known = || project.models().iter().map(|(name, _)| name);
     let Some(repository) = repository else {
@@ -154,37 +167,79 @@ fn show(args: &ModelsArgs, name: &str) -> Result<(), Failure> {
     let versions = served.iter().map(|(number, version)| {
         (number, version.model.info().to_string(), version.config.max_rows.map(NonZeroUsize::get))
     });
-    shown(args, &versions.collect::<Vec<_>>())
+    shown(args, &versions.collect::<Vec<_>>(), None)
 }
 
-/// Versions with what they take and answer, and the most rows of a request.
-fn shown(args: &ModelsArgs, versions: &[(u64, String, Option<usize>)]) -> Result<(), Failure> {
+/// Versions with what they take and answer, the most rows of a request, and where they came from.
+fn shown(
+    args: &ModelsArgs,
+    versions: &[(u64, String, Option<usize>)],
+    from: Option<&Fetched>,
+) -> Result<(), Failure> {
     if args.json {
         let versions = versions.iter().map(|(version, signature, rows)| {
-            json!({ "version": version.to_string(), "signature": signature, "max_rows": rows })
+            let mut shown =
+                json!({ "version": version.to_string(), "signature": signature, "max_rows": rows });
+            if let Some(fetched) = from {
+                shown["url"] = fetched.from.as_str().into();
+                shown["sha256"] = fetched.sha256().into();
+            }
+            shown
         });
         return print(&serde_json::to_string_pretty(&Value::from_iter(versions))?);
     }
     let lines = versions.iter().map(|(version, signature, rows)| {
         let rows = rows.map_or(String::new(), |rows| format!(" (at most {rows} rows)"));
-        format!("version {version}{rows}  {signature}")
+        let from =
+            from.map_or(String::new(), |from| format!("\n  from {}, sha256 {}", from.from, from.sha256()));
+        format!("version {version}{rows}  {signature}{from}")
     });
     print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
-fn read(file: &Path) -> Result<CheckedModel, Failure> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = file.file_name().ok_or_else(|| format!("{} is no file", file.display()))?;
-    let checked = CheckedModel::read(folder, Path::new(name), &LoadOptions::default().limits);
-    Ok(checked.map_err(|error| format!("{}: {error}", file.display()))?)
+/// A model file that was named by its path or its URL.
+struct Named {
+    /// The file as it may be shown.
+    shown: String,
+    path: PathBuf,
+    /// It stays in the cache while it is read.
+    _fetched: Option<Arc<Fetched>>,
 }
 
-/// A model with one instance, which runs on one thread.
-fn load(file: &Path, checked: &CheckedModel) -> Result<OnnxModel, Failure> {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    let options = LoadOptions { instances: NonZeroUsize::new(1), ..LoadOptions::default() };
-    let model = OnnxModel::from_checked(&name, checked, &options);
-    Ok(model.map_err(|error| format!("{}: {error}", file.display()))?)
+impl Named {
+    fn find(args: &ModelsArgs, file: &Path) -> Result<Self, Failure> {
+        let Some(url) = file.to_str().filter(|text| text.contains("://")) else {
+            return Ok(Self { shown: file.display().to_string(), path: file.to_owned(), _fetched: None });
+        };
+        let cache = Project::document_at(&args.project)
+            .ok()
+            .and_then(|(document, _)| document.typed::<CacheSpec>(&["model_cache"]).ok());
+        let spec = ModelSpec { path: None, url: Some(ModelUrl::new(url)), ..ModelSpec::new("") };
+        let (root, one) = (Project::folder(&args.project), std::iter::once(("model", &spec)));
+        let (fetched, failed) = fetch_all(&root, &cache.unwrap_or_default(), one);
+        let shown = ModelUrl::new(url).to_string();
+        if let Some((_, error)) = failed.first() {
+            return Err(format!("{shown}: {error}").into());
+        }
+        let fetched = fetched.into_values().next().ok_or_else(|| format!("{shown}: nothing was fetched"))?;
+        Ok(Self { shown, path: fetched.model().file, _fetched: Some(fetched) })
+    }
+
+    fn read(&self) -> Result<CheckedModel, Failure> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let name = self.path.file_name().ok_or_else(|| format!("{} is no file", self.shown))?;
+        let limits = LoadOptions::default().limits;
+        let checked = CheckedModel::read(folder.unwrap_or(Path::new(".")), Path::new(name), &limits);
+        Ok(checked.map_err(|error| format!("{}: {error}", self.shown))?)
+    }
+
+    /// The model with one instance, which runs on one thread.
+    fn load(&self, checked: &CheckedModel) -> Result<OnnxModel, Failure> {
+        let name = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let options = LoadOptions { instances: NonZeroUsize::new(1), ..LoadOptions::default() };
+        let model = OnnxModel::from_checked(&name, checked, &options);
+        Ok(model.map_err(|error| format!("{}: {error}", self.shown))?)
+    }
 }
 
 /// The middle time of runs over so many rows, in microseconds.
@@ -202,8 +257,8 @@ fn timed(model: &OnnxModel, rows: usize, long: Duration) -> Result<f64, Failure>
 fn check(args: &ModelsArgs, files: &[PathBuf]) -> Result<(), Failure> {
     let (mut told, mut problems) = (Vec::new(), Vec::new());
     for file in files {
-        match checked(file) {
-            Ok(one) => told.push((file, one)),
+        match Named::find(args, file).and_then(|file| Ok((checked(&file)?, file.shown))) {
+            Ok((one, file)) => told.push((file, one)),
             Err(problem) => problems.push(problem.to_string()),
         }
     }
@@ -220,18 +275,18 @@ fn check(args: &ModelsArgs, files: &[PathBuf]) -> Result<(), Failure> {
 }
 
 /// What a file is made of, and the microseconds of a run over one row and over 32.
-fn checked(file: &Path) -> Result<(Structure, [f64; 2]), Failure> {
-    let checked = read(file)?;
-    let model = load(file, &checked)?;
+fn checked(file: &Named) -> Result<(Structure, [f64; 2]), Failure> {
+    let checked = file.read()?;
+    let model = file.load(&checked)?;
     Ok((checked.structure()?, [timed(&model, 1, SHORT)?, timed(&model, 32, SHORT)?]))
 }
 
-fn json(file: &Path, structure: &Structure, [one, many]: [f64; 2]) -> Value {
+fn json(file: &str, structure: &Structure, [one, many]: [f64; 2]) -> Value {
     let values = |values: &[millstream_models::StructureValue]| -> Value {
         values.iter().map(|value| json!({ "name": value.name, "type": value.kind })).collect()
     };
     json!({
-        "file": file.display().to_string(),
+        "file": file,
         "producer": structure.producer,
         "ir_version": structure.ir_version,
         "opsets": structure.opsets.iter().map(|(name, version)| (name.clone(), json!(version))).collect::<Value>(),
@@ -244,8 +299,8 @@ fn json(file: &Path, structure: &Structure, [one, many]: [f64; 2]) -> Value {
     })
 }
 
-fn text(file: &Path, structure: &Structure, [one, many]: [f64; 2]) -> String {
-    let mut text = file.display().to_string();
+fn text(file: &str, structure: &Structure, [one, many]: [f64; 2]) -> String {
+    let mut text = file.to_owned();
     let mut line = |name: &str, value: &str| text += &format!("\n  {name:<10}  {value}");
     for (name, values) in [("input", &structure.inputs), ("output", &structure.outputs)] {
         for value in values {
@@ -268,7 +323,8 @@ fn text(file: &Path, structure: &Structure, [one, many]: [f64; 2]) -> String {
 }
 
 fn bench(args: &ModelsArgs, file: &Path, rows: &[NonZeroUsize]) -> Result<(), Failure> {
-    let model = load(file, &read(file)?)?;
+    let file = Named::find(args, file)?;
+    let model = file.load(&file.read()?)?;
     let mut timings = Vec::new();
     for rows in rows.iter().map(|rows| rows.get()) {
         timings.push((rows, timed(&model, rows, LONG)?));

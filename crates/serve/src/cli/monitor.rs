@@ -255,6 +255,7 @@ impl ColumnArgs {
             categorical: &self.categorical,
             segments: &self.segments,
             most_segments: SEGMENTS,
+            threads: None,
         }
     }
 }

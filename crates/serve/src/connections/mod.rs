@@ -36,7 +36,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{body::BodyLimits, oip, refusals::Refusals, security::tls::Tls};
+use crate::{body::BodyLimits, oip, refusals::Refusals, security::tls::Tls, service::may_stream};
 use aside::Aside;
 pub(crate) use pace::Busy;
 use pace::{Overdue, Pace, Watchdog};
@@ -269,7 +269,7 @@ impl Common {
         let watched = Arc::clone(&pace);
         let service = Arc::clone(service);
         let service = service_fn(move |mut request: Request<Incoming>| {
-            if http2 && oip::is_call(request.headers()) {
+            if (http2 && oip::is_call(request.headers())) || may_stream(&request) {
                 request.extensions_mut().insert(Busy::new(&watched));
             }
             let (pace, service) = (Arc::clone(&watched), Arc::clone(&service));

@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
 use arrow::datatypes::SchemaRef;
 use millstream_graph::{
-    EdgeId, Graph, Phase, Plan, PortRef, Seen, Source, Tap,
+    Edge, EdgeId, Graph, Phase, Plan, PortRef, Seen, Source, Tap,
     spec::{Document, GraphSpec, SpecErrors},
 };
 use millstream_monitor::{
@@ -21,6 +22,12 @@ use millstream_monitor::{
 
 use super::{own, statistics, together, watched::EdgeWatch};
 use crate::project::chain;
+
+/// The ports that are watched, and what travels from them.
+pub(super) type Ports = BTreeMap<String, (PortRef, SchemaRef)>;
+
+/// Columns, and the ports at which they are counted in the place of this one.
+pub(super) type Elsewhere = BTreeMap<String, String>;
 
 /// What binds the file's words on one graph to it, and collects what is wrong with them.
 pub(super) struct Binding<'b> {
@@ -39,7 +46,7 @@ impl Binding<'_> {
     }
 
     /// The ports that `monitor` names, and what travels from them.
-    pub(super) fn watched_ports(&mut self, graph: &Graph) -> BTreeMap<String, (PortRef, SchemaRef)> {
+    pub(super) fn watched_ports(&mut self, graph: &Graph) -> Ports {
         let mut ports = BTreeMap::new();
         for text in self.spec.monitor.keys() {
             let port = self.spec.port(graph, text);
@@ -54,8 +61,62 @@ impl Binding<'_> {
         ports
     }
 
-    /// How one edge is watched, if what the file says of it can be read.
-    pub(super) fn edge(&mut self, port: &str, schema: &SchemaRef) -> Option<(Layout, EdgeWatch)> {
+    /// Of a port that is watched, the columns that come to it unchanged, with the same rows, from another that is watched, and which
+    /// that is.
+    pub(super) fn counted_before(&self, graph: &Graph, ports: &Ports) -> BTreeMap<String, Elsewhere> {
+        let mut probed = graph.clone();
+        let probes: Vec<(&String, Arc<dyn Tap>)> = ports
+            .iter()
+            .map(|(name, (port, _))| {
+                let probe = Arc::new(Probe) as Arc<dyn Tap>;
+                probed.tap(port, Arc::clone(&probe));
+                (name, probe)
+            })
+            .collect();
+        // What is wrong with the graph is told by those who look at one port.
+        let Ok(plan) = probed.compile() else { return BTreeMap::new() };
+        let source = |probe| plan.edges().iter().find(|edge| tapped_by(edge, probe)).map(Edge::from);
+        let sources: Vec<(&String, Source)> =
+            probes.iter().filter_map(|(name, probe)| Some((*name, source(probe)?))).collect();
+        let specs: BTreeMap<&String, WatchSpec> = ports
+            .keys()
+            .filter_map(|port| {
+                Some((port, self.document.typed(&["graphs", self.name, "monitor", port]).ok()?))
+            })
+            .collect();
+        let before = |from: Source, column: &str| {
+            let (mut at, mut counted) = (from, None);
+            while let Some(source) = plan.came_from(at, column) {
+                at = source;
+                let watched = sources.iter().find(|(_, source)| *source == at);
+                let Some((name, spec)) = watched.and_then(|(name, _)| Some((*name, specs.get(name)?))) else {
+                    continue;
+                };
+                if spec.asks_for(column) {
+                    return Some((column.to_owned(), name.clone()));
+                }
+                // It may leave the column to one before it.
+                if spec.columns.is_empty() {
+                    counted = Some((column.to_owned(), name.clone()));
+                }
+            }
+            counted
+        };
+        let port = |(name, source): &(&String, Source)| {
+            let columns = ports.get(*name)?.1.fields().iter();
+            Some(((*name).clone(), columns.filter_map(|field| before(*source, field.name())).collect()))
+        };
+        sources.iter().filter_map(port).collect()
+    }
+
+    /// How one edge is watched, if what the file says of it can be read. Columns that are counted elsewhere are counted here where it
+    /// asks for them.
+    pub(super) fn edge(
+        &mut self,
+        port: &str,
+        schema: &SchemaRef,
+        mut elsewhere: Elsewhere,
+    ) -> Option<(Layout, EdgeWatch)> {
         let path = ["graphs", self.name, "monitor", port];
         let watch: WatchSpec = match self.document.typed(&path) {
             Ok(watch) => watch,
@@ -87,8 +148,10 @@ impl Binding<'_> {
             Some(ReferenceSpec::Past(past)) => Some(past),
             _ => None,
         };
+        elsewhere.retain(|column, _| !watch.asks_for(column));
         let watching = Watching {
             columns: &watch.columns,
+            elsewhere: &elsewhere.keys().map(String::as_str).collect::<Vec<_>>(),
             categorical: &watch.categorical,
             segments: &watch.segments,
             most_segments: watch.most_segments(),
@@ -135,6 +198,7 @@ impl Binding<'_> {
             rules: watch.rules,
             reconstruction: reconstruction.clone(),
             schema: checked,
+            elsewhere,
             ..EdgeWatch::new(port, criterion)
         };
         layout.map(|layout| (Layout { reconstruction, ..layout }, edge))
@@ -186,6 +250,8 @@ impl Binding<'_> {
             categorical: &watch.categorical,
             segments: &watch.segments,
             most_segments: watch.most_segments(),
+            // A project is also loaded beside requests, which need the other cores.
+            threads: Some(NonZeroUsize::MIN),
         };
         let mut reference = Reference::read(&path, &options).map_err(|error| chain(&error))?;
         reference.source = text.into_owned();
@@ -279,7 +345,7 @@ fn travelling(graph: &Graph, port: &PortRef) -> Result<Option<(SchemaRef, Phase)
     let (mut probed, probe) = (graph.clone(), Arc::new(Probe) as Arc<dyn Tap>);
     probed.tap(port, Arc::clone(&probe));
     let plan: Plan = probed.compile().map_err(|errors| errors.to_string())?;
-    let found = plan.edges().iter().position(|edge| edge.taps().iter().any(|tap| Arc::ptr_eq(tap, &probe)));
+    let found = plan.edges().iter().position(|edge| tapped_by(edge, &probe));
     Ok(found.map(|at| {
         let phase = match plan.edges()[at].from() {
             Source::Input => Phase::Main,
@@ -288,6 +354,10 @@ fn travelling(graph: &Graph, port: &PortRef) -> Result<Option<(SchemaRef, Phase)
         };
         (Arc::clone(plan.edge_schema(EdgeId(at as u32))), phase)
     }))
+}
+
+fn tapped_by(edge: &Edge, probe: &Arc<dyn Tap>) -> bool {
+    edge.taps().iter().any(|tap| Arc::ptr_eq(tap, probe))
 }
 
 /// A tap that is never asked.

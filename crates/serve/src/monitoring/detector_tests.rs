@@ -1,21 +1,17 @@
 //! Detectors of a project: from labels to the report, an alert and gauges, and over a restart.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{fs, sync::Arc};
 
 use millstream_graph::rows;
 use millstream_monitor::{
     predictions::{Outcome, Truth},
     report::{DetectorReport, DetectorState, Report},
 };
-use millstream_runtime::{Engine, Limits};
-use prometheus::Registry;
 
 use super::{
-    Plan,
-    gauges::Gauges,
-    keeper::{Keeper, Turned},
+    keeper::Turned,
+    served::{Served, gauges, told},
 };
-use crate::Project;
 
 const MINUTE: i64 = 60_000_000;
 const PROJECT: &str = "\
@@ -37,43 +33,18 @@ graphs:
         performance: { probability: p, id: id, detectors: [{ ddm: {} }, { adwin: { delta: 0.01 } }] }
 ";
 
-struct Served {
-    project: Project,
-    engine: Engine,
-    keeper: Keeper,
-    plan: Arc<Plan>,
-}
-
-impl Served {
-    fn new(folder: &Path, now: i64) -> Self {
-        let project = Project::load(folder).unwrap_or_else(|error| panic!("{error}"));
-        let engine = project.engine("ask", Limits::default()).unwrap();
-        let plan = Arc::new(project.monitoring().clone());
-        let mut keeper = Keeper::new("p", Arc::clone(&plan));
-        keeper.drain(project.watches(), now);
-        Self { project, engine, keeper, plan }
-    }
-
-    /// Serves these rows, tells which of them were wrong, and ends the pane.
-    async fn minute(&mut self, ids: std::ops::Range<i64>, wrong: fn(i64) -> bool, now: i64) -> Turned {
-        let count = ids.clone().count();
-        let rows = rows! { id: ids.clone().collect::<Vec<i64>>(), p: vec![0.9; count] };
-        self.engine.run(rows).await.unwrap();
-        let label = |id: i64| Outcome {
-            id: id.to_string(),
-            label: Some(Truth::Flag(!wrong(id))),
-            ..Outcome::default()
-        };
-        let labels: Vec<_> = ids.map(label).collect();
-        let watch = Arc::clone(&self.project.watches()[0]);
-        let counts = self.keeper.label(&watch, None, &labels, now).unwrap();
-        assert_eq!(counts.labels.joined, count as u64);
-        self.turn(now)
-    }
-
-    fn turn(&mut self, now: i64) -> Turned {
-        self.keeper.turn(&self.plan, self.project.watches(), now)
-    }
+/// Serves these rows, tells which of them were wrong, and ends the pane.
+async fn minute(served: &mut Served, ids: std::ops::Range<i64>, wrong: fn(i64) -> bool, now: i64) -> Turned {
+    let count = ids.clone().count();
+    let rows = rows! { id: ids.clone().collect::<Vec<i64>>(), p: vec![0.9; count] };
+    served.engine.run(rows).await.unwrap();
+    let label =
+        |id: i64| Outcome { id: id.to_string(), label: Some(Truth::Flag(!wrong(id))), ..Outcome::default() };
+    let labels: Vec<_> = ids.map(label).collect();
+    let watch = Arc::clone(&served.project.watches()[0]);
+    let counts = served.keeper.label(&watch, None, &labels, now).unwrap();
+    assert_eq!(counts.labels.joined, count as u64);
+    served.turn(now)
 }
 
 fn detector<'r>(turned: &'r Turned, name: &str) -> &'r DetectorReport {
@@ -85,31 +56,26 @@ fn detector<'r>(turned: &'r Turned, name: &str) -> &'r DetectorReport {
 async fn a_model_that_begins_to_err_is_noticed_told_of_once_and_remembered() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("millstream.yaml"), PROJECT).unwrap();
-    let mut served = Served::new(folder.path(), 0);
-    let calm = served.minute(0..200, |id| id % 10 == 3, MINUTE).await;
+    let mut served = Served::load(folder.path(), "ask", 0);
+    let calm = minute(&mut served, 0..200, |id| id % 10 == 3, MINUTE).await;
     let ddm = detector(&calm, "ddm");
     assert_eq!((ddm.edge.as_str(), ddm.errors, ddm.drifts, calm.notifications.len()), ("said", 200, 0, 0));
 
-    let broken = served.minute(200..400, |_| true, 2 * MINUTE).await;
+    let broken = minute(&mut served, 200..400, |_| true, 2 * MINUTE).await;
     let ddm = detector(&broken, "ddm");
     assert_eq!((ddm.state, ddm.drifts, ddm.last_drift), (DetectorState::Drift, 1, Some(2 * MINUTE)));
     assert_eq!(detector(&broken, "adwin").state, DetectorState::Drift);
-    let told: Vec<&str> = broken.notifications.iter().map(|told| told.alert.name()).collect();
-    assert_eq!(told, ["wrong"]);
+    assert_eq!(told(&broken), ["wrong"]);
     assert!(broken.reports["ask"].to_html().contains("Detectors of changed errors"));
 
-    let registry = Registry::new();
-    Gauges::new(&registry).unwrap().show(&broken.reports, &BTreeMap::new());
-    let shown = registry.gather();
     for (name, series) in [("concept_drift", 2), ("concept_warning", 1), ("concept_drifts", 2)] {
-        let name = format!("millstream_monitor_{name}");
-        let family = shown.iter().find(|family| family.name() == name).unwrap();
+        let family = gauges(&broken, &format!("millstream_monitor_{name}"));
         assert_eq!(family.get_metric().len(), series, "{name}");
     }
 
     served.keeper.end(served.project.watches(), 2 * MINUTE + 1);
     drop(served);
-    let mut again = Served::new(folder.path(), 2 * MINUTE + 1);
+    let mut again = Served::load(folder.path(), "ask", 2 * MINUTE + 1);
     let after = again.turn(3 * MINUTE);
     let ddm = detector(&after, "ddm");
     assert_eq!((ddm.errors, ddm.drifts, ddm.last_drift), (400, 1, Some(2 * MINUTE)));

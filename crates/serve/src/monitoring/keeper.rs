@@ -70,15 +70,26 @@ impl Keeper {
         self.follow(watches, now);
         // The clock first: after a pause, what is observed would be of its future.
         let mut turned = Turned { notifications: self.alerts.tick(now), ..Turned::default() };
+        let mut over: Vec<String> = Vec::new();
         for (graph, kept) in &mut self.graphs {
-            kept.drain(now);
+            let served = watches.iter().any(|watch| watch.graph == *graph);
+            // Looked at first: whoever counts or logs after this is still to come.
+            let ends = !served && !kept.in_use();
+            if ends {
+                kept.flush(now);
+            } else {
+                kept.drain(now);
+            }
             turned.recorded.extend(kept.recorded().map(|counts| (graph.clone(), counts)));
             let pane = kept.take_pane(now);
+            if ends && !kept.has_waiting() {
+                over.push(graph.clone());
+            }
             if !kept.counts() {
                 continue;
             }
-            if !watches.iter().any(|watch| watch.graph == *graph) {
-                // No longer served: what its last requests counted is kept, and nobody is told.
+            if !served {
+                // What its last requests counted is kept, and nobody is told.
                 kept.store(&pane);
                 continue;
             }
@@ -88,8 +99,7 @@ impl Keeper {
                 turned.reports.insert(graph.clone(), report);
             }
         }
-        let served = |graph: &String| watches.iter().any(|watch| watch.graph == *graph);
-        self.graphs.retain(|graph, kept| served(graph) || kept.in_use());
+        self.graphs.retain(|graph, _| !over.contains(graph));
         turned.notifications.extend(self.alerts.tick(now));
         let times = now.saturating_sub(self.plan.window)..now.saturating_add(1);
         examples::show(&mut turned.notifications, &mut self.graphs, &times);
@@ -197,7 +207,10 @@ impl Keeper {
         }
         if plan.folder != self.plan.folder {
             self.save(true);
-            self.graphs.clear();
+            for (graph, kept) in std::mem::take(&mut self.graphs) {
+                let moved = kept.moved(plan.folder.as_deref(), &graph, plan.keep);
+                self.graphs.insert(graph, moved);
+            }
         }
         self.graphs.values_mut().for_each(|kept| kept.keep(plan.keep));
         self.plan = Arc::clone(plan);

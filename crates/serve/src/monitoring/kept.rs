@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{Ordering::Acquire, fence},
+    },
 };
 
 use millstream_monitor::{
@@ -11,7 +14,7 @@ use millstream_monitor::{
     compare::leading,
     history::HistoryError,
     predictions::{Judge, Outcome, OutcomeCounts},
-    record::{Recorder, Writer},
+    record::{Counts, Recorder},
     report::{DetectorReport, LatencyPoint, MetricSeries, OwnMetric, Point, Report},
     sketch::Merge,
 };
@@ -20,6 +23,7 @@ use super::{
     files,
     own::{self, Registered},
     past::PastReferences,
+    request_log::RequestLog,
     shown::of_window,
     watched::GraphWatch,
 };
@@ -39,8 +43,7 @@ pub(super) struct Kept {
     versions: Vec<Arc<GraphWatch>>,
     /// The predictions of edges, and what labels say of them.
     judges: BTreeMap<String, Judge>,
-    writer: Option<Writer>,
-    recorder: Option<Arc<Recorder>>,
+    log: RequestLog,
     /// When the last pane ended.
     turned: i64,
 }
@@ -68,8 +71,7 @@ impl Kept {
             latency: VecDeque::new(),
             versions: Vec::new(),
             judges: BTreeMap::new(),
-            writer: None,
-            recorder: None,
+            log: RequestLog::default(),
             turned: now,
         }
     }
@@ -89,7 +91,9 @@ impl Kept {
             monitor.begin(self.turned);
         }
         self.versions.push(Arc::clone(watch));
-        self.follow_recorder(watch);
+        if let Some(recorder) = &watch.recorder {
+            self.log.follow(recorder);
+        }
         for edge in &watch.edges {
             let Some(predictions) = &edge.predictions else { continue };
             if let Some(judge) = self.judges.get_mut(&edge.edge).filter(|judge| judge.fits(predictions)) {
@@ -110,23 +114,12 @@ impl Kept {
         }
     }
 
-    fn follow_recorder(&mut self, watch: &GraphWatch) {
-        let Some(recorder) = &watch.recorder else { return };
-        if self.recorder.as_ref().is_some_and(|known| known.folder() != recorder.folder()) {
-            // Another log: what waits for the old one is written, and the new one begins.
-            self.flush(self.turned);
-            self.writer = None;
-        }
-        let followed = match &mut self.writer {
-            Some(writer) => writer.follow(Arc::clone(recorder)),
-            None => Writer::open(Arc::clone(recorder)).map(|writer| self.writer = Some(writer)),
-        };
-        match followed {
-            Ok(()) => self.recorder = Some(Arc::clone(recorder)),
-            Err(error) => {
-                tracing::error!(error = crate::project::chain(&error), "the request log cannot be written")
-            }
-        }
+    /// The same graph, whose counts are kept elsewhere from here on: none of those before are there. Its requests are logged and counted
+    /// as they were, whichever version they are of.
+    pub(super) fn moved(self, folder: Option<&Path>, graph: &str, keep: Keep) -> Self {
+        let mut kept = Self { log: self.log, ..Self::open(folder, graph, keep, self.turned) };
+        self.versions.iter().for_each(|watch| kept.follow(watch, folder));
+        kept
     }
 
     /// Takes what all versions have counted up to `now`. A version that nobody has any more is let go.
@@ -135,7 +128,7 @@ impl Kept {
         let last = self.versions.len().saturating_sub(1);
         let mut at = 0;
         // Looked at first: whoever counts or predicts after this has the version still.
-        let used: Vec<bool> = self.versions.iter().map(|watch| Arc::strong_count(watch) > 1).collect();
+        let used: Vec<bool> = self.versions.iter().map(is_used).collect();
         self.take_predictions(now);
         self.versions.retain(|watch| {
             if let Some(monitor) = &watch.monitor {
@@ -148,9 +141,14 @@ impl Kept {
         pane
     }
 
-    /// Whether requests may still be counted.
+    /// Whether requests may still be counted, or logged.
     pub(super) fn in_use(&self) -> bool {
-        self.versions.iter().any(|watch| Arc::strong_count(watch) > 1)
+        self.versions.iter().any(is_used)
+    }
+
+    /// Whether requests that have ended wait to be logged.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.log.has_waiting()
     }
 
     /// Whether anything of the graph is counted.
@@ -200,20 +198,12 @@ impl Kept {
 
     /// Writes requests of the log that have waited long enough.
     pub(super) fn drain(&mut self, now: i64) {
-        if let Some(writer) = &mut self.writer
-            && let Err(error) = writer.drain(now)
-        {
-            tracing::error!(error = crate::project::chain(&error), "the request log could not be written");
-        }
+        self.log.drain(now);
     }
 
     /// Writes all requests of the log.
     pub(super) fn flush(&mut self, now: i64) {
-        if let Some(writer) = &mut self.writer
-            && let Err(error) = writer.flush(now)
-        {
-            tracing::error!(error = crate::project::chain(&error), "the request log could not be written");
-        }
+        self.log.flush(now);
     }
 
     /// The request log, with all that waits for it on disk, and what it calls an edge.
@@ -224,9 +214,9 @@ impl Kept {
         Some((recorder, watch.logged_as(edge).to_owned()))
     }
 
-    /// What the request log has counted, if there is one.
-    pub(super) fn recorded(&self) -> Option<millstream_monitor::record::Counts> {
-        self.recorder.as_ref().map(|recorder| recorder.counts())
+    /// What became of requests of the log since the server started, if there was one.
+    pub(super) fn recorded(&self) -> Option<Counts> {
+        self.log.counts()
     }
 
     /// Looks at the predictions that have come.
@@ -338,6 +328,13 @@ impl Kept {
             }
         }
     }
+}
+
+/// Whether anybody else has a version. What the last who had it did is seen from here on.
+fn is_used(watch: &Arc<GraphWatch>) -> bool {
+    let used = Arc::strong_count(watch) > 1;
+    fence(Acquire);
+    used
 }
 
 /// The file of a graph's counts.

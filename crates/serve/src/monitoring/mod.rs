@@ -7,8 +7,12 @@ mod examples;
 mod files;
 mod gauges;
 mod keeper;
+#[cfg(test)]
+mod keeper_tests;
 mod kept;
 mod mlrun;
+#[cfg(test)]
+mod once_tests;
 mod openapi;
 mod own;
 #[cfg(test)]
@@ -16,9 +20,12 @@ mod own_tests;
 mod past;
 #[cfg(test)]
 mod past_tests;
+mod request_log;
 mod routes;
 mod samples;
 mod send;
+#[cfg(test)]
+mod served;
 mod shown;
 pub(crate) mod statistics;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Metrics of a project's own, from its file and from closures: to the report, an alert and gauges.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
 use millstream_graph::rows;
 use millstream_monitor::{
@@ -8,10 +8,8 @@ use millstream_monitor::{
     predictions::{LabelCounts, Outcome, OutcomeCounts},
     report::Report,
 };
-use millstream_runtime::Limits;
-use prometheus::Registry;
 
-use super::{gauges::Gauges, keeper::Keeper};
+use super::served::{Served, gauges, told};
 use crate::Project;
 
 const MINUTE: i64 = 60_000_000;
@@ -51,14 +49,11 @@ async fn expressions_and_closures_over_the_window_are_reported_told_to_alerts_an
              per_row: revenue_sum / rows, failing: errors / requests, judged: roc_auc }"#,
     );
     let project = project.unwrap_or_else(|mistakes| panic!("{mistakes:#?}"));
-    let engine = project.engine("ask", Limits::default()).unwrap();
-    let plan = Arc::new(project.monitoring().clone());
-    let mut keeper = Keeper::new("p", Arc::clone(&plan));
-    keeper.drain(project.watches(), 0);
+    let mut served = Served::new(project, "ask", 0);
     let closure = Custom::new("widest", |window| {
         Some(window.rows() as f64 + window.performance("revenue_count").unwrap_or(0.5))
     });
-    keeper.register(("ask", "said"), closure, project.watches()).unwrap();
+    served.keeper.register(("ask", "said"), closure, served.project.watches()).unwrap();
     for (place, name, mistake) in [
         (("ask", "said"), "widest", "`widest` of edge `said` is a metric already"),
         (("ask", "said"), "margin", "`margin` of edge `said` is a metric already"),
@@ -66,19 +61,19 @@ async fn expressions_and_closures_over_the_window_are_reported_told_to_alerts_an
         (("ask", "sad"), "x", "no watched edge `sad`; did you mean `said`?"),
         (("asks", "said"), "x", "no watched graph `asks`; did you mean `ask`?"),
     ] {
-        let refused = keeper.register(place, Custom::new(name, |_| None), project.watches());
+        let refused = served.keeper.register(place, Custom::new(name, |_| None), served.project.watches());
         assert_eq!(refused.unwrap_err().to_string(), mistake);
     }
 
     let batch = rows! { id: [1_i64, 2], amount: [1.0, 3.0], p: [0.9, 0.2], kind: ["a", "b"] };
-    engine.run(batch).await.unwrap();
-    let told =
+    served.engine.run(batch).await.unwrap();
+    let outcome =
         Outcome { id: "2".to_owned(), measures: vec![("revenue".to_owned(), 12.5)], ..Outcome::default() };
-    let counts = keeper.label(&project.watches()[0], None, &[told], 5).unwrap();
+    let counts = served.keeper.label(&served.project.watches()[0], None, &[outcome], 5).unwrap();
     let joined = LabelCounts { joined: 1, ..LabelCounts::default() };
     assert_eq!(counts, OutcomeCounts { measures: Some(joined), ..OutcomeCounts::default() });
 
-    let turned = keeper.turn(&plan, project.watches(), MINUTE);
+    let turned = served.turn(MINUTE);
     let report: &Report = &turned.reports["ask"];
     let values: Vec<(&str, &str, Option<f64>)> =
         report.metrics.iter().map(|metric| (&*metric.edge, &*metric.name, metric.value)).collect();
@@ -94,15 +89,10 @@ async fn expressions_and_closures_over_the_window_are_reported_told_to_alerts_an
     assert_eq!(values, expected);
     assert_eq!(report.metrics[5].series.len(), 1);
     assert!(report.to_html().contains("rows_twice"));
-    let alerts: Vec<&str> = turned.notifications.iter().map(|told| told.alert.name()).collect();
-    assert_eq!(alerts, ["many"]);
-
-    let registry = Registry::new();
-    Gauges::new(&registry).unwrap().show(&turned.reports, &turned.recorded);
-    let families = registry.gather();
-    let own = families.iter().find(|family| family.name() == "millstream_monitor_custom").unwrap();
+    assert_eq!(told(&turned), ["many"]);
+    let own = gauges(&turned, "millstream_monitor_custom");
     assert_eq!(own.get_metric().len(), 5, "those that have a value");
-    let again = keeper.turn(&plan, project.watches(), 2 * MINUTE);
+    let again = served.turn(2 * MINUTE);
     assert_eq!(again.reports["ask"].metrics[5].series.len(), 2);
 }
 

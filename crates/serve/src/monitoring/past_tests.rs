@@ -7,10 +7,9 @@ use arrow::{
     compute::cast,
 };
 use millstream_monitor::report::{ColumnReport, Report};
-use millstream_runtime::{Engine, Limits};
 use prometheus::Registry;
 
-use super::{Plan, gauges::Gauges, keeper::Keeper};
+use super::{gauges::Gauges, served::Served};
 use crate::Project;
 
 const HOUR: i64 = 3_600_000_000;
@@ -32,28 +31,21 @@ graphs:
         schema: {}
 ";
 
-struct Served {
-    project: Project,
-    engine: Engine,
-    keeper: Keeper,
-    plan: Arc<Plan>,
+/// Payments hour after hour.
+struct Payments {
+    served: Served,
     now: i64,
 }
 
-impl Served {
+impl Payments {
     fn new(folder: &Path, now: i64) -> Self {
-        let project = Project::load(folder).unwrap_or_else(|error| panic!("{error}"));
-        let engine = project.engine("pay", Limits::default()).unwrap();
-        let plan = Arc::new(project.monitoring().clone());
-        let mut keeper = Keeper::new("p", Arc::clone(&plan));
-        keeper.drain(project.watches(), now);
-        Self { project, engine, keeper, plan, now }
+        Self { served: Served::load(folder, "pay", now), now }
     }
 
     /// Serves an hour of payments, whose amounts are larger by `shift` and the last of which was made so long before its end.
     async fn hour(&mut self, shift: f64, age: i64) -> Report {
         self.now += HOUR;
-        let schema = Arc::clone(self.engine.plan().input_schema());
+        let schema = Arc::clone(self.served.engine.plan().input_schema());
         let amounts = (0..500).map(|i| f64::from(i * 37 % 500) + shift);
         let countries = (0..500).map(|i| if i % 9 == 0 { "it" } else { "de" });
         let times = (0..500).map(|i| self.now - age - i * MINUTE / 10);
@@ -63,8 +55,8 @@ impl Served {
             Arc::new(StringArray::from_iter_values(countries)),
             cast(&times, schema.field(2).data_type()).unwrap(),
         ];
-        self.engine.run(RecordBatch::try_new(schema, columns).unwrap()).await.unwrap();
-        self.keeper.turn(&self.plan, self.project.watches(), self.now).reports.remove("pay").unwrap()
+        self.served.engine.run(RecordBatch::try_new(schema, columns).unwrap()).await.unwrap();
+        self.served.turn(self.now).reports.remove("pay").unwrap()
     }
 }
 
@@ -80,18 +72,18 @@ fn drifted(report: &Report) -> [Option<bool>; 2] {
 async fn an_hour_is_compared_with_that_of_the_day_before_as_soon_as_there_is_one_and_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("millstream.yaml"), PROJECT).unwrap();
-    let mut served = Served::new(folder.path(), 0);
+    let mut payments = Payments::new(folder.path(), 0);
     for _ in 0..24 {
-        let report = served.hour(0.0, MINUTE).await;
+        let report = payments.hour(0.0, MINUTE).await;
         assert_eq!((drifted(&report), report.reference.as_deref()), ([None; 2], None));
         let note = column(&report, "amount").note.as_deref().unwrap();
         assert!(note.starts_with("0 rows are kept of "), "{note}");
         assert!(report.edges[0].quality.is_empty());
     }
-    let report = served.hour(0.0, MINUTE).await;
+    let report = payments.hour(0.0, MINUTE).await;
     assert_eq!(drifted(&report), [Some(false); 2]);
     assert_eq!(report.reference.as_deref(), Some("1970-01-01T00:00:00Z to 1970-01-01T01:00:00Z"));
-    let report = served.hour(300.0, 11 * MINUTE).await;
+    let report = payments.hour(300.0, 11 * MINUTE).await;
     assert_eq!(drifted(&report), [Some(true), Some(false)]);
     let fresh = &column(&report, "at").quality[0];
     assert_eq!((fresh.ok, fresh.broken, fresh.checked), (false, 500, 500));
@@ -106,11 +98,10 @@ async fn an_hour_is_compared_with_that_of_the_day_before_as_soon_as_there_is_one
     let family = shown.iter().find(|family| family.name() == "millstream_monitor_broken_rules").unwrap();
     assert_eq!(family.get_metric().len(), 2);
 
-    let now = served.now;
+    let Payments { mut served, now } = payments;
     served.keeper.end(served.project.watches(), now);
     drop(served);
-    let mut served = Served::new(folder.path(), now);
-    let report = served.hour(0.0, 9 * MINUTE).await;
+    let report = Payments::new(folder.path(), now).hour(0.0, 9 * MINUTE).await;
     assert_eq!(drifted(&report), [Some(false); 2]);
     assert!(column(&report, "at").quality[0].ok);
 }

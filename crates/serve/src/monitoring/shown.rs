@@ -23,6 +23,7 @@ pub(crate) fn of_window(watch: &GraphWatch, over: &Pane, past: &PastReferences) 
         .collect();
     let mut compared: Vec<EdgeReport> = compare(&edges);
     for (report, edge) in compared.iter_mut().zip(&watch.edges) {
+        report.elsewhere.clone_from(&edge.elsewhere);
         if let Some((check, reference)) = edge.schema.as_ref().zip(past.of(edge)) {
             report.quality = check.outcomes(reference);
         }

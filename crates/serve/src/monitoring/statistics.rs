@@ -29,7 +29,7 @@ pub(crate) fn file(document: &Document, root: &Path, model: &str) -> Result<Path
 
 /// The file that a model that is loaded is compared with, if there is one.
 pub(crate) fn of_model(root: &Path, spec: &ModelSpec) -> Option<PathBuf> {
-    let file = spec.statistics.clone().unwrap_or_else(|| beside(&spec.path));
+    let file = spec.statistics.clone().or_else(|| spec.path.as_deref().map(beside))?;
     millstream_featurestore::inside(root, &file.to_string_lossy()).ok()?.is_file().then_some(file)
 }
 
@@ -45,6 +45,9 @@ pub(crate) fn place(document: &Document, root: &Path, model: &str) -> Result<Pat
     }
     if let Some(path) = text(&["models", model, "path"]) {
         return Ok(beside(&path));
+    }
+    if document.get(&["models", model, "url"]).is_some() {
+        return Err(format!("model `{model}` comes from a URL: name its statistics by `statistics`"));
     }
     let version = text(&["repository", "path"]).and_then(|folder| newest(root, &folder.join(model)));
     version.map(|version| version.join(BESIDE)).ok_or_else(|| {
@@ -101,6 +104,7 @@ models:
   gone: { path: models/gone/1/model.onnx }
   away: { path: models/tree.onnx, statistics: away.parquet }
   out: { path: models/tree.onnx, statistics: ../train.parquet }
+  far: { url: https://models.example/tree.onnx }
 repository: { path: repository }
 ";
         let document = Document::read(text).unwrap();
@@ -125,6 +129,7 @@ repository: { path: repository }
             ("lgbn", Err("did you mean `lgbm`?")),
             ("../models", Err("no model `../models`")),
             ("out", Err("..")),
+            ("far", Err("name its statistics by `statistics`")),
         ];
         for (model, expected) in cases {
             let spec = document.typed::<ModelSpec>(&["models", model]).ok();

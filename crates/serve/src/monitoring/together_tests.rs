@@ -1,13 +1,11 @@
 //! Columns of a project that are watched together: from its file to the report, an alert and gauges.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc};
+use std::{fmt::Write, fs, path::Path};
 
 use arrow::array::RecordBatch;
 use millstream_graph::rows;
-use millstream_runtime::Limits;
-use prometheus::Registry;
 
-use super::{gauges::Gauges, keeper::Keeper};
+use super::served::{Served, gauges, told};
 use crate::Project;
 
 const MINUTE: i64 = 60_000_000;
@@ -56,28 +54,20 @@ fn write(folder: &Path, reference: &str) {
 async fn columns_that_drift_only_together_are_found_and_told_of() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "train.csv");
-    let project = Project::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
-    let engine = project.engine("ask", Limits::default()).unwrap();
-    let plan = Arc::new(project.monitoring().clone());
-    let mut keeper = Keeper::new("p", Arc::clone(&plan));
-    keeper.drain(project.watches(), 0);
+    let mut served = Served::load(folder.path(), "ask", 0);
     for (minute, together) in [(1, true), (2, false)] {
-        engine.run(batch(together)).await.unwrap();
-        let turned = keeper.turn(&plan, project.watches(), minute * MINUTE);
+        served.engine.run(batch(together)).await.unwrap();
+        let turned = served.turn(minute * MINUTE);
         let report = &turned.reports["ask"];
         assert_eq!(report.drifted_columns, 0, "each alone is as it was");
         let of = &report.multivariate[0];
         assert_eq!((of.edge.as_str(), of.rows, of.drifted), ("input", 350, Some(!together)), "{of:?}");
         assert_eq!(of.series.len() as i64, minute);
-        let told: Vec<&str> = turned.notifications.iter().map(|told| told.alert.name()).collect();
-        assert_eq!(told, if together { &[][..] } else { &["apart"][..] });
+        assert_eq!(told(&turned), if together { &[][..] } else { &["apart"][..] });
         assert!(report.to_html().contains("Columns together"));
 
-        let registry = Registry::new();
-        Gauges::new(&registry).unwrap().show(&turned.reports, &BTreeMap::new());
-        let shown = registry.gather();
-        let family = shown.iter().find(|family| family.name() == "millstream_monitor_multivariate_drift");
-        let value = family.unwrap().get_metric()[0].get_gauge().get_value();
+        let family = gauges(&turned, "millstream_monitor_multivariate_drift");
+        let value = family.get_metric()[0].get_gauge().get_value();
         assert_eq!(value, f64::from(u8::from(!together)));
     }
 }

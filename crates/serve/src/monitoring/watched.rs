@@ -54,6 +54,8 @@ pub(crate) struct EdgeWatch {
     pub(crate) reconstruction: Option<Arc<Reconstruction>>,
     /// Metrics of the project's own.
     pub(crate) metrics: Vec<Custom>,
+    /// Columns that come unchanged from other edges, and are counted there.
+    pub(crate) elsewhere: BTreeMap<String, String>,
 }
 
 /// How a request went, for those who watch.
@@ -105,6 +107,7 @@ impl EdgeWatch {
             predictions: None,
             reconstruction: None,
             metrics: Vec::new(),
+            elsewhere: BTreeMap::new(),
         }
     }
 }
@@ -175,12 +178,14 @@ pub(crate) fn watch(
     }
     let mut binding = Binding { name, spec, document, root, errors };
     let ports = binding.watched_ports(graph);
+    let mut elsewhere = binding.counted_before(graph, &ports);
     let mut watch = GraphWatch::new(name, Vec::new());
     watch.respond.clone_from(&spec.respond);
     let mut layouts = Vec::new();
     for port in spec.monitor.keys() {
         let Some((at, schema)) = ports.get(port) else { continue };
-        if let Some((layout, edge)) = binding.edge(port, schema) {
+        let elsewhere = elsewhere.remove(port).unwrap_or_default();
+        if let Some((layout, edge)) = binding.edge(port, schema, elsewhere) {
             layouts.push((at.clone(), layout));
             watch.edges.push(edge);
         }
@@ -189,7 +194,8 @@ pub(crate) fn watch(
         let (at, layouts): (Vec<PortRef>, Vec<Layout>) = layouts.into_iter().unzip();
         let monitor = Monitor::new(layouts);
         for (edge, port) in at.iter().enumerate() {
-            graph.tap(port, Arc::clone(&monitor).tap(edge));
+            let columns = monitor.layouts()[edge].reads().map(str::to_owned).collect::<Vec<_>>();
+            graph.tap_columns(port, columns, Arc::clone(&monitor).tap(edge));
             if let Some(predictions) = &watch.edges[edge].predictions {
                 graph.tap(port, Arc::clone(predictions).tap());
             }

@@ -7,6 +7,7 @@ use millstream_models::{Given, Indexed, RepositoryError};
 use serde_json::{Map, Value, json};
 
 use super::{
+    find,
     repository::{self, Parameter, Repository},
     routes::refused,
     settings,
@@ -62,7 +63,8 @@ impl From<RepositoryError> for Refusal {
 }
 
 /// Every version of every model, those of the repository that are not loaded among them; or those alone that take requests.
-pub(super) fn index(shared: &Shared, served: &Snapshot, ready: bool) -> Result<Vec<Indexed>, String> {
+pub(super) async fn index(shared: &Shared, served: &Snapshot, ready: bool) -> Result<Vec<Indexed>, String> {
+    find::look(served).await;
     let serving = !shared.is_stopping();
     let own = served.models.iter().map(|model| Indexed {
         name: model.name().to_owned(),

@@ -52,6 +52,11 @@ impl<'m> Inference<'m> {
         Self { model, header: headers.get(HEADER).cloned(), since }
     }
 
+    /// Replies of the model to requests whose bodies were read already.
+    pub(super) fn plain(model: &'m Model) -> Self {
+        Self { model, header: None, since: tokio::time::Instant::now().into_std() }
+    }
+
     /// The bytes of a body that are JSON; none if it is nothing but the values of a tensor.
     fn json_bytes(&self, body: &[u8]) -> Result<Option<usize>, DecodeError> {
         let Some(header) = &self.header else { return Ok(Some(body.len())) };
@@ -64,15 +69,17 @@ impl<'m> Inference<'m> {
     }
 
     /// A reply's body, and how much of it is JSON, if bytes follow.
-    fn reply(&self, reply: &Portion, asked: &Asked) -> Result<(Bytes, Option<usize>), DecodeError> {
+    pub(super) fn reply(
+        &self,
+        reply: &Portion,
+        asked: &Asked,
+        parameters: Option<&Value>,
+    ) -> Result<(Bytes, Option<usize>), DecodeError> {
         let (mut raw, mut header) = (Vec::new(), None);
         let body = written(|body| {
-            body.extend_from_slice(b"{\"model_name\":");
-            text(self.model.name(), body);
-            body.extend_from_slice(format!(",\"model_version\":\"{}\"", self.model.version()).as_bytes());
-            if let Some(id) = &asked.id {
-                body.extend_from_slice(b",\"id\":");
-                text(id, body);
+            begin(self.model, asked, body);
+            if let Some(parameters) = parameters {
+                body.extend_from_slice(format!(",\"parameters\":{parameters}").as_bytes());
             }
             body.extend_from_slice(b",\"outputs\":[");
             for (at, wanted) in asked.outputs.iter().enumerate() {
@@ -119,7 +126,18 @@ impl<'m> Inference<'m> {
     }
 }
 
-fn text(text: &str, out: &mut Vec<u8>) {
+/// What every reply begins with: the model, and the name of the request.
+pub(super) fn begin(model: &Model, asked: &Asked, body: &mut Vec<u8>) {
+    body.extend_from_slice(b"{\"model_name\":");
+    text(model.name(), body);
+    body.extend_from_slice(format!(",\"model_version\":\"{}\"", model.version()).as_bytes());
+    if let Some(id) = &asked.id {
+        body.extend_from_slice(b",\"id\":");
+        text(id, body);
+    }
+}
+
+pub(super) fn text(text: &str, out: &mut Vec<u8>) {
     // A string into memory: neither of the two can fail.
     let _ = serde_json::to_writer(out, text);
 }
@@ -164,7 +182,7 @@ impl Protocol for Inference<'_> {
             Wants::Tensors(asked) => asked,
             Wants::Rows(id) => return self.rows().replied(service, reply, id),
         };
-        let (body, header) = match self.model.counts.writing(|| self.reply(reply, &asked)) {
+        let (body, header) = match self.model.counts.writing(|| self.reply(reply, &asked, None)) {
             Ok(written) => written,
             Err(error) => {
                 tracing::debug!(graph = service.name(), %error, "a reply cannot be written as asked");

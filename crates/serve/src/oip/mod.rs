@@ -9,6 +9,7 @@ mod compat;
 mod control;
 mod datatype;
 mod find;
+mod generate;
 mod grpc;
 mod inference;
 mod inputs;
@@ -25,12 +26,14 @@ mod rows;
 mod scan;
 mod settings;
 mod statistics;
+mod streamed;
 mod tensor;
 mod typed;
 mod values;
 
 pub(crate) use about::OWN_NAMES;
 pub use compat::CompatMetrics;
+pub(crate) use find::look;
 pub(crate) use grpc::{Grpc, denied, is_call};
 pub(crate) use models::{Model, columns, models};
 pub(crate) use repository::{Repository, RepositoryMetrics};
@@ -40,6 +43,8 @@ pub(crate) use repository::{Repository, RepositoryMetrics};
 pub(crate) enum Asks {
     /// As tensors; or as MLRun does, on the same path.
     Tensors,
+    /// As members of an object, with one value each.
+    Generated,
     Rows(rows::Dialect),
     /// For explanations of what the model would answer to these rows.
     Explanations(rows::Dialect),

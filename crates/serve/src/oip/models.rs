@@ -42,6 +42,8 @@ pub(crate) struct Model {
     metadata: Value,
     /// What it runs on, as clients of Triton know it: platform and backend.
     pub(super) platform: (&'static str, &'static str),
+    /// Whether its replies come in parts, to those who ask for a stream.
+    pub(super) streams: bool,
     /// Which versions beside it are served.
     pub(super) policy: VersionPolicy,
     /// What the project says of it, as texts by name.
@@ -140,7 +142,13 @@ impl Model {
         let outputs = Output::all(plan.reply_schema())?;
         let runs = Runs::Graph(service.clone());
         let inputs = Tensor::all(plan.input_schema())?;
-        Ok(Self::new((name, VERSION), ("millstream_graph", "millstream"), (inputs, outputs), runs))
+        let mut model =
+            Self::new((name, VERSION), ("millstream_graph", "millstream"), (inputs, outputs), runs);
+        model.streams = plan.stream().is_some();
+        if model.streams {
+            model.config["model_transaction_policy"] = json!({ "decoupled": true });
+        }
+        Ok(model)
     }
 
     /// A version of a model of the repository.
@@ -261,6 +269,7 @@ impl Model {
             counts: Counts::default(),
             metadata,
             platform: (platform, backend),
+            streams: false,
             policy: VersionPolicy::Latest(1),
             about: About::new(),
             explainer: None,

@@ -90,7 +90,7 @@ impl Named {
     }
 
     /// The model that is meant; without a name, the only one there is.
-    async fn find(&self, served: &Snapshot) -> Result<Arc<Model>, Answer> {
+    async fn find(&self, served: &Snapshot, headers: &mut HeaderMap) -> Result<Arc<Model>, Answer> {
         let wrong = |what: &str| {
             refused(StatusCode::BAD_REQUEST, "malformed", &format!("`{what}` is not the text of a name"))
         };
@@ -102,7 +102,7 @@ impl Named {
         };
         match &self.model {
             Some(Value::String(name)) => {
-                find::want(served, name, version.as_deref()).await.map_err(|why| missing(&why))
+                find::want(served, name, version.as_deref(), headers).await.map_err(|why| missing(&why))
             }
             Some(_) => Err(wrong("model")),
             None => only(served).ok_or_else(|| {
@@ -129,7 +129,7 @@ pub(super) async fn asked(
     head: &mut Parts,
     body: Body,
 ) -> Result<(Asks, Body), Answer> {
-    if model.explainer().is_none() {
+    if model.explainer().is_none() || asks == Asks::Generated {
         return Ok((asks, body));
     }
     let (named, body, _) = opened(shared, head, body).await?;
@@ -149,7 +149,7 @@ pub(super) async fn routed(
         Err(answer) => return answer,
     };
     // The body takes its room as long as a model is loaded for it; its run has room of its own.
-    let found = named.find(served).await;
+    let found = named.find(served, &mut head.headers).await;
     drop(room);
     let model = match found {
         Ok(model) => model,

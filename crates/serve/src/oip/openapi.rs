@@ -149,12 +149,25 @@ const EXPLAINED: [Route; 3] = [
 ];
 
 /// The same of a model and of a version of it.
-const OF_MODEL: [(&str, &str, &str, Body); 5] = [
+const OF_MODEL: [(&str, &str, &str, Body); 8] = [
     ("", "Metadata", "The model's inputs and outputs: names, datatypes and shapes.", Body::None),
     ("/ready", "Ready", "The model takes requests.", Body::None),
     ("/config", "Config", "The same as Triton's model configuration has it.", Body::None),
     ("/stats", "Statistics", "What the model has done so far.", Body::None),
     ("/infer", "Infer", "The outputs, as JSON or as JSON and the bytes of tensors.", Body::Tensors),
+    (
+        "/infer_stream",
+        "InferStream",
+        "The outputs part by part, as server-sent events.",
+        Body::Of(|| array("inputs")),
+    ),
+    ("/generate", "Generate", "The outputs as members of an object, of one row.", Body::Of(any_object)),
+    (
+        "/generate_stream",
+        "GenerateStream",
+        "The same part by part, as server-sent events.",
+        Body::Of(any_object),
+    ),
 ];
 
 /// Adds the routes to the document.

@@ -38,6 +38,11 @@ pub(super) enum What {
     Config,
     Statistics,
     Infer,
+    /// To infer, of which the reply comes in parts.
+    InferStream,
+    /// To infer, as Triton puts it for scalars.
+    Generate,
+    GenerateStream,
     /// To infer, as MLRun puts it.
     Predict,
     /// To explain what would be inferred, as MLRun puts it.
@@ -49,8 +54,10 @@ impl What {
     pub(super) fn asks(self) -> Option<Asks> {
         match self {
             Self::Infer => Some(Asks::Tensors),
+            Self::Generate => Some(Asks::Generated),
             Self::Predict => Some(Asks::Rows(Dialect::MlRun)),
             Self::Explain => Some(Asks::Explanations(Dialect::MlRun)),
+            Self::InferStream | Self::GenerateStream => None,
             Self::Metadata | Self::Ready | Self::Config | Self::Statistics => None,
         }
     }
@@ -94,6 +101,9 @@ impl<'p> Place<'p> {
                     Some("config") => What::Config,
                     Some("stats") => What::Statistics,
                     Some("infer") => What::Infer,
+                    Some("infer_stream") => What::InferStream,
+                    Some("generate") => What::Generate,
+                    Some("generate_stream") => What::GenerateStream,
                     Some("predict" | "infer_dict" | "predict_dict") => What::Predict,
                     Some("explain") => What::Explain,
                     Some("trace") if version.is_none() && parts.next() == Some("setting") => {
@@ -113,6 +123,7 @@ impl<'p> Place<'p> {
         match self {
             Self::Index | Self::Load(_) | Self::Unload(_) => "POST",
             Self::Model { what: What::Infer | What::Predict | What::Explain, .. } => "POST",
+            Self::Model { what: What::InferStream | What::Generate | What::GenerateStream, .. } => "POST",
             Self::Log | Self::Traces(_) => "GET, HEAD, POST",
             _ => "GET, HEAD",
         }
@@ -148,6 +159,9 @@ mod tests {
             ("/v2/models", Some(Place::Models)),
             ("/v2/models/m", model("m", None, What::Metadata)),
             ("/v2/models/m/infer", model("m", None, What::Infer)),
+            ("/v2/models/m/infer_stream", model("m", None, What::InferStream)),
+            ("/v2/models/m/generate", model("m", None, What::Generate)),
+            ("/v2/models/m/versions/2/generate_stream", model("m", Some("2"), What::GenerateStream)),
             ("/v2/models/a%20b/ready", model("a b", None, What::Ready)),
             ("/v2/models/m/versions/1", model("m", Some("1"), What::Metadata)),
             ("/v2/models/m/versions/x/config", model("m", Some("x"), What::Config)),

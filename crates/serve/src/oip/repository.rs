@@ -4,7 +4,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Deref,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use millstream_models::{self as models, Given, Load, Outcomes, RepositoryError, Served};
@@ -24,6 +28,11 @@ pub(crate) struct Repository {
     /// Who waits for a model that is being loaded waits here, and holds no thread.
     waiting: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     loads: Arc<Semaphore>,
+    /// One looks at the folder at a time, for all who asked before.
+    looking: Arc<tokio::sync::Mutex<()>>,
+    looks: AtomicU64,
+    /// How long requests wait for a model that say nothing of it themselves.
+    patience: Option<Duration>,
     told: Arc<Told>,
 }
 
@@ -120,15 +129,42 @@ impl Repository {
             root,
             waiting: Mutex::default(),
             loads: Arc::new(Semaphore::new(LOADS)),
+            looking: Arc::default(),
+            looks: AtomicU64::new(0),
+            patience: terms.limits.deadline,
             told: Arc::new(Told { metrics: terms.repository.clone(), outcomes: Mutex::new(outcomes) }),
         };
         this.told.measure(&this.models);
         Ok(Some(Arc::new(this)))
     }
 
-    /// Whether the repository has a model of this name, loaded or not.
+    /// Whether the repository has a model of this name, loaded or not, as far as [`Repository::look`] has seen.
     pub(super) fn has(&self, name: &str) -> bool {
         self.models.is_there(name)
+    }
+
+    /// How long requests wait for a model that say nothing of it themselves.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
+    /// Sees what models there are now. However many ask at the same time, the folder is looked at by one after the other, and each
+    /// look is that of all who asked before it began.
+    pub(super) async fn look(&self) {
+        let before = self.looks.load(SeqCst);
+        let turn = Arc::clone(&self.looking).lock_owned().await;
+        if self.looks.load(SeqCst) > before {
+            return;
+        }
+        self.looks.fetch_add(1, SeqCst);
+        let models = Arc::clone(&self.models);
+        let looked = blocking(move || {
+            let _turn = turn;
+            models.look();
+        });
+        if let Err(panic) = looked.await {
+            tracing::error!(%panic, "looking at the repository panicked");
+        }
     }
 
     /// A model that comes because it is asked for. All who ask at the same time wait for one load.
@@ -157,7 +193,7 @@ impl Repository {
         .await
     }
 
-    /// The names of models that are loaded, or are when they are asked for.
+    /// The names of models that are loaded, or are when they are asked for, as far as [`Repository::look`] has seen.
     pub(super) fn names(&self) -> Vec<String> {
         if self.spec().load == Load::Lazy {
             let lines = self.index().unwrap_or_default();

@@ -20,7 +20,7 @@ use crate::wire::{
 type Read<T> = Result<T, DecodeError>;
 
 /// What a request asks beside its inputs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Asked {
     pub(super) id: Option<String>,
     pub(super) outputs: Vec<Wanted>,

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::{
     Asks, control,
     find::{self, Missing},
+    generate::Generate,
     inference::Inference,
     models::Model,
     named, pack,
@@ -29,6 +30,7 @@ use super::{
     rows::{self, Rows},
     settings,
     statistics::Statistics,
+    streamed,
 };
 use crate::{
     body::{self, Unread},
@@ -42,9 +44,10 @@ use crate::{
 /// Bytes of a request that has no model in it.
 const SMALL_BYTES: usize = 64 << 10;
 /// What is spoken beyond the protocol itself.
-pub(super) const EXTENSIONS: [&str; 8] = [
+pub(super) const EXTENSIONS: [&str; 9] = [
     "binary_tensor_data",
     "classification",
+    "generate",
     "logging",
     "model_configuration",
     "model_repository",
@@ -101,6 +104,11 @@ where
             let run = async |head: &Parts| service.answer_in(&inference, head, body).await;
             observer.tell(model.name(), head, run).await
         }
+        Asks::Generated => {
+            let generate = Generate::new(model);
+            let run = async |head: &Parts| service.answer_in(&generate, head, body).await;
+            Box::pin(observer.tell(model.name(), head, run)).await
+        }
         Asks::Rows(dialect) | Asks::Explanations(dialect) => {
             let rows = Rows { model, dialect, explains };
             let run = async |head: &Parts| service.answer_in(&rows, head, body).await;
@@ -125,11 +133,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     let takes = match &place {
         // A model may have the name of an operation, and tells of itself all the same.
         Place::Model { name, .. } if routed.is_some() => {
-            if find::is_ready(&served, name, None).is_ok() {
-                "GET, HEAD, POST"
-            } else {
-                "POST"
-            }
+            if find::is_ready(&served, name, None).await.is_ok() { "GET, HEAD, POST" } else { "POST" }
         }
         place => place.takes(),
     };
@@ -154,12 +158,21 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     if changes && let Err(refusal) = control::may_change(&shared, head.extensions.get()) {
         return refusal.answer().into_response();
     }
+    if let Place::Model { name, version, what: what @ (What::InferStream | What::GenerateStream) } = &place {
+        return match find::want(&served, name, *version, &mut head.headers).await {
+            Err(why) => missing(&why).into_response(),
+            Ok(model) => Box::pin(streamed::answer(&shared, &served, &model, *what, head, body)).await,
+        };
+    }
     let answer = match place {
         Place::Server => json_answer(StatusCode::OK, &server()),
         Place::Live => json_answer(StatusCode::OK, &json!({ "live": true, "ready": !shared.is_stopping() })),
         Place::Ready => ready(&shared, true, json!({ "live": true })),
         Place::Router => ready(&shared, true, named::router()),
-        Place::Models => json_answer(StatusCode::OK, &json!({ "models": find::names(&served) })),
+        Place::Models => {
+            find::look(&served).await;
+            json_answer(StatusCode::OK, &json!({ "models": find::names(&served) }))
+        }
         Place::Index => index(&shared, &served, &head, body).await,
         Place::Load(name) => match read(&shared, &head, body, shared.terms.decode.body_bytes).await {
             Ok(body) => control::load(&served, &name, &body).await,
@@ -173,7 +186,11 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
         },
         Place::Log => json_answer(StatusCode::OK, &settings::log(log::settings())),
         Place::Traces(model) => {
-            if let Some(why) = model.and_then(|name| find::is_ready(&served, &name, None).err()) {
+            let unknown = match &model {
+                Some(name) => find::is_ready(&served, name, None).await.err(),
+                None => None,
+            };
+            if let Some(why) = unknown {
                 missing(&why)
             } else if head.method == Method::POST {
                 match read(&shared, &head, body, SMALL_BYTES).await {
@@ -184,33 +201,39 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
                 json_answer(StatusCode::OK, &settings::traces(shared.observer()))
             }
         }
-        Place::Model { name, version, what: What::Ready } => match find::is_ready(&served, &name, version) {
-            Ok(is_ready) => ready(&shared, is_ready, json!({ "name": name })),
-            Err(why) => missing(&why),
-        },
+        Place::Model { name, version, what: What::Ready } => {
+            match find::is_ready(&served, &name, version).await {
+                Ok(is_ready) => ready(&shared, is_ready, json!({ "name": name })),
+                Err(why) => missing(&why),
+            }
+        }
         // Whoever looks on loads nothing.
-        Place::Model { name, version, what: What::Statistics } => match find::find(&served, &name, version) {
-            Ok(model) if version.is_some() => statistics(&[model]),
-            Ok(_) => statistics(&find::named(&served, &name)),
-            Err(why) => missing(&why),
-        },
-        Place::Model { name, version, what } => match find::want(&served, &name, version).await {
-            Err(why) => missing(&why),
-            Ok(model) => match what {
-                What::Config => json_answer(StatusCode::OK, &model.config),
-                _ => match what.asks() {
-                    None => json_answer(StatusCode::OK, &model.metadata(&find::versions(&served, &name))),
-                    Some(asks) => match named::asked(&shared, &model, asks, &mut head, body).await {
-                        Ok((asks, body)) => {
-                            let answer =
-                                std::pin::pin!(infer(&model, asks, shared.observer(), &mut head, body));
-                            served.answer(answer).await
-                        }
-                        Err(answer) => answer,
+        Place::Model { name, version, what: What::Statistics } => {
+            match find::seen(&served, &name, version).await {
+                Ok(model) if version.is_some() => statistics(&[model]),
+                Ok(_) => statistics(&find::named(&served, &name)),
+                Err(why) => missing(&why),
+            }
+        }
+        Place::Model { name, version, what } => {
+            match find::want(&served, &name, version, &mut head.headers).await {
+                Err(why) => missing(&why),
+                Ok(model) => match what {
+                    What::Config => json_answer(StatusCode::OK, &model.config),
+                    _ => match what.asks() {
+                        None => json_answer(StatusCode::OK, &model.metadata(&find::versions(&served, &name))),
+                        Some(asks) => match named::asked(&shared, &model, asks, &mut head, body).await {
+                            Ok((asks, body)) => {
+                                let answer =
+                                    std::pin::pin!(infer(&model, asks, shared.observer(), &mut head, body));
+                                served.answer(answer).await
+                            }
+                            Err(answer) => answer,
+                        },
                     },
                 },
-            },
-        },
+            }
+        }
     };
     answer.into_response()
 }
@@ -276,7 +299,7 @@ async fn index(shared: &Shared, served: &Snapshot, head: &Parts, body: Body) -> 
         let message = "the body is no object such as {\"ready\": true}";
         return refused(StatusCode::BAD_REQUEST, "malformed", message);
     };
-    match control::index(shared, served, asked.ready) {
+    match control::index(shared, served, asked.ready).await {
         Ok(lines) => {
             let lines = lines.into_iter().map(|line| {
                 let mut told = json!({ "name": line.name, "state": line.state, "reason": line.reason });

@@ -13,6 +13,7 @@ use millstream_graph::spec::Document;
 use sha2::{Digest, Sha256};
 
 use super::ProjectKeys;
+use crate::fetch::AllFetched;
 
 /// Hexadecimal digits of a version: 64 bits of the digest.
 const VERSION_BYTES: usize = 8;
@@ -23,6 +24,8 @@ pub(crate) struct Files {
     root: PathBuf,
     /// Relative to the root.
     names: BTreeSet<PathBuf>,
+    /// Files of models that came from elsewhere, by model. They stay in their cache for as long as this is there.
+    fetched: AllFetched,
 }
 
 impl Files {
@@ -38,7 +41,31 @@ impl Files {
             let here = sets.filter(single).chain(models);
             names.extend(here.map(PathBuf::from).filter(|name| stays_inside(name)));
         }
-        Self { root: root.to_path_buf(), names }
+        Self { root: root.to_path_buf(), names, fetched: AllFetched::new() }
+    }
+
+    /// The same, with the files of models that were fetched.
+    pub(crate) fn with_fetched(mut self, fetched: AllFetched) -> Self {
+        self.fetched = fetched;
+        self
+    }
+
+    /// The files of models that were fetched, by model.
+    pub(crate) fn fetched(&self) -> &AllFetched {
+        &self.fetched
+    }
+
+    /// Whether every file that was fetched is one that the project pins, so that no other can have come in its place.
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.fetched.values().all(|fetched| fetched.pinned)
+    }
+
+    /// Whether these are the same files from elsewhere, byte by byte.
+    pub(crate) fn fetched_the_same(&self, other: &AllFetched) -> bool {
+        let digests = |all: &AllFetched| -> Vec<(String, String)> {
+            all.iter().map(|(name, fetched)| (name.clone(), fetched.sha256().to_owned())).collect()
+        };
+        digests(&self.fetched) == digests(other)
     }
 
     /// The same and others in the same folder.
@@ -79,6 +106,11 @@ impl Files {
                     add(&mut digest, &within.join(entry.file_name()), &entry.path())?;
                 }
             }
+        }
+        for (name, fetched) in &self.fetched {
+            digest.update((name.len() as u64).to_le_bytes());
+            digest.update(name);
+            digest.update(fetched.sha256());
         }
         Ok(digest.finalize()[..VERSION_BYTES].iter().map(|byte| format!("{byte:02x}")).collect())
     }

@@ -12,9 +12,12 @@ use tokio::runtime::Runtime;
 
 use super::{
     chain, conditions,
-    read::{Reading, is_plain},
+    read::{ProjectKeys, Reading, is_plain},
 };
-use crate::through::Through;
+use crate::{
+    fetch::{self, AllFetched, FetchError},
+    through::Through,
+};
 
 pub(super) fn sets<'n>(
     document: &Document,
@@ -144,24 +147,56 @@ pub(super) fn expressions() -> Expressions {
     })
 }
 
-pub(super) fn models<'n>(
-    document: &Document,
-    names: impl Iterator<Item = &'n String>,
-    root: &Path,
-    errors: &mut SpecErrors,
-) -> ModelSet {
-    let mut specs = IndexMap::new();
-    for name in names {
+/// The models of a project; the files of those that have a URL are fetched first, and answered too.
+pub(super) fn models(reading: &Reading, errors: &mut SpecErrors) -> (ModelSet, AllFetched) {
+    let Reading { document, keys, root } = reading;
+    let mut wrong = |name: &str, problem: String| {
+        errors.push(document.place(&["models", name]), format!("model `{name}`: {problem}"));
+    };
+    let (mut specs, mut problems) = (IndexMap::new(), Vec::new());
+    for name in keys.models.keys() {
         match document.typed::<ModelSpec>(&["models", name]) {
             Ok(model) => drop(specs.insert(name.clone(), model)),
-            Err(problems) => errors.extend(problems),
+            Err(problem) => problems.push(problem),
         }
     }
-    ModelSet::load(root, &specs).unwrap_or_else(|problems| {
+    let (fetched, failed) = fetch_models(keys, root, &specs);
+    for (name, error) in failed {
+        let place = specs
+            .shift_remove(&name)
+            .and_then(|spec| spec.url)
+            .map_or(String::new(), |url| format!("{url}: "));
+        wrong(&name, format!("{place}{}", chain(&error)));
+    }
+    let files = fetched.iter().map(|(name, fetched)| (name.clone(), fetched.model())).collect();
+    let models = ModelSet::load_fetched(root, &specs, &files).unwrap_or_else(|problems| {
         for problem in problems {
-            let message = format!("model `{}`: {}", problem.name, chain(&problem.reason));
-            errors.push(document.place(&["models", &problem.name]), message);
+            let from =
+                fetched.get(&problem.name).map_or(String::new(), |fetched| format!("{}: ", fetched.from));
+            wrong(&problem.name, format!("{from}{}", chain(&problem.reason)));
         }
         ModelSet::default()
-    })
+    });
+    problems.into_iter().for_each(|problem| errors.extend(problem));
+    (models, fetched)
+}
+
+/// What the URLs of a project's models answer now; nothing if any cannot be had.
+pub(super) fn fetched_now(reading: &Reading) -> Option<AllFetched> {
+    let Reading { document, keys, root } = reading;
+    let mut specs = IndexMap::new();
+    for name in keys.models.keys() {
+        specs.insert(name.clone(), document.typed::<ModelSpec>(&["models", name]).ok()?);
+    }
+    let (fetched, failed) = fetch_models(keys, root, &specs);
+    failed.is_empty().then_some(fetched)
+}
+
+fn fetch_models(
+    keys: &ProjectKeys,
+    root: &Path,
+    specs: &IndexMap<String, ModelSpec>,
+) -> (AllFetched, Vec<(String, FetchError)>) {
+    let cache = keys.model_cache.clone().unwrap_or_default();
+    fetch::fetch_all(root, &cache, specs.iter().map(|(name, spec)| (name.as_str(), spec)))
 }

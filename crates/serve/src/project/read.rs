@@ -19,9 +19,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PROJECT_FILE, Project, ProjectError, load};
+use super::{Files, PROJECT_FILE, Project, ProjectError, load};
 #[cfg(feature = "offline")]
 use super::{graphs::Graphs, kinds_over};
+use crate::fetch::CacheSpec;
 #[cfg(feature = "offline")]
 use crate::outside::Outside;
 
@@ -58,6 +59,8 @@ pub(super) struct ProjectKeys {
     /// ONNX models, by name.
     #[serde(default)]
     pub(super) models: IndexMap<String, Value>,
+    /// Where the files of models that have a `url` are kept.
+    pub(super) model_cache: Option<CacheSpec>,
     /// A folder of further models, which are served by themselves and come and go while the server runs.
     pub(super) repository: Option<RepositorySpec>,
     /// How what the graphs carry is watched, whichever graph it is.
@@ -159,7 +162,8 @@ impl Project {
                 Err(error) => return Ok(Err(error)),
             };
             let mut errors = SpecErrors::default();
-            let models = Arc::new(load::models(document, keys.models.keys(), root, &mut errors));
+            let (models, _fetched) = load::models(&reading, &mut errors);
+            let models = Arc::new(models);
             let mut kinds = kinds_over(&models, store, &Outside::new(root)).with(crate::replay::passing());
             if acts == crate::offline::Acts::Not {
                 kinds = kinds.with(crate::replay::silent());
@@ -210,6 +214,14 @@ impl Project {
             errors.check()?;
             Ok((sets, reading.sets()?))
         })
+    }
+
+    /// Whether the URLs of the models of the project at `path`, which was read as these files, still answer what they did. Asks only
+    /// for those that may have changed.
+    pub(crate) fn is_fetched_as(path: &Path, files: &Files) -> bool {
+        files.is_pinned()
+            || read(path, |reading| Ok(load::fetched_now(&reading)))
+                .is_ok_and(|now| now.is_some_and(|now| files.fetched_the_same(&now)))
     }
 
     /// The feature sets and vectors of the project at `path`, without its models and graphs.

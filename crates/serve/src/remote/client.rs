@@ -7,8 +7,9 @@
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
@@ -71,10 +72,7 @@ impl Client {
     ///
     /// Dropped before it has answered, it takes its connection with it.
     pub(crate) async fn call(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Bytes, StepError> {
-        let answer = self.pool.request(request).await.map_err(|error| {
-            let what = if error.is_connect() { "no connection" } else { "no answer" };
-            unavailable(format!("{what}: {}", chain(&error)))
-        })?;
+        let answer = self.open(request).await?;
         refuse(answer.status())?;
         match Limited::new(answer.into_body(), most).collect().await {
             Ok(body) => Ok(body.to_bytes()),
@@ -83,6 +81,14 @@ impl Client {
             }
             Err(error) => Err(unavailable(format!("the answer broke off: {}", chain(&*error)))),
         }
+    }
+
+    /// Makes one call and answers its head, whatever status that has; the body is still to be read.
+    pub(crate) async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, StepError> {
+        self.pool.request(request).await.map_err(|error| {
+            let what = if error.is_connect() { "no connection" } else { "no answer" };
+            unavailable(format!("{what}: {}", chain(&error)))
+        })
     }
 }
 

@@ -46,27 +46,39 @@ impl Audit {
         Ok(Self(Mutex::new(Book { file, before, second: (Instant::now(), 0), left_out: 0 })))
     }
 
-    pub(super) fn note(&self, asked: &Asked<'_>, caller: Option<&str>, denied: Option<&Denied>) {
+    /// Writes down what a caller was refused.
+    pub(super) fn refused(&self, asked: &Asked<'_>, caller: Option<&str>, denied: &Denied) {
         let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if denied.is_some() && !book.has_room() {
+        if book.has_room() {
+            book.note(line(asked, caller, denied.code()));
+        } else {
             book.left_out += 1;
-            return;
-        }
-        let text = |text: &str| text.chars().take(LONGEST).collect::<String>();
-        let id = asked.headers.get("x-request-id").and_then(|id| id.to_str().ok()).map(text);
-        let mut line = json!({
-            "at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-            "caller": caller,
-            "method": text(asked.method.as_str()),
-            "path": text(asked.path),
-            "from": asked.from.map(|from| from.to_string()),
-            "request_id": id,
-            "outcome": denied.map_or("allowed", Denied::code),
-        });
-        if let Err(error) = book.write(&mut line) {
-            tracing::error!(%error, "the audit log cannot be written");
         }
     }
+
+    /// Writes down what a caller changes: a [`line`] with what more is known.
+    pub(super) fn changed(&self, line: Value) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).note(line);
+    }
+}
+
+/// What is written down of a request.
+pub(super) fn line(asked: &Asked<'_>, caller: Option<&str>, outcome: &str) -> Value {
+    let id = asked.headers.get("x-request-id").and_then(|id| id.to_str().ok()).map(text);
+    json!({
+        "at": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
+        "caller": caller,
+        "method": text(asked.method.as_str()),
+        "path": text(asked.path),
+        "from": asked.from.map(|from| from.to_string()),
+        "request_id": id,
+        "outcome": outcome,
+    })
+}
+
+/// As much of what a caller sent as is written down.
+pub(super) fn text(text: &str) -> String {
+    text.chars().take(LONGEST).collect()
 }
 
 impl Book {
@@ -77,6 +89,12 @@ impl Book {
         }
         *count += 1;
         *count <= REFUSALS
+    }
+
+    fn note(&mut self, mut line: Value) {
+        if let Err(error) = self.write(&mut line) {
+            tracing::error!(%error, "the audit log cannot be written");
+        }
     }
 
     fn write(&mut self, line: &mut Value) -> io::Result<()> {
@@ -130,10 +148,10 @@ mod tests {
         let asked = Asked { method: &Method::POST, path: "/v2/logging", headers: &headers, from: None };
         for start in 0..3 {
             let audit = Audit::open(&file).unwrap();
-            audit.note(&asked, Some("ops"), None);
+            audit.changed(line(&asked, Some("ops"), "allowed"));
             let denied = Denied::Forbidden { needs: Role::Admin };
             for _ in 0..REFUSALS + 5 {
-                audit.note(&asked, None, Some(&denied));
+                audit.refused(&asked, None, &denied);
             }
             if start == 1 {
                 // As a crash leaves it.
@@ -147,7 +165,7 @@ mod tests {
                 book.file.write_all(b"{\"before\":").unwrap();
                 book.before = None;
                 drop(book);
-                audit.note(&asked, Some("ops"), None);
+                audit.changed(line(&asked, Some("ops"), "allowed"));
             }
         }
         let text = std::fs::read_to_string(&file).unwrap();

@@ -14,7 +14,7 @@ use std::{
     fs::{self, Metadata},
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -23,16 +23,17 @@ use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     refusals::Refused,
     service::{Answer, json_answer},
+    snapshot::Shared,
 };
 use audit::Audit;
 pub(crate) use keys::new_key;
 pub use role::Role;
-use rules::Rules;
+use rules::{Caller, Rules};
 
 /// How often it is looked whether the files of keys and certificates have changed.
 const LOOK: Duration = Duration::from_secs(2);
@@ -84,7 +85,8 @@ pub(crate) struct Guard {
     file: PathBuf,
     /// What the file was when it was read first.
     seen: Option<Stamp>,
-    project: String,
+    /// Which project is served: a reload may give it another name, and keys are good for some.
+    shared: Arc<Shared>,
     audit: Option<Audit>,
 }
 
@@ -94,16 +96,49 @@ pub(crate) struct Session {
     guard: Arc<Guard>,
     credential: Arc<[u8]>,
     role: Role,
+    /// What the request changes, where only its message says what that is.
+    change: Option<Arc<Change>>,
+}
+
+/// A change that is written down once it is known what it changes; if that is never known, when the request ends.
+struct Change {
+    guard: Arc<Guard>,
+    line: Mutex<Option<Value>>,
+}
+
+impl Change {
+    fn note(&self, model: Option<&str>) {
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(mut line), Some(audit)) = (line, &self.guard.audit) {
+            if let Some(model) = model {
+                line["model"] = audit::text(model).into();
+            }
+            audit.changed(line);
+        }
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.note(None);
+    }
 }
 
 impl Session {
     /// Lets the next request of a stream in, as if it had come by itself.
     pub(crate) fn again(&self) -> Result<(), Denied> {
-        let caller = self.guard.rules.load().caller(&self.credential).map_err(Denied::Unknown)?;
+        let caller = self.guard.caller(&self.credential).map_err(Denied::Unknown)?;
         if caller.role < Role::Invoker {
             return Err(Denied::Forbidden { needs: Role::Invoker });
         }
         caller.take().map_err(|retry| Denied::TooMany { retry })
+    }
+
+    /// Writes down that the request changes what there is of a model, before it does.
+    pub(crate) fn changes(&self, model: &str) {
+        if let Some(change) = &self.change {
+            change.note(Some(model));
+        }
     }
 
     /// Whether the caller may load and unload models, and change what is traced and logged.
@@ -177,14 +212,14 @@ impl fmt::Display for Denied {
 }
 
 impl Guard {
-    /// A guard of the server of project `project`.
+    /// A guard of a server.
     ///
     /// # Errors
     /// When a file cannot be read or written, or is wrong.
-    pub(crate) fn new(access: &Access, project: &str) -> Result<Self, AccessError> {
+    pub(crate) fn new(access: &Access, shared: &Arc<Shared>) -> Result<Self, AccessError> {
         // Looked at before it is read: a change in between is seen as one.
         let seen = stamp(&access.file);
-        let rules = Rules::read(&access.file, project)?;
+        let rules = Rules::read(&access.file)?;
         let audit = access.audit.as_deref().map(|file| {
             Audit::open(file).map_err(|source| AccessError::Audit { file: file.to_path_buf(), source })
         });
@@ -192,29 +227,43 @@ impl Guard {
             rules: ArcSwap::from_pointee(rules),
             file: access.file.clone(),
             seen,
-            project: project.to_owned(),
+            shared: Arc::clone(shared),
             audit: audit.transpose()?,
         })
+    }
+
+    /// Who sends a key or a token to the project that is served now.
+    fn caller(&self, credential: &[u8]) -> Result<Arc<Caller>, &'static str> {
+        self.rules.load().caller(credential, &self.shared.live.load().project)
     }
 
     /// Lets a request in, or says why not. What changes something is written down, and so is what was refused. Nobody is asked for
     /// what is open to all.
     pub(crate) fn let_in(self: &Arc<Self>, asked: &Asked<'_>) -> Result<Option<Session>, Denied> {
         let Some(needs) = places::needs(asked.method, asked.path) else { return Ok(None) };
-        let rules = self.rules.load();
         let credential = credential(asked.headers);
-        let caller = credential.and_then(|credential| rules.caller(credential));
+        let caller = credential.and_then(|credential| self.caller(credential));
         let decided = match &caller {
             Err(why) => Err(Denied::Unknown(why)),
             Ok(caller) if caller.role < needs => Err(Denied::Forbidden { needs }),
             Ok(caller) => caller.take().map_err(|retry| Denied::TooMany { retry }),
         };
         let changes = needs >= Role::Operator;
-        if let Some(audit) = &self.audit
-            && (changes || matches!(decided, Err(Denied::Unknown(_) | Denied::Forbidden { .. })))
-        {
+        let mut change = None;
+        if let Some(audit) = &self.audit {
             let name = caller.as_ref().ok().map(|caller| &*caller.name);
-            audit.note(asked, name, decided.as_ref().err());
+            match &decided {
+                Ok(()) if changes => {
+                    let line = Mutex::new(Some(audit::line(asked, name, "allowed")));
+                    let noted = Change { guard: Arc::clone(self), line };
+                    // Over gRPC only the message says which model is meant; dropped, it is written down at once.
+                    change = places::is_inference(asked.path).then(|| Arc::new(noted));
+                }
+                Err(denied) if changes || !matches!(denied, Denied::TooMany { .. }) => {
+                    audit.refused(asked, name, denied);
+                }
+                _ => {}
+            }
         }
         decided?;
         // Nobody asks again of what is one request and changes nothing.
@@ -223,6 +272,7 @@ impl Guard {
             guard: Arc::clone(self),
             credential: credential.into(),
             role: caller.role,
+            change,
         }))
     }
 
@@ -245,7 +295,7 @@ impl Guard {
                 now = changed => now,
                 () = rules.keep() => continue,
             };
-            match Rules::read(&self.file, &self.project) {
+            match Rules::read(&self.file) {
                 Ok(mut next) => {
                     next.go_on_from(&rules);
                     self.rules.store(Arc::new(next));

@@ -15,7 +15,8 @@ pub(super) fn needs(method: &Method, path: &str) -> Option<Role> {
     let reads = method == Method::GET || method == Method::HEAD;
     let path = if path.len() > 1 { path.trim_end_matches('/') } else { path };
     match path {
-        "/" | "/livez" | "/readyz" | "/ping" | "/v2/health" | "/v2/health/live" | "/v2/health/ready"
+        "/" | "/livez" | "/readyz" | "/ping" | "/health" | "/v2/health" | "/v2/health/live"
+        | "/v2/health/ready"
             if reads =>
         {
             return None;
@@ -45,7 +46,8 @@ pub(super) fn needs(method: &Method, path: &str) -> Option<Role> {
         }
         _ if reads_features(path) => Role::Invoker,
         _ if below("/v2/models/")
-            && matches!(last, "infer" | "predict" | "infer_dict" | "predict_dict" | "explain") =>
+            && (matches!(last, "infer" | "predict" | "infer_dict" | "predict_dict" | "explain")
+                || matches!(last, "infer_stream" | "generate" | "generate_stream")) =>
         {
             Role::Invoker
         }
@@ -57,6 +59,11 @@ pub(super) fn needs(method: &Method, path: &str) -> Option<Role> {
 fn reads_features(path: &str) -> bool {
     let set = path.strip_prefix("/v1/features/").and_then(|rest| rest.strip_suffix("/read"));
     set.is_some_and(|set| !set.is_empty())
+}
+
+/// Whether a path is that of a call of the protocol, over gRPC.
+pub(super) fn is_inference(path: &str) -> bool {
+    path.starts_with(INFERENCE)
 }
 
 /// Whether requests come one after the other behind a path, with no head of their own.
@@ -86,6 +93,9 @@ mod tests {
             ("GET", "/readyz", None),
             ("GET", "/", None),
             ("POST", "/", Some(Role::Operator)),
+            ("GET", "/health", None),
+            ("HEAD", "/ping", None),
+            ("POST", "/health", Some(Role::Operator)),
             ("GET", "/v2/health", None),
             ("GET", "/v2/health/ready", None),
             ("GET", "/v2/health/ready/", None),
@@ -110,6 +120,9 @@ mod tests {
             ("POST", "/v1/models/m:explain", Some(Role::Invoker)),
             ("POST", "/v2/models/m/infer", Some(Role::Invoker)),
             ("POST", "/v2/models/m/explain", Some(Role::Invoker)),
+            ("POST", "/v2/models/m/infer_stream", Some(Role::Invoker)),
+            ("POST", "/v2/models/m/versions/1/generate", Some(Role::Invoker)),
+            ("POST", "/v2/models/m/generate_stream", Some(Role::Invoker)),
             ("POST", "/v2/models/infer", Some(Role::Invoker)),
             ("POST", "/v2/models/m/versions/1/infer", Some(Role::Invoker)),
             ("POST", "/v2/repository/index", Some(Role::Viewer)),

@@ -26,7 +26,8 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// Who may do what, as the file says.
 pub(super) struct Rules {
-    keys: HashMap<KeyDigest, Arc<Caller>>,
+    /// One key may be several callers', each in projects of its own.
+    keys: HashMap<KeyDigest, Vec<Arc<Caller>>>,
     tokens: Option<Tokens>,
 }
 
@@ -36,6 +37,8 @@ pub(super) struct Caller {
     pub(super) role: Role,
     until: Option<DateTime<Utc>>,
     rate: Option<Rate>,
+    /// The projects that it is good for; all if there is none.
+    projects: Option<Vec<String>>,
 }
 
 /// The keys of the file.
@@ -74,24 +77,24 @@ enum Digests {
 }
 
 impl Rules {
-    pub(super) fn read(file: &Path, project: &str) -> Result<Self, AccessError> {
+    pub(super) fn read(file: &Path) -> Result<Self, AccessError> {
         let unreadable = |source| AccessError::Unreadable { file: file.to_path_buf(), source };
         let length = std::fs::metadata(file).map_err(unreadable)?.len();
         if length > MOST_BYTES {
             return Err(unreadable(std::io::Error::other(format!("it has more than {MOST_BYTES} bytes"))));
         }
         let text = std::fs::read_to_string(file).map_err(unreadable)?;
-        Self::of(&text, file, project)
+        Self::of(&text, file)
     }
 
-    fn of(text: &str, file: &Path, project: &str) -> Result<Self, AccessError> {
+    fn of(text: &str, file: &Path) -> Result<Self, AccessError> {
         let placed = |errors: &millstream_graph::spec::SpecErrors| AccessError::Invalid {
             problems: errors.errors().iter().map(|error| format!("{}:{error}", file.display())).collect(),
         };
         let document = Document::read(text).map_err(|errors| placed(&errors))?;
         let all: AccessKeys = document.typed(&[]).map_err(|errors| placed(&errors))?;
         let mut errors = millstream_graph::spec::SpecErrors::default();
-        let mut known: HashMap<KeyDigest, Arc<Caller>> = HashMap::new();
+        let mut known: HashMap<KeyDigest, Vec<Arc<Caller>>> = HashMap::new();
         for name in all.keys.keys() {
             let path = ["keys", name.as_str()];
             let spec: KeySpec = match document.typed(&path) {
@@ -101,8 +104,6 @@ impl Rules {
                     continue;
                 }
             };
-            let elsewhere =
-                spec.projects.is_some_and(|projects| !projects.iter().any(|name| name == project));
             let until = spec.expires.as_deref().map(DateTime::parse_from_rfc3339).transpose();
             let until = until.unwrap_or_else(|_| {
                 let problem = "a time is written as 2027-01-31T00:00:00Z";
@@ -111,7 +112,8 @@ impl Rules {
             });
             let until = until.map(|until| until.to_utc());
             let rate = spec.rate.map(Rate::new);
-            let caller = Arc::new(Caller { name: name.clone(), role: spec.role, until, rate });
+            let projects = spec.projects;
+            let caller = Arc::new(Caller { name: name.clone(), role: spec.role, until, rate, projects });
             let digests = match spec.sha256 {
                 Digests::One(digest) => vec![digest],
                 Digests::Several(digests) => digests,
@@ -125,15 +127,14 @@ impl Rules {
                             format!("key `{name}`: {problem}"),
                         );
                     }
-                    Some(digest) if known.contains_key(&digest) => {
-                        let problem = "another has the same key";
+                    Some(digest) if known.get(&digest).is_some_and(|others| caller.is_beside(others)) => {
+                        let problem = "another has the same key, for the same projects";
                         errors.push(
                             document.place(&["keys", name, "sha256"]),
                             format!("key `{name}`: {problem}"),
                         );
                     }
-                    Some(_) if elsewhere => {}
-                    Some(digest) => drop(known.insert(digest, Arc::clone(&caller))),
+                    Some(digest) => known.entry(digest).or_default().push(Arc::clone(&caller)),
                 }
             }
         }
@@ -154,9 +155,12 @@ impl Rules {
 
     /// Goes on where the rules before were: what callers have used up of their rates, and the keys that tokens are signed with.
     pub(super) fn go_on_from(&mut self, before: &Self) {
-        for (key, caller) in &mut self.keys {
-            if let Some(known) = before.keys.get(key).filter(|known| known.is_same(caller)) {
-                *caller = Arc::clone(known);
+        for (key, callers) in &mut self.keys {
+            let known = before.keys.get(key).map_or(&[][..], Vec::as_slice);
+            for caller in callers {
+                if let Some(known) = known.iter().find(|known| known.is_same(caller)) {
+                    *caller = Arc::clone(known);
+                }
             }
         }
         if let (Some(tokens), Some(known)) = (&self.tokens, &before.tokens) {
@@ -164,9 +168,10 @@ impl Rules {
         }
     }
 
-    /// Who sends a key or a token.
-    pub(super) fn caller(&self, credential: &[u8]) -> Result<Arc<Caller>, &'static str> {
-        if let Some(caller) = self.keys.get(&keys::digest(credential)) {
+    /// Who sends a key or a token to the server of a project.
+    pub(super) fn caller(&self, credential: &[u8], project: &str) -> Result<Arc<Caller>, &'static str> {
+        let callers = self.keys.get(&keys::digest(credential));
+        if let Some(caller) = callers.into_iter().flatten().find(|caller| caller.is_of(project)) {
             return match caller.until {
                 Some(until) if until <= Utc::now() => Err("the key has expired"),
                 _ => Ok(Arc::clone(caller)),
@@ -191,13 +196,27 @@ impl Rules {
 
 impl Caller {
     pub(super) fn by_token(name: String, role: Role, until: Option<DateTime<Utc>>) -> Self {
-        Self { name, role, until, rate: None }
+        Self { name, role, until, rate: None, projects: None }
     }
 
     fn is_same(&self, other: &Self) -> bool {
         let every = |caller: &Self| caller.rate.as_ref().map(|rate| rate.every);
-        (&self.name, self.role, self.until, every(self))
-            == (&other.name, other.role, other.until, every(other))
+        (&self.name, self.role, self.until, every(self), &self.projects)
+            == (&other.name, other.role, other.until, every(other), &other.projects)
+    }
+
+    /// Whether the server of a project takes its key.
+    fn is_of(&self, project: &str) -> bool {
+        self.projects.as_ref().is_none_or(|projects| projects.iter().any(|name| name == project))
+    }
+
+    /// Whether there is a project whose server would take the key for that of one of these, too.
+    fn is_beside(&self, others: &[Arc<Self>]) -> bool {
+        others.iter().any(|other| match (&self.projects, &other.projects) {
+            (Some(ours), _) => ours.iter().any(|project| other.is_of(project)),
+            (None, Some(theirs)) => !theirs.is_empty(),
+            (None, None) => true,
+        })
     }
 
     pub(super) fn until(&self) -> Option<DateTime<Utc>> {
@@ -256,7 +275,7 @@ mod tests {
         let text = format!(
             "keys:\n  a: {{ sha256: {digest}, role: invoker }}\n  b: {{ sha256: [{digest}, '12'], role: viewer }}\n  c: {{ sha256: x, role: boss }}\ntokens: {{ issuer: i }}\n"
         );
-        let error = Rules::of(&text, Path::new("access.yaml"), "p").err().unwrap().to_string();
+        let error = Rules::of(&text, Path::new("access.yaml")).err().unwrap().to_string();
         for part in [
             "access.yaml:3",
             "another has the same key",
@@ -274,14 +293,39 @@ mod tests {
         let (key, digest) = keys::new_key().unwrap();
         let rules = |more: &str| {
             let text = format!("keys: {{ a: {{ sha256: {digest}, role: operator{more} }} }}");
-            Rules::of(&text, Path::new("access.yaml"), "p").unwrap()
+            Rules::of(&text, Path::new("access.yaml")).unwrap()
         };
-        let ask = |rules: &Rules, key: &str| rules.caller(key.as_bytes()).map(|caller| caller.role);
+        let ask = |rules: &Rules, key: &str| rules.caller(key.as_bytes(), "p").map(|caller| caller.role);
         assert_eq!(ask(&rules(""), &key), Ok(Role::Operator));
         assert_eq!(ask(&rules(""), "ms_other"), Err("the key is not known"));
         assert_eq!(ask(&rules(", expires: 2020-01-01T00:00:00Z"), &key), Err("the key has expired"));
         assert_eq!(ask(&rules(", expires: 2999-01-01T00:00:00Z"), &key), Ok(Role::Operator));
         assert_eq!(ask(&rules(", projects: [q]"), &key), Err("the key is not known"));
         assert_eq!(ask(&rules(", projects: [q, p]"), &key), Ok(Role::Operator));
+    }
+
+    #[test]
+    fn a_key_has_one_role_in_each_project() {
+        let (key, digest) = keys::new_key().unwrap();
+        let rules = |one: &str, other: &str| {
+            let text = format!(
+                "keys:\n  a: {{ sha256: {digest}, role: viewer{one} }}\n  b: {{ sha256: {digest}, role: admin{other} }}\n"
+            );
+            Rules::of(&text, Path::new("access.yaml"))
+        };
+        let both = rules(", projects: [p, q]", ", projects: [r]").unwrap();
+        for (project, role) in [("p", Some(Role::Viewer)), ("r", Some(Role::Admin)), ("s", None)] {
+            let got = both.caller(key.as_bytes(), project).map(|caller| caller.role);
+            assert_eq!(got.ok(), role, "{project}");
+        }
+        for (one, other) in [
+            ("", ""),
+            (", projects: [p]", ""),
+            ("", ", projects: [p]"),
+            (", projects: [p, q]", ", projects: [q]"),
+        ] {
+            let error = rules(one, other).err().unwrap().to_string();
+            assert!(error.contains("access.yaml:3"), "{one} {other}: {error}");
+        }
     }
 }

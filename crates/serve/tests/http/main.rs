@@ -13,6 +13,7 @@ mod keep_alive;
 mod nats;
 mod oip;
 mod openapi;
+mod parts;
 mod reload;
 mod security;
 mod slow;

@@ -14,6 +14,9 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use millstream_serve::{Access, ConnectionLimits, Server, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use ring::{
@@ -102,7 +105,7 @@ fn a_key_opens_what_its_role_may_and_nothing_else() {
                     }
                 }
             }
-            for path in ["/livez", "/readyz", "/v2/health/ready", "/ping", "/"] {
+            for path in ["/livez", "/readyz", "/v2/health/ready", "/health", "/ping", "/"] {
                 assert_eq!(ask(serving, "GET", path, None).status, 200, "{path}");
             }
             for header in [
@@ -142,6 +145,87 @@ fn a_key_opens_what_its_role_may_and_nothing_else() {
             assert!(told("viewers".into(), "/v1/graphs/echo", "forbidden"), "{audit}");
             assert!(told(Value::Null, "/v1/graphs", "unauthenticated"), "{audit}");
             assert!(lines.iter().all(|line| line["path"] != "/metrics"), "reading is not written down");
+        },
+    );
+}
+
+#[test]
+fn keys_are_good_for_the_project_that_is_served_now() {
+    let key = |name: &str, projects: &str| {
+        format!("  {name}: {{ sha256: {}, role: viewer, projects: {projects} }}\n", digest(name))
+    };
+    let access = format!("keys:\n{}{}", key("one", "[p]"), key("other", "[q]"));
+    serves(
+        &access,
+        |server, _| server,
+        |serving| {
+            let see = |key: &str| bearer(serving, "GET", "/v1/graphs", key).status;
+            assert_eq!((see("one"), see("other")), (200, 401));
+            replace(&serving.folder.join("millstream.yaml"), &PROJECT.replace("name: p", "name: q"));
+            serving.runtime.block_on(serving.reloader.reload());
+            assert_eq!((see("one"), see("other")), (401, 200));
+        },
+    );
+}
+
+/// Makes a call of the inference service whose message has one text, its second field.
+async fn call(serving: &Serving, method: &str, key: &str, text: &str) -> String {
+    let stream = tokio::net::TcpStream::connect(serving.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let length = u8::try_from(text.len()).unwrap();
+    let message = [&[0, 0, 0, 0, length + 2, 0x12, length][..], text.as_bytes()].concat();
+    let request = http::Request::post(format!("http://test/inference.GRPCInferenceService/{method}"))
+        .header("content-type", "application/grpc")
+        .header("x-api-key", key)
+        .body(Full::new(Bytes::from(message)))
+        .unwrap();
+    let asked = async {
+        let answer = sender.send_request(request).await.unwrap();
+        let status = |headers: &http::HeaderMap| {
+            headers.get("grpc-status").map(|status| status.to_str().unwrap().to_owned())
+        };
+        // An error comes in the head, or behind what there is of a body.
+        match status(answer.headers()) {
+            Some(status) => status,
+            None => status(answer.into_body().collect().await.unwrap().trailers().unwrap()).unwrap(),
+        }
+    };
+    tokio::select! {
+        ended = connection => panic!("{ended:?}"),
+        status = tokio::time::timeout(PATIENCE, asked) => status.unwrap(),
+    }
+}
+
+#[test]
+fn a_change_over_grpc_is_written_down_with_its_model() {
+    serves(
+        &four_keys(),
+        |server, _| server,
+        |serving| {
+            let call = |method, key, text| serving.runtime.block_on(call(serving, method, key, text));
+            // There is no repository, which is told after the change is written down.
+            assert_eq!(call("RepositoryModelLoad", "operator", "one"), "5");
+            assert_eq!(call("RepositoryModelUnload", "operator", "other"), "5");
+            assert_eq!(call("RepositoryModelLoad", "viewer", "third"), "7");
+            let audit = fs::read_to_string(serving.folder.join("audit.jsonl")).unwrap();
+            let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let told: Vec<_> = lines
+                .iter()
+                .map(|line| {
+                    let method = line["path"].as_str().unwrap().rsplit('/').next().unwrap();
+                    (method, line["model"].as_str(), line["outcome"].as_str().unwrap())
+                })
+                .collect();
+            assert_eq!(
+                told,
+                [
+                    ("RepositoryModelLoad", Some("one"), "allowed"),
+                    ("RepositoryModelUnload", Some("other"), "allowed"),
+                    // Of what is refused nothing is read.
+                    ("RepositoryModelLoad", None, "forbidden"),
+                ]
+            );
         },
     );
 }

@@ -1,5 +1,6 @@
 //! Steps that reach beyond the process, against real servers and real files.
 
+mod fetch;
 mod post;
 mod remote;
 mod server;

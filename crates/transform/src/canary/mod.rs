@@ -3,6 +3,7 @@
 mod compare;
 mod settings;
 mod tally;
+mod waits;
 
 use std::{
     sync::{
@@ -30,10 +31,12 @@ use crate::{
 };
 pub use settings::canary_layer;
 use tally::Tally;
+use waits::{Waits, Who};
 
 /// A step, and a new one that takes a part of its rows: always those of the same keys.
 ///
-/// Nobody is harmed by the new one: rows that it fails are answered by the old one, as long as there is time. Both see the same
+/// Nobody is harmed by the new one: rows that it fails are answered by the old one, as long as there is time. A step that has not
+/// answered when the run's deadline passes has failed its rows; a layer `timeout` around the new one leaves time for the old. Both see the same
 /// rows now and then, and the two answers are compared; the caller gets the new one's. Once it is sure that the new
 /// one is worse than [`Rollback`] allows, it gets no more rows, and a line in the log says why. It stays so until the step is made
 /// anew: a server makes all steps anew when the project is reloaded.
@@ -229,38 +232,54 @@ impl Canary {
     }
 
     async fn by_old(&self, plan: &Plan, rows: Rows, cx: &RunCx) -> StepResult {
+        let waits = self.waits(Who::Old, rows.len(), cx);
+        let (answer, _) = timed(&self.old, rows, cx).await;
+        waits.answered(&answer);
+        plan.told(answer?, "champion")
+    }
+
+    /// The old one's answer to rows that the new one has failed, in the time that it has left.
+    async fn instead(&self, plan: &Plan, rows: Rows, cx: &RunCx) -> StepResult {
         let given = rows.len();
         let (answer, _) = timed(&self.old, rows, cx).await;
-        self.seen.count_old(given, &answer);
+        self.seen.count_old(given, failed_rows(&answer, given));
         plan.told(answer?, "champion")
+    }
+
+    /// A call that begins now, of the step that has all the time there is.
+    fn waits(&self, who: Who, given: usize, cx: &RunCx) -> Waits {
+        Waits::new(who, given, cx.deadline(), &self.seen, &self.rollback)
     }
 
     async fn by_new(&self, plan: &Plan, rows: Rows, cx: &RunCx) -> StepResult {
         let given = rows.len();
         let again = rows.clone();
         // One after the other: at the same time, each would be measured with the other's work.
-        let (answer, old) = match self.is_compared() {
-            None => (timed(&self.new, rows, cx).await, None),
-            Some(true) => {
-                let old = timed(&self.old, rows.clone(), cx).await;
-                (timed(&self.new, rows, cx).await, Some(old))
-            }
-            Some(false) => {
-                let new = timed(&self.new, rows.clone(), cx).await;
-                (new, Some(timed(&self.old, rows, cx).await))
-            }
+        let compared = self.is_compared();
+        let before = match compared {
+            Some(true) => Some(timed(&self.old, rows.clone(), cx).await),
+            _ => None,
         };
-        let (answer, took) = answer;
+        // What the old one has used up of the time is not held against the new one.
+        let waits = before.is_none().then(|| self.waits(Who::New, given, cx));
+        let (answer, took) = timed(&self.new, rows.clone(), cx).await;
+        let in_time = waits.is_none_or(Waits::was_in_time);
         let late = answer.as_ref().err().is_some_and(|error| error.kind() == ErrorKind::DeadlineExceeded);
         if late && cx.expired() {
-            // There is no time left for another answer, and who is to blame is not known.
+            // There is no time left for another answer.
             return plan.told(answer?, "canary");
         }
+        let old = match compared {
+            Some(false) => Some(timed(&self.old, rows, cx).await),
+            _ => before,
+        };
         // Whose row it was is not known of requests that share a run: each is run again by itself.
         if cx.is_shared() && answer.is_err() {
             return answer;
         }
-        self.judge(&answer, given, old.as_ref().map(|(old, time)| (old, took, *time)));
+        if in_time {
+            self.judge(&answer, given, old.as_ref().map(|(old, time)| (old, took, *time)));
+        }
         match answer {
             Ok(output) => {
                 let (ports, failed, degraded) = output.into_parts();
@@ -275,14 +294,14 @@ impl Canary {
                 match failed {
                     None => Ok(good),
                     Some(failed) => {
-                        let instead = self.by_old(plan, failed.rows, cx).await?;
+                        let instead = self.instead(plan, failed.rows, cx).await?;
                         merged(plan.layout.schema(), [good, instead])
                     }
                 }
             }
             Err(_) => match old {
                 Some((old, _)) => plan.told(old?, "champion"),
-                None => self.by_old(plan, again, cx).await,
+                None => self.instead(plan, again, cx).await,
             },
         }
     }
@@ -299,28 +318,39 @@ impl Canary {
             };
             Some((differing.ok(), new_time, old_time))
         });
-        let mut tally = self.seen.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.failed.count(failed, given);
-        let old_rows = self.seen.old_rows.swap(0, Relaxed) as usize;
-        tally.failed_before.count(self.seen.old_failed.swap(0, Relaxed) as usize, old_rows);
-        if let Some((differing, new_time, old_time)) = compared {
-            tally.timed(new_time, old_time, &self.rollback);
-            if let Some(differing) = differing {
-                tally.differing.count(differing, given);
-            }
-        }
-        if let Some(why) = tally.judge(&self.rollback)
-            && self.seen.over.set(why.clone()).is_ok()
-        {
-            tracing::warn!(why, "a canary gets no more rows");
-        }
+        self.seen.count_new(given, failed, compared, &self.rollback);
     }
 }
 
 impl Seen {
-    fn count_old(&self, given: usize, answer: &StepResult) {
+    /// Counts rows of the new step, those of them that it failed, and how it compares with the old one, where both had them: rows
+    /// that differ, and the times of both. Sees whether that was enough of it.
+    fn count_new(
+        &self,
+        given: usize,
+        failed: usize,
+        compared: Option<(Option<usize>, Duration, Duration)>,
+        rule: &Rollback,
+    ) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.failed.count(failed, given);
+        let old_rows = self.old_rows.swap(0, Relaxed) as usize;
+        tally.failed_before.count(self.old_failed.swap(0, Relaxed) as usize, old_rows);
+        if let Some((differing, new_time, old_time)) = compared {
+            tally.timed(new_time, old_time, rule);
+            if let Some(differing) = differing {
+                tally.differing.count(differing, given);
+            }
+        }
+        if let Some(why) = tally.judge(rule)
+            && self.over.set(why.clone()).is_ok()
+        {
+            tracing::warn!(why, "a canary gets no more rows");
+        }
+    }
+
+    fn count_old(&self, given: usize, failed: usize) {
         self.old_rows.fetch_add(given as u64, Relaxed);
-        let failed = failed_rows(answer, given);
         if failed > 0 {
             self.old_failed.fetch_add(failed as u64, Relaxed);
         }
@@ -478,12 +508,11 @@ impl Step for Canary {
             return Work::Io(Box::pin(async move { self.both(plan, rows, &ways, cx).await }));
         }
         // As if there were no canary: what is cheap stays inline.
-        let given = rows.len();
-        let seen = Arc::clone(&self.seen);
+        let waits = self.waits(Who::Old, rows.len(), cx);
         let told = {
             let plan = Arc::clone(plan);
             move |answer: StepResult| {
-                seen.count_old(given, &answer);
+                waits.answered(&answer);
                 plan.told(answer?, "champion")
             }
         };

@@ -4,12 +4,14 @@ use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::{Float64Type, Int64Type},
 };
+use futures_util::FutureExt;
 use millstream_graph::{
-    Effect, Step,
+    Effect, Input, Request, Rows, RunCx, RunId, Step, Token, Work,
     spec::{Kinds, LayerKind},
 };
 use proptest::prelude::*;
 use serde_json::json;
+use smallvec::smallvec;
 
 use super::planted::{Does, Planted, Way, call, keys, planted};
 use crate::{Canary, Rollback, canary_layer, testing::sign};
@@ -145,6 +147,37 @@ fn a_canary_that_is_worse_gets_no_more_rows() {
         assert_eq!(calls.load(Relaxed), if why.is_some() { 20 } else { 200 }, "{why:?}");
         assert_eq!(&told(&step, keys([1])).0[0].2, if why.is_some() { "champion" } else { "canary" });
     }
+}
+
+#[test]
+fn a_canary_that_has_not_answered_at_the_deadline_has_failed() {
+    let never = || Planted { way: Way::Never, ..planted(|_| Does::Answers(0.0)) };
+    let rule = Rollback { errors: Some(0.05), ..Rollback::default() };
+    let passed = Some(std::time::Instant::now());
+    let far = passed.map(|now| now + std::time::Duration::from_secs(3600));
+    let given_up = |step: &Canary, deadline| {
+        for key in 0..200 {
+            let request = Request { deadline, ..Request::default() };
+            let cx = RunCx::new(RunId(0), request, 4, std::time::Instant::now);
+            let input = Input::new(smallvec![Token::Rows(Rows::whole(keys(key * 4..key * 4 + 4)))]);
+            if let Work::Io(answer) = step.call(input, &cx) {
+                assert!(answer.now_or_never().is_none(), "it waits until it is dropped");
+            }
+        }
+        step.rolled_back().map(str::to_owned)
+    };
+    let good = || planted(|_| Does::Answers(0.0));
+    let told = given_up(&canary(good(), never(), 100.0, rule), passed);
+    assert_eq!(
+        told.as_deref(),
+        Some("it failed 20 of 20 rows, the other 0.00 %; at most 5.00 % more are allowed")
+    );
+    for deadline in [None, far] {
+        let told = given_up(&canary(good(), never(), 100.0, rule), deadline);
+        assert_eq!(told, None, "a caller that goes says nothing of the step");
+    }
+    let told = given_up(&canary(never(), never(), 50.0, rule), passed);
+    assert_eq!(told, None, "neither is worse than the other");
 }
 
 #[test]

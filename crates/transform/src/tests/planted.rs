@@ -7,6 +7,7 @@ use std::sync::{
 
 use arrow::{
     array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch},
+    compute::cast,
     datatypes::{DataType, Field, Int64Type, Schema, SchemaRef},
 };
 use futures_util::FutureExt;
@@ -42,6 +43,8 @@ pub(super) struct Planted {
     pub(super) way: Way,
     pub(super) effect: Effect,
     pub(super) column: &'static str,
+    /// The type of that column.
+    pub(super) kind: DataType,
     pub(super) calls: Arc<AtomicUsize>,
 }
 
@@ -51,17 +54,17 @@ pub(super) fn planted(does: impl Fn(i64) -> Does + Send + Sync + 'static) -> Pla
         way: Way::Done,
         effect: Effect::None,
         column: "score",
+        kind: DataType::Float64,
         calls: Arc::default(),
     }
 }
 
-fn schema(input: &SchemaRef, column: &str) -> SchemaRef {
-    let fields =
-        input.fields().iter().cloned().chain([Arc::new(Field::new(column, DataType::Float64, false))]);
+fn schema(input: &SchemaRef, column: &str, kind: &DataType) -> SchemaRef {
+    let fields = input.fields().iter().cloned().chain([Arc::new(Field::new(column, kind.clone(), false))]);
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn answer(does: &dyn Fn(i64) -> Does, column: &str, rows: &Rows) -> StepResult {
+fn answer(does: &dyn Fn(i64) -> Does, column: &str, kind: &DataType, rows: &Rows) -> StepResult {
     let keys = rows.batch().column(0).as_primitive::<Int64Type>();
     let done: Vec<Does> = keys.values().iter().map(|key| does(*key)).collect();
     if done.contains(&Does::FailsCall) {
@@ -75,8 +78,8 @@ fn answer(does: &dyn Fn(i64) -> Does, column: &str, rows: &Rows) -> StepResult {
     let scores =
         done.iter().filter_map(|does| if let Does::Answers(score) = does { Some(*score) } else { None });
     let mut columns = good.batch().columns().to_vec();
-    columns.push(Arc::new(Float64Array::from_iter_values(scores)));
-    let made = RecordBatch::try_new(schema(rows.schema(), column), columns)?;
+    columns.push(cast(&Float64Array::from_iter_values(scores), kind)?);
+    let made = RecordBatch::try_new(schema(rows.schema(), column, kind), columns)?;
     let keys = bad.batch().column(0).as_primitive::<Int64Type>();
     let messages = keys.values().iter().map(|key| format!("key {key}")).collect();
     Ok(Output::one(good.replace(made)?).with_failed(FailedRows { rows: bad, messages }))
@@ -84,14 +87,14 @@ fn answer(does: &dyn Fn(i64) -> Does, column: &str, rows: &Rows) -> StepResult {
 
 impl Step for Planted {
     fn signature(&self, inputs: &[SchemaRef]) -> Result<Signature, SchemaError> {
-        Ok(Signature::row_wise(schema(&inputs[0], self.column)).with_effect(self.effect))
+        Ok(Signature::row_wise(schema(&inputs[0], self.column, &self.kind)).with_effect(self.effect))
     }
 
     fn call<'a>(&'a self, mut input: Input, _: &'a RunCx) -> Work<'a> {
         self.calls.fetch_add(1, Relaxed);
-        let (does, column) = (Arc::clone(&self.does), self.column);
+        let (does, column, kind) = (Arc::clone(&self.does), self.column, self.kind.clone());
         let rows = input.rows(0).unwrap();
-        let job = move || answer(&*does, column, &rows);
+        let job = move || answer(&*does, column, &kind, &rows);
         match self.way {
             Way::Done => Work::Done(job()),
             Way::Waits => Work::Io(Box::pin(async move { job() })),

@@ -187,6 +187,37 @@ fn a_writer_follows_the_recorder_of_a_new_plan() {
 }
 
 #[test]
+fn a_recorder_is_let_go_with_its_last_row_and_what_it_has_counted_stays() {
+    let log = Log::new(json!({}));
+    let mut writer = log.writer();
+    let new = recorder(log.folder.path(), json!({})).unwrap();
+    for _ in 0..2 {
+        writer.follow(Arc::clone(&new)).unwrap();
+    }
+    let Log { folder, recorder: old } = log;
+    old.observe(RunId(1), INPUT, &input("lost", 2), |_| None);
+    request(&old, "old", START, 1);
+    request(&new, "new", START, 1);
+    let alive = [&old, &new].map(Arc::downgrade);
+    drop(old);
+    assert!(writer.has_waiting());
+    writer.drain(START).unwrap();
+    assert!(writer.has_waiting() && alive[0].upgrade().is_some(), "its row is not written yet");
+    assert_eq!(writer.flush(START).unwrap().rows, 2);
+    assert_eq!((writer.has_waiting(), writer.is_over()), (false, false));
+    assert!(alive[0].upgrade().is_none());
+    drop(new);
+    writer.drain(START).unwrap();
+    assert!(
+        writer.is_over() && alive[1].upgrade().is_none(),
+        "a recorder that is followed twice is held once"
+    );
+    let counts = writer.counts();
+    assert_eq!((counts.rows_written, counts.rows_lost), (2, 2));
+    drop(folder);
+}
+
+#[test]
 fn runs_that_do_not_end_are_evicted_and_counted() {
     let log = Log::new(json!({"open_for": "1m"}));
     let mut writer = log.writer();
@@ -196,8 +227,13 @@ fn runs_that_do_not_end_are_evicted_and_counted() {
     assert_eq!((log.recorder.open_rows(), log.recorder.counts().runs_evicted), (3, 0));
     writer.drain(START + 61 * SECOND).unwrap();
     assert_eq!((log.recorder.open_rows(), log.recorder.counts().runs_evicted), (0, 1));
+    // A request is there whole or not at all, and counted once.
+    log.recorder.observe(RunId(1), SCORE, &score("a", 3), |row| Some(row as u32));
     log.recorder.finish(finished(RunId(1), Some("a"), START));
-    assert_eq!(log.recorder.counts().runs_unseen, 1);
+    writer.flush(START + 61 * SECOND).unwrap();
+    let counts = log.recorder.counts();
+    assert_eq!((counts.runs_evicted, counts.runs_unseen, counts.observations_dropped), (1, 0, 1));
+    assert_eq!((counts.rows_written, log.recorder.open_rows()), (0, 0));
 }
 
 #[test]

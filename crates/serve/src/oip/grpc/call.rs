@@ -33,7 +33,7 @@ impl<'m> Call<'m> {
         Self { model, since: tokio::time::Instant::now().into_std() }
     }
 
-    fn reply(&self, reply: &Portion, asked: Asked) -> Result<ModelInferResponse, DecodeError> {
+    pub(super) fn reply(&self, reply: &Portion, asked: Asked) -> Result<ModelInferResponse, DecodeError> {
         let mut message = ModelInferResponse {
             model_name: self.model.name().to_owned(),
             model_version: self.model.version().to_owned(),
@@ -114,7 +114,7 @@ pub(super) fn told(answer: Response<Outcome>) -> Result<tonic::Response<ModelInf
 }
 
 /// The code of a status of HTTP.
-fn code(status: StatusCode) -> Code {
+pub(super) fn code(status: StatusCode) -> Code {
     match status {
         StatusCode::NOT_FOUND => Code::NotFound,
         StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Code::DeadlineExceeded,

@@ -2,7 +2,7 @@
 
 use super::proto::{
     DataType, InferStatistics, ModelConfig, ModelInput, ModelMetadataResponse, ModelOutput, ModelParameter,
-    ModelStatistics, ModelVersionPolicy, StatisticDuration,
+    ModelStatistics, ModelTransactionPolicy, ModelVersionPolicy, StatisticDuration,
     model_metadata_response::TensorMetadata,
     model_version_policy::{self, PolicyChoice},
 };
@@ -70,6 +70,7 @@ pub(super) fn config(model: &Model) -> ModelConfig {
         name: model.name().to_owned(),
         platform: model.platform.0.to_owned(),
         backend: model.platform.1.to_owned(),
+        model_transaction_policy: model.streams.then_some(ModelTransactionPolicy { decoupled: true }),
         version_policy: Some(ModelVersionPolicy { policy_choice: Some(policy) }),
         max_batch_size: model.max_rows(),
         input: model.inputs.iter().map(input).collect(),

@@ -7,6 +7,7 @@ mod call;
 mod describe;
 mod request;
 mod service;
+mod streamed;
 
 use std::sync::Arc;
 

@@ -32,6 +32,7 @@ use super::{
         repository_index_response::ModelIndex,
         trace_setting_response::SettingValue as TraceValue,
     },
+    streamed::Replies,
 };
 use crate::{
     connections::Busy,
@@ -49,19 +50,17 @@ use crate::{
     snapshot::{self, Shared, Snapshot},
 };
 
-/// Requests of one stream that are under way at once.
-const STREAM_REQUESTS: usize = 32;
 /// Asks that errors end a stream as they end calls, and are not told in replies.
-const STREAM_ENDS: &str = "triton_grpc_error";
-/// Says of a reply of a stream that no other follows to its request.
-const FINAL: &str = "triton_final_response";
+pub(super) const STREAM_ENDS: &str = "triton_grpc_error";
+/// Says of a reply of a stream whether no other follows to its request.
+pub(super) const FINAL: &str = "triton_final_response";
 const STOPPING: &str = "the server is stopping";
 
 /// What answers calls.
 #[derive(Clone)]
 pub(super) struct Inference {
-    shared: Arc<Shared>,
-    observer: Arc<Observer>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) observer: Arc<Observer>,
 }
 
 impl Inference {
@@ -73,11 +72,19 @@ impl Inference {
         !self.shared.is_stopping()
     }
 
-    async fn want(&self, served: &Snapshot, name: &str, version: &str) -> Result<Arc<Model>, Status> {
-        find::want(served, name, given(version)).await.map_err(|why| self.missing(&why))
+    pub(super) async fn want(
+        &self,
+        served: &Snapshot,
+        (name, version): (&str, &str),
+        headers: &mut HeaderMap,
+    ) -> Result<Arc<Model>, Status> {
+        find::want(served, name, given(version), headers).await.map_err(|why| self.missing(&why))
     }
 
     fn missing(&self, why: &Missing) -> Status {
+        if let Missing::Late(text) = why {
+            return Status::deadline_exceeded(text);
+        }
         self.shared.refusals.count(why.code());
         match why {
             Missing::Failed(text) => Status::unavailable(text),
@@ -104,11 +111,12 @@ impl Inference {
 
     async fn infer(
         &self,
-        headers: HeaderMap,
+        mut headers: HeaderMap,
         message: ModelInferRequest,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let served = self.shared.live.load_full();
-        let model = self.want(&served, &message.model_name, &message.model_version).await?;
+        let named = (&*message.model_name, &*message.model_version);
+        let model = self.want(&served, named, &mut headers).await?;
         let service = model.service().map_err(Status::unavailable)?;
         let (mut head, ()) = http::Request::new(()).into_parts();
         (head.method, head.headers) = (Method::POST, headers);
@@ -116,17 +124,22 @@ impl Inference {
         let run = async |head: &Parts| service.answer_message(&call, head, message, bytes).await;
         let answer = pin!(self.observer.tell(model.name(), &mut head, run));
         let mut answer = served.kept(answer).await.ok_or_else(|| Status::unavailable(snapshot::CUT_OFF))?;
+        self.count_refusal(&answer);
+        answer.headers_mut().insert(snapshot::VERSION, served.mark.clone());
+        told(answer)
+    }
+
+    /// Counts an answer that says of itself that it is a refusal.
+    pub(super) fn count_refusal<T>(&self, answer: &http::Response<T>) {
         if answer.status().is_client_error()
             && let Some(Refused(reason)) = answer.extensions().get()
         {
             self.shared.refusals.count(reason);
         }
-        answer.headers_mut().insert(snapshot::VERSION, served.mark.clone());
-        told(answer)
     }
 
     /// The reply of a stream to one request, or its end.
-    async fn stream_reply(
+    pub(super) async fn stream_reply(
         self,
         headers: HeaderMap,
         session: Option<Session>,
@@ -136,11 +149,7 @@ impl Inference {
         let ends = headers.get(STREAM_ENDS).is_some_and(|value| value == "true");
         let id = message.id.clone();
         // A stream is no way around what a key may ask, nor around its end.
-        let let_in = session.map_or(Ok(()), |session| session.again()).map_err(|denied| {
-            self.shared.refusals.count(denied.code());
-            super::refusal(&denied)
-        });
-        let answer = match let_in {
+        let answer = match self.again(session.as_ref()) {
             Ok(()) => self.infer(headers, message).await,
             Err(status) => Err(status),
         };
@@ -151,13 +160,32 @@ impl Inference {
                 reply.parameters.insert(FINAL.to_owned(), last);
                 Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(reply) })
             }
-            Err(status) if ends => Err(status),
-            Err(status) => Ok(ModelStreamInferResponse {
-                error_message: status.message().to_owned(),
-                infer_response: Some(ModelInferResponse { id, ..ModelInferResponse::default() }),
-            }),
+            Err(status) => not_replied(status, ends, id),
         }
     }
+
+    /// Whether whoever asked for a stream may ask within it.
+    pub(super) fn again(&self, session: Option<&Session>) -> Result<(), Status> {
+        session.map_or(Ok(()), Session::again).map_err(|denied| {
+            self.shared.refusals.count(denied.code());
+            super::refusal(&denied)
+        })
+    }
+}
+
+/// What is told in a stream of a request that failed, or the end of the stream.
+pub(super) fn not_replied(
+    status: Status,
+    ends: bool,
+    id: String,
+) -> Result<ModelStreamInferResponse, Status> {
+    if ends {
+        return Err(status);
+    }
+    Ok(ModelStreamInferResponse {
+        error_message: status.message().to_owned(),
+        infer_response: Some(ModelInferResponse { id, ..ModelInferResponse::default() }),
+    })
 }
 
 type Answered<T> = Result<Response<T>, Status>;
@@ -183,7 +211,8 @@ impl GrpcInferenceService for Inference {
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answered<ModelReadyResponse> {
         let ModelReadyRequest { name, version } = request.into_inner();
         let served = self.shared.live.load_full();
-        let ready = find::is_ready(&served, &name, given(&version)).map_err(|why| self.missing(&why))?;
+        let ready = find::is_ready(&served, &name, given(&version)).await;
+        let ready = ready.map_err(|why| self.missing(&why))?;
         Ok(Response::new(ModelReadyResponse { ready: ready && self.is_ready() }))
     }
 
@@ -191,15 +220,16 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelMetadataRequest>,
     ) -> Answered<ModelMetadataResponse> {
-        let ModelMetadataRequest { name, version } = request.into_inner();
+        let (metadata, _, ModelMetadataRequest { name, version }) = request.into_parts();
         let served = self.shared.live.load_full();
-        let model = self.want(&served, &name, &version).await?;
+        let model = self.want(&served, (&name, &version), &mut metadata.into_headers()).await?;
         Ok(Response::new(describe::metadata(&model, find::versions(&served, &name))))
     }
 
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answered<ModelConfigResponse> {
-        let ModelConfigRequest { name, version } = request.into_inner();
-        let model = self.want(&self.shared.live.load_full(), &name, &version).await?;
+        let (metadata, _, ModelConfigRequest { name, version }) = request.into_parts();
+        let served = self.shared.live.load_full();
+        let model = self.want(&served, (&name, &version), &mut metadata.into_headers()).await?;
         Ok(Response::new(ModelConfigResponse { config: Some(describe::config(&model)) }))
     }
 
@@ -213,7 +243,8 @@ impl GrpcInferenceService for Inference {
         let models = if name.is_empty() {
             find::all(&served)
         } else {
-            let found = find::find(&served, &name, given(&version)).map_err(|why| self.missing(&why))?;
+            let found = find::seen(&served, &name, given(&version)).await;
+            let found = found.map_err(|why| self.missing(&why))?;
             if version.is_empty() { find::named(&served, &name) } else { vec![found] }
         };
         let model_stats = models.iter().map(|model| describe::statistics(model)).collect();
@@ -241,10 +272,8 @@ impl GrpcInferenceService for Inference {
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await.map(drop);
         };
-        let replies = messages
-            .take_until(Box::pin(stopped))
-            .map(move |message| inference.clone().stream_reply(headers.clone(), session.clone(), message))
-            .buffered(STREAM_REQUESTS);
+        let replies =
+            Replies::new(inference, headers, session, Box::pin(messages.take_until(Box::pin(stopped))));
         let shared = Arc::clone(&self.shared);
         // One that the server ends says so; one that its client ends needs no word.
         let end = stream::once(async move { shared.is_stopping() })
@@ -261,7 +290,7 @@ impl GrpcInferenceService for Inference {
         request: Request<RepositoryIndexRequest>,
     ) -> Answered<RepositoryIndexResponse> {
         let served = self.shared.live.load_full();
-        let lines = control::index(&self.shared, &served, request.get_ref().ready);
+        let lines = control::index(&self.shared, &served, request.get_ref().ready).await;
         let index = |line: Indexed| ModelIndex {
             name: line.name,
             version: line.version.map(|version| version.to_string()).unwrap_or_default(),
@@ -277,8 +306,10 @@ impl GrpcInferenceService for Inference {
         request: Request<RepositoryModelLoadRequest>,
     ) -> Answered<RepositoryModelLoadResponse> {
         self.may_change(request.extensions())?;
-        let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request.into_inner();
+        let (_, extensions, message) = request.into_parts();
+        let RepositoryModelLoadRequest { repository_name, model_name, parameters } = message;
         let name = named(repository_name, model_name);
+        noted(&extensions, &name);
         let parameter = |parameter: &ModelRepositoryParameter| match &parameter.parameter_choice {
             Some(Choice::StringParam(text)) => Parameter::Text(text.clone()),
             Some(Choice::BytesParam(bytes)) => Parameter::Bytes(bytes.to_vec()),
@@ -296,8 +327,10 @@ impl GrpcInferenceService for Inference {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Answered<RepositoryModelUnloadResponse> {
         self.may_change(request.extensions())?;
-        let RepositoryModelUnloadRequest { repository_name, model_name, .. } = request.into_inner();
+        let (_, extensions, message) = request.into_parts();
+        let RepositoryModelUnloadRequest { repository_name, model_name, .. } = message;
         let name = named(repository_name, model_name);
+        noted(&extensions, &name);
         let served = self.shared.live.load_full();
         let done = control::unload_model(&served, &name).await;
         done.map_err(|refusal| self.refused(&refusal))?;
@@ -306,10 +339,12 @@ impl GrpcInferenceService for Inference {
 
     async fn trace_setting(&self, request: Request<TraceSettingRequest>) -> Answered<TraceSettingResponse> {
         let may = self.may_change(request.extensions());
-        let TraceSettingRequest { settings: asked, model_name } = request.into_inner();
+        let (_, extensions, message) = request.into_parts();
+        let TraceSettingRequest { settings: asked, model_name } = message;
         if !model_name.is_empty() {
+            noted(&extensions, &model_name);
             let served = self.shared.live.load_full();
-            find::is_ready(&served, &model_name, None).map_err(|why| self.missing(&why))?;
+            find::is_ready(&served, &model_name, None).await.map_err(|why| self.missing(&why))?;
         }
         let changes = asked.into_iter().map(|(key, setting)| {
             (key, if setting.value.is_empty() { Value::Null } else { setting.value.into() })
@@ -363,8 +398,15 @@ impl GrpcInferenceService for Inference {
 }
 
 /// A version, where one is named.
-fn given(version: &str) -> Option<&str> {
+pub(super) fn given(version: &str) -> Option<&str> {
     Some(version).filter(|version| !version.is_empty())
+}
+
+/// Tells who writes down what callers change which model this is.
+fn noted(extensions: &Extensions, model: &str) {
+    if let Some(session) = extensions.get::<Session>() {
+        session.changes(model);
+    }
 }
 
 /// The model that is meant: clients of KServe put its name where those of Triton put the repository's.

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use http::{HeaderValue, Request, StatusCode, header::ALLOW};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header::ALLOW};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
@@ -143,30 +143,41 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Re
     let answer = match &place {
         Place::Alive => json_answer(StatusCode::OK, &json!({ "status": "alive" })),
         Place::Ping => ready(&shared, true, json!({})),
-        Place::Models => json_answer(StatusCode::OK, &json!({ "models": find::names(&served) })),
-        Place::Ready { name, version } => match find::is_ready(&served, name, *version) {
+        Place::Models => {
+            find::look(&served).await;
+            json_answer(StatusCode::OK, &json!({ "models": find::names(&served) }))
+        }
+        Place::Ready { name, version } => match find::is_ready(&served, name, *version).await {
             Ok(is_ready) => ready(&shared, is_ready, json!({ "name": name })),
             Err(why) => missing(&why),
         },
-        Place::Predict { .. } | Place::Explain { .. } | Place::Invoke => match asked(&served, &place).await {
-            Ok((model, asks)) => {
-                let answer = std::pin::pin!(infer(&model, asks, shared.observer(), &mut head, body));
-                served.answer(answer).await
+        Place::Predict { .. } | Place::Explain { .. } | Place::Invoke => {
+            match asked(&served, &place, &mut head.headers).await {
+                Ok((model, asks)) => {
+                    let answer = std::pin::pin!(infer(&model, asks, shared.observer(), &mut head, body));
+                    served.answer(answer).await
+                }
+                Err(why) => missing(&why),
             }
-            Err(why) => missing(&why),
-        },
+        }
     };
     answer.into_response()
 }
 
 /// The model that is meant, loaded if it comes when it is asked for, and what is asked of it.
-async fn asked(served: &Snapshot, place: &Place<'_>) -> Result<(Arc<Model>, Asks), Missing> {
+async fn asked(
+    served: &Snapshot,
+    place: &Place<'_>,
+    headers: &mut HeaderMap,
+) -> Result<(Arc<Model>, Asks), Missing> {
     match place {
         Place::Predict { name, version } => {
-            return Ok((find::want(served, name, *version).await?, Asks::Rows(Dialect::V1)));
+            let model = find::want(served, name, *version, headers).await?;
+            return Ok((model, Asks::Rows(Dialect::V1)));
         }
         Place::Explain { name, version } => {
-            return Ok((find::want(served, name, *version).await?, Asks::Explanations(Dialect::V1)));
+            let model = find::want(served, name, *version, headers).await?;
+            return Ok((model, Asks::Explanations(Dialect::V1)));
         }
         _ => {}
     }

@@ -6,7 +6,7 @@ use super::{
     decode::{Body, Decoder, explain},
     plan::{Float, Kind, Node, Record},
     slots::Reading,
-    text::Refused,
+    text::{self, Refused},
     value::{Half, ValueSeed},
 };
 use crate::wire::{DecodeCode, DecodeError};
@@ -124,17 +124,23 @@ impl Column<'_, '_> {
                 match value {
                     Ok((value, true)) => self.low_bytes(value, int.width),
                     Ok(_) => return Err(beyond()),
-                    Err(_) => return Err(not_whole(text)),
+                    Err(_) => {
+                        let value = whole(text)?;
+                        if value < int.min || u64::try_from(value).is_ok_and(|value| value > int.max) {
+                            return Err(beyond());
+                        }
+                        self.low_bytes(value as u64, int.width);
+                    }
                 }
             }
-            Kind::Timestamp(_) => match text.parse::<i64>() {
-                Ok(value) => self.push(value.to_ne_bytes()),
-                Err(_) => return Err(not_whole(text)),
-            },
-            Kind::Date => match text.parse::<i32>() {
-                Ok(value) => self.push(value.to_ne_bytes()),
-                Err(_) => return Err(not_whole(text)),
-            },
+            Kind::Timestamp(_) => {
+                let value = text.parse::<i64>().or_else(|_| whole(text))?;
+                self.push(value.to_ne_bytes());
+            }
+            Kind::Date => {
+                let value = text.parse::<i64>().or_else(|_| whole(text))?;
+                self.push(i32::try_from(value).map_err(|_| beyond())?.to_ne_bytes());
+            }
             Kind::Float(float) => return self.float(float, text).ok_or_else(beyond),
             _ => return Err(wrong("is a number")),
         }
@@ -287,6 +293,11 @@ impl Column<'_, '_> {
 
 fn wrong(what: &str) -> Refused {
     (DecodeCode::WrongType, what.to_owned())
+}
+
+/// A whole number that is written with a point or an exponent.
+fn whole(text: &str) -> Result<i64, Refused> {
+    text.parse().ok().and_then(text::whole).ok_or_else(|| not_whole(text))
 }
 
 /// Why a number is no integer of 64 bits.

@@ -23,7 +23,7 @@ use crate::wire::{DecodeCode, DecodeError, DecodeLimits, Form};
 ///
 /// | type | JSON |
 /// |---|---|
-/// | integers | a whole number in range, without point or exponent: `1.0` is refused |
+/// | integers | a whole number in range; below 2^53 also as `1.0` or `1e3` |
 /// | floats | a number; one beyond the type's largest is refused |
 /// | text | a string |
 /// | text with `millstream.json` = `true` | any value, kept as the text it was sent as |

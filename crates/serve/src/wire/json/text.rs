@@ -8,6 +8,8 @@ use crate::wire::DecodeCode;
 /// A refused text: the code and the sentence.
 pub(super) type Refused = (DecodeCode, String);
 
+/// Below it, floats count every whole number.
+const FLOATS_COUNT: f64 = 9_007_199_254_740_992.0;
 /// Days from 1 January of year 1, where chrono begins to count, to 1 January 1970.
 const EPOCH_FROM_CE: i32 = 719_163;
 
@@ -19,6 +21,12 @@ pub(super) fn units_per_second(unit: TimeUnit) -> i64 {
         TimeUnit::Microsecond => 1_000_000,
         TimeUnit::Nanosecond => 1_000_000_000,
     }
+}
+
+/// The whole number that was written with a point or an exponent, such as `1.0` or `1e3`, and came as a float. Not from 2^53 on: there
+/// a float stands for several whole numbers.
+pub(super) fn whole(value: f64) -> Option<i64> {
+    (value.fract() == 0.0 && value.abs() < FLOATS_COUNT).then_some(value as i64)
 }
 
 /// Reads an RFC 3339 instant into a unit; an instant that the unit cannot hold is refused, never rounded.

@@ -204,13 +204,19 @@ impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        match self.node.kind {
-            Kind::Float(float) => self.float(float, value),
+        if let Kind::Float(float) = self.node.kind {
+            return self.float(float, value);
+        }
+        match (&self.node.kind, text::whole(value)) {
+            (Kind::Int(_) | Kind::Timestamp(_) | Kind::Date, Some(whole)) => match u64::try_from(whole) {
+                Ok(whole) => self.visit_u64(whole),
+                Err(_) => self.visit_i64(whole),
+            },
             // An integer too long for 64 bits comes as a float.
-            Kind::Int(_) | Kind::Timestamp(_) | Kind::Date if value.abs() >= 9.2e18 => {
+            (Kind::Int(_) | Kind::Timestamp(_) | Kind::Date, None) if value.abs() >= 9.2e18 => {
                 Err(self.out_of_range())
             }
-            Kind::Int(_) | Kind::Timestamp(_) | Kind::Date => {
+            (Kind::Int(_) | Kind::Timestamp(_) | Kind::Date, None) => {
                 Err(self.wrong("a number with a point or exponent"))
             }
             _ => Err(self.wrong("a number")),

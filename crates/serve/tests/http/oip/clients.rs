@@ -12,6 +12,11 @@ use super::{
 
 /// Where `scripts/oracles.sh` puts the packages.
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/oip");
+/// And those that not every script needs.
+const MORE_PACKAGES: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/sse"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/onnxruntime"),
+];
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oip");
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/fraud");
 pub(super) const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tests/data");
@@ -64,7 +69,7 @@ pub(super) fn run(script: &str, arguments: &[&str]) {
     let ran = Command::new("python3")
         .arg(Path::new(SCRIPTS).join(script))
         .args(arguments)
-        .env("PYTHONPATH", PACKAGES)
+        .env("PYTHONPATH", [&[PACKAGES], &MORE_PACKAGES[..]].concat().join(":"))
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&ran.stdout);

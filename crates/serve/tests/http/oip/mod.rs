@@ -8,6 +8,7 @@ mod refused;
 mod repository;
 mod rows;
 mod sequence;
+mod streamed;
 
 use std::{fs, path::Path};
 
@@ -119,6 +120,7 @@ fn servers_and_models_tell_of_themselves() {
                 &json!([
                     "binary_tensor_data",
                     "classification",
+                    "generate",
                     "logging",
                     "model_configuration",
                     "model_repository",

@@ -79,7 +79,7 @@ fn a_request_that_cannot_be_read_is_told_why() {
         (flat("INT64", "[1,2]"), 400, "`data` has more than 1 values where its shape has 1"),
         (flat("INT64", "[]"), 400, "`data` has 0 values where its shape has 1"),
         (flat("INT64", "1"), 400, "`[` is missing"),
-        (flat("INT64", "[1.0]"), 400, "input `a`: value 0 is a number with a point or exponent"),
+        (flat("INT64", "[1.5]"), 400, "input `a`: value 0 is a number with a point or exponent"),
         (flat("INT64", "[9223372036854775808]"), 400, "value 0 lies outside of what it can hold"),
         (flat("INT64", "[\"1\"]"), 400, "value 0 is a string"),
         (flat("INT64", "[true]"), 400, "value 0 is true or false"),

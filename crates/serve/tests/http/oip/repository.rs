@@ -224,6 +224,29 @@ fn lazy_models_come_when_they_are_asked_for_and_go_when_others_need_the_room() {
 }
 
 #[test]
+fn who_waits_too_long_for_a_lazy_model_is_told_so_and_the_load_goes_on() {
+    serves(", load: lazy", false, |serving| {
+        // So many sessions take longer than no time at all.
+        put(&serving.folder, "slow/1/model.onnx", "rank3.onnx");
+        put(&serving.folder, "slow/config.pbtxt", "instance_group { count: 300 }");
+        let headers = [("x-request-timeout-ms", "0")];
+        let rows = json!({ "instances": [[[0, 1, 2], [3, 4, 5]]] });
+        let late = |path: &str, body: Value| {
+            let answer = serving.client().send("POST", path, &headers, body.to_string().as_bytes());
+            error(&answer, 504)
+        };
+        let told = late("/v2/models/slow/infer", x(1));
+        assert_eq!(told, "the deadline passed while model `slow` was being loaded");
+        late("/v1/models/slow:predict", rows);
+        late("/v2/models/infer", json!({ "model": "slow", "inputs": x(1)["inputs"] }));
+        let answer = post(serving, "/v2/models/slow/infer", &x(1));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let metrics = serving.client().get("/metrics").text();
+        assert!(metrics.contains(r#"millstream_model_loads_total{outcome="loaded"} 1"#), "{metrics}");
+    });
+}
+
+#[test]
 fn no_request_is_lost_while_a_model_is_loaded_again_and_again() {
     serves("", true, |serving| {
         let (stop, asked) = (AtomicBool::new(false), AtomicUsize::new(0));

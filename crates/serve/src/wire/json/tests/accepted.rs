@@ -47,6 +47,21 @@ fn integers_keep_every_digit() {
 }
 
 #[test]
+fn integers_may_be_written_as_numbers_without_a_fraction() {
+    let values = [("1.0", "1"), ("1e2", "100"), ("12.50e1", "125"), ("-0.0", "0"), ("-0", "0"), ("0e9", "0")];
+    for data_type in [DataType::Int8, DataType::Int64, DataType::UInt8, DataType::UInt64] {
+        check(&data_type, &values);
+    }
+    check(&DataType::Int8, &[("-1.28e2", "-128")]);
+    check(
+        &DataType::Int64,
+        &[("9007199254740991.0", "9007199254740991"), ("-9007199254740991.0", "-9007199254740991")],
+    );
+    check(&DataType::Timestamp(TimeUnit::Second, None), &[("1.0", "\"1970-01-01T00:00:01Z\"")]);
+    check(&DataType::Date32, &[("1.0", "\"1970-01-02\"")]);
+}
+
+#[test]
 fn floats_keep_their_shortest_form() {
     check_same(&DataType::Float64, &["0.1", "-0.0", "5e-324", "1.7976931348623157e+308", "123456789.123"]);
     check_same(&DataType::Float32, &["0.1", "1e-45", "3.4028235e+38", "16777216.0", "0.3"]);

@@ -334,4 +334,29 @@ proptest! {
             prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok());
         }
     }
+
+    #[test]
+    fn integers_are_what_serde_json_reads_of_their_text(
+        text in "-?(0|[1-9][0-9]{0,19})(\\.(0{1,3}|[0-9]{1,4}))?([eE][+-]?[0-9])?",
+        (data_type, least, most) in proptest::sample::select(vec![
+            (DataType::Int8, i128::from(i8::MIN), i128::from(i8::MAX)),
+            (DataType::UInt8, 0, i128::from(u8::MAX)),
+            (DataType::Int32, i128::from(i32::MIN), i128::from(i32::MAX)),
+            (DataType::Int64, i128::from(i64::MIN), i128::from(i64::MAX)),
+            (DataType::UInt64, 0, i128::from(u64::MAX)),
+        ]),
+    ) {
+        let number: serde_json::Number = serde_json::from_str(&text).unwrap();
+        let digits = number.as_i64().map(i128::from).or(number.as_u64().map(i128::from));
+        let wanted = digits.or_else(|| {
+            let float = number.as_f64().unwrap();
+            let whole: i128 = format!("{float:.0}").parse().unwrap();
+            (whole as f64 == float && whole.abs() < 1 << 53).then_some(whole)
+        });
+        let wanted = wanted.filter(|value| (least..=most).contains(value));
+        let schema = schema([required("x", data_type)]);
+        let got = decode(&schema, format!("{{\"x\":{text}}}"));
+        let got = got.ok().map(|decoded| encode(&decoded.batch, decoded.form));
+        prop_assert_eq!(got, wanted.map(|value| format!("{{\"x\":{value}}}")));
+    }
 }

@@ -1,5 +1,7 @@
 //! `quorum`: several steps see the same rows, and the answer comes as soon as enough of them have answered.
 
+mod vote;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
@@ -19,6 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::nested::{self, Typed};
+use vote::{Vote, Votes};
 
 /// Several steps, of which so many must answer. Each sees the same rows and adds columns; those of steps that have not answered when
 /// enough others have are null. What they still do is given up.
@@ -27,7 +30,8 @@ use crate::nested::{self, Typed};
 /// last of them did. A row that fewer have answered than are needed fails alone. What a step makes of columns that came in is
 /// dropped: each adds columns of its own.
 ///
-/// An [ensemble](https://docs.rs/millstream-models) behind it makes one answer of them, without those that are missing.
+/// An [ensemble](https://docs.rs/millstream-models) behind it makes one answer of them, without those that are missing. When that is a
+/// majority vote, the steps may [vote](Self::voting): no more of them are waited for than it takes to know who wins.
 ///
 /// ```
 /// use millstream_transform::{Quorum, With};
@@ -35,10 +39,15 @@ use crate::nested::{self, Typed};
 ///     .step("low", With::new().column("low", "amount * 0.1"))
 ///     .step("high", With::new().column("high", "amount * 0.2"))
 ///     .step("flat", With::new().column("flat", "0.5"));
+/// let vote = Quorum::voting([("low", 1.0), ("high", 1.0)])
+///     .step("low", With::new().column("low", "amount > 10"))
+///     .step("high", With::new().column("high", "amount > 20"));
+/// # let _ = (step, vote);
 /// ```
 #[derive(Default)]
 pub struct Quorum {
-    need: usize,
+    need: Option<usize>,
+    vote: Option<Vec<(String, f64)>>,
     steps: Vec<(String, Arc<dyn Step>)>,
     plan: Typed<Plan>,
 }
@@ -47,16 +56,37 @@ pub struct Quorum {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct QuorumSettings {
-    /// How many must answer.
-    need: usize,
+    /// How many must answer. It may be left out beside `vote`: then the vote alone ends the waiting, and a row that one has answered is good.
+    need: Option<usize>,
+    /// The columns of the steps that a majority vote behind it is made of, with the same weights as there. The rest is given up, even before
+    /// so many have answered, once it cannot change the vote of any row.
+    vote: Option<VoteMembers>,
     /// The steps, by names of your choice: each a map of its kind to its settings, with layers beside it.
     steps: IndexMap<String, BTreeMap<String, Value>>,
+}
+
+/// Columns with their weights, or a list of columns that weigh the same.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "columns with weights, or a list of columns")]
+enum VoteMembers {
+    Alike(Vec<String>),
+    Weighted(IndexMap<String, f64>),
+}
+
+impl From<VoteMembers> for Vec<(String, f64)> {
+    fn from(members: VoteMembers) -> Self {
+        match members {
+            VoteMembers::Alike(members) => members.into_iter().map(|member| (member, 1.0)).collect(),
+            VoteMembers::Weighted(members) => members.into_iter().collect(),
+        }
+    }
 }
 
 /// The kind `quorum`, whose steps are of these kinds.
 pub fn quorum_kind(kinds: Kinds) -> StepKind {
     StepKind::new("quorum", move |settings: QuorumSettings| {
-        let mut quorum = Quorum::of(settings.need);
+        let vote = settings.vote.map(Vec::from);
+        let mut quorum = Quorum { need: settings.need, vote, ..Quorum::default() };
         let mut problems = Vec::new();
         for (name, written) in &settings.steps {
             match nested::step(&kinds, written, &format!("steps.{name}")) {
@@ -73,13 +103,30 @@ pub fn quorum_kind(kinds: Kinds) -> StepKind {
 struct Plan {
     output: SchemaRef,
     /// By step, where the columns that it adds stand in its own answer, and what they are.
-    added: Vec<Vec<(usize, FieldRef)>>,
+    added: Vec<Added>,
+    vote: Option<Vote>,
 }
+
+/// The columns that one step adds, and where each stands in its answer.
+type Added = Vec<(usize, FieldRef)>;
 
 impl Quorum {
     /// A quorum of so many, of no steps yet.
     pub fn of(need: usize) -> Self {
-        Self { need, ..Self::default() }
+        Self { need: Some(need), ..Self::default() }
+    }
+
+    /// A quorum of no steps yet that answers once the vote is decided, or all have answered. See [`Self::vote`].
+    pub fn voting<N: Into<String>>(members: impl IntoIterator<Item = (N, f64)>) -> Self {
+        Self::default().vote(members)
+    }
+
+    /// Answers before so many have, once the rest cannot change the majority vote that an ensemble makes of these columns with these
+    /// weights. Every step adds at least one of them. A step that fails might vote too, since the ensemble may replace what it lacks.
+    #[must_use]
+    pub fn vote<N: Into<String>>(mut self, members: impl IntoIterator<Item = (N, f64)>) -> Self {
+        self.vote = Some(members.into_iter().map(|(member, weight)| (member.into(), weight)).collect());
+        self
     }
 
     /// Adds a step.
@@ -93,11 +140,7 @@ impl Quorum {
         let [input] = inputs else {
             return Err(SchemaError::new(format!("a quorum takes one input, not {}", inputs.len())));
         };
-        let mut problems = Vec::new();
-        if self.need == 0 || self.need > self.steps.len() {
-            let problem = format!("`need` is {}, of {} steps", self.need, self.steps.len());
-            problems.push(SchemaError::new(problem));
-        }
+        let mut problems: Vec<SchemaError> = self.miscounted().map(SchemaError::new).into_iter().collect();
         let mut fields: Vec<FieldRef> = input.fields().iter().map(Arc::clone).collect();
         let (mut added, mut effect) = (Vec::new(), Effect::None);
         for (name, step) in &self.steps {
@@ -121,35 +164,35 @@ impl Quorum {
             if out.flow != RowFlow::Same {
                 problems.push(told("it must answer every row"));
             }
-            let mut own = Vec::new();
-            for (at, field) in out.schema.fields().iter().enumerate() {
-                match input.field_with_name(field.name()) {
-                    // What it hands on is there already.
-                    Ok(known) if known.data_type() == field.data_type() => {}
-                    Ok(_) => {
-                        problems.push(told(&format!("it changes the type of column `{}`", field.name())))
-                    }
-                    Err(_) if fields.iter().any(|known| known.name() == field.name()) => {
-                        problems.push(told(&format!("another adds a column `{}` too", field.name())));
-                    }
-                    Err(_) => {
-                        let field = Arc::new(field.as_ref().clone().with_nullable(true));
-                        fields.push(Arc::clone(&field));
-                        own.push((at, field));
-                    }
-                }
-            }
+            let (own, unfit) = added_by(&out.schema, input, &fields);
+            problems.extend(unfit.iter().map(|problem| told(problem)));
+            fields.extend(own.iter().map(|(_, field)| Arc::clone(field)));
             added.push(own);
         }
         SchemaError::collect(problems)?;
+        let names: Vec<&str> = self.steps.iter().map(|(name, _)| name.as_str()).collect();
+        let vote = self.vote.as_ref().map(|members| Vote::new(members, &names, &added)).transpose()?;
         let output: SchemaRef = Arc::new(Schema::new_with_metadata(fields, input.metadata().clone()));
         let signature = Signature::ports(vec![OutPort::new("out", Arc::clone(&output), RowFlow::Same)]);
-        let plan = Plan { output, added };
+        let plan = Plan { output, added, vote };
         Ok((plan, signature.with_effect(effect).lining_up()))
     }
 
+    /// What is wrong with how many must answer.
+    fn miscounted(&self) -> Option<String> {
+        let steps = self.steps.len();
+        match self.need {
+            None if self.vote.is_none() => {
+                Some("it has neither `need`, how many must answer, nor a `vote` of their columns".to_owned())
+            }
+            None if steps == 0 => Some("it has no steps".to_owned()),
+            Some(need) if need == 0 || need > steps => Some(format!("`need` is {need}, of {steps} steps")),
+            _ => None,
+        }
+    }
+
     async fn settle(&self, plan: &Plan, rows: Rows, cx: &RunCx) -> StepResult {
-        let mut gathered = Gathered::new(&rows, self.need, self.steps.len());
+        let mut gathered = Gathered::new(&rows, self.need, self.steps.len(), plan.vote.as_ref());
         let mut waits = FuturesUnordered::new();
         for (at, (_, step)) in self.steps.iter().enumerate() {
             match nested::call(&**step, rows.clone(), cx) {
@@ -173,10 +216,33 @@ impl Quorum {
     }
 }
 
+/// The columns of a step's answer that are neither those that came in nor known already, and what is wrong with others.
+fn added_by(out: &Schema, input: &Schema, known: &[FieldRef]) -> (Added, Vec<String>) {
+    let (mut added, mut problems) = (Added::new(), Vec::new());
+    for (at, field) in out.fields().iter().enumerate() {
+        let mut there = known.iter().chain(added.iter().map(|(_, field)| field));
+        let twice = there.any(|known| known.name() == field.name());
+        match input.field_with_name(field.name()) {
+            // What it hands on is there already.
+            Ok(known) if known.data_type() == field.data_type() => {}
+            Ok(_) => problems.push(format!("it changes the type of column `{}`", field.name())),
+            Err(_) if twice => problems.push(format!("another adds a column `{}` too", field.name())),
+            Err(_) => added.push((at, Arc::new(field.as_ref().clone().with_nullable(true)))),
+        }
+    }
+    (added, problems)
+}
+
 /// What has been answered so far.
 struct Gathered<'r> {
     rows: &'r Rows,
+    /// After so many answers to a row, or once its vote is decided, no more are waited for.
+    enough: usize,
+    /// With fewer answers a row fails, unless its vote is decided.
     need: usize,
+    votes: Option<Votes<'r>>,
+    /// So many rows, from the first on, are known to have been answered enough.
+    settled: usize,
     /// By step, its answer, and which of the rows those of the answer are.
     answers: Vec<Option<(Rows, Vec<usize>)>>,
     /// By row, how many steps have answered it, and why one has not.
@@ -187,10 +253,13 @@ struct Gathered<'r> {
 }
 
 impl<'r> Gathered<'r> {
-    fn new(rows: &'r Rows, need: usize, steps: usize) -> Self {
+    fn new(rows: &'r Rows, need: Option<usize>, steps: usize, vote: Option<&'r Vote>) -> Self {
         Self {
             rows,
-            need,
+            enough: need.unwrap_or(steps),
+            need: need.unwrap_or(1),
+            votes: vote.map(Votes::new),
+            settled: 0,
             answers: vec![None; steps],
             counts: vec![0; rows.len()],
             messages: vec![None; rows.len()],
@@ -212,6 +281,9 @@ impl<'r> Gathered<'r> {
         if let Some((_, answered)) = ports.into_iter().next() {
             let which = which(self.rows, &answered)?;
             which.iter().for_each(|row| self.counts[*row] += 1);
+            if let Some(votes) = &mut self.votes {
+                votes.put(at, &answered, &which, self.rows.len())?;
+            }
             self.answers[at] = Some((answered, which));
         }
         if let Some(failed) = failed {
@@ -222,9 +294,24 @@ impl<'r> Gathered<'r> {
         Ok(())
     }
 
-    /// Whether each row has been answered as often as is needed.
-    fn is_enough(&self) -> bool {
-        self.counts.iter().all(|count| *count >= self.need)
+    /// Whether each row has been answered as often as is needed, or as its vote needs. What is settled once stays so: no row is
+    /// looked at again.
+    fn is_enough(&mut self) -> bool {
+        while self.settled < self.rows.len()
+            && (self.counts[self.settled] >= self.enough || self.is_decided(self.settled))
+        {
+            self.settled += 1;
+        }
+        self.settled == self.rows.len()
+    }
+
+    fn is_decided(&self, row: usize) -> bool {
+        self.votes.as_ref().is_some_and(|votes| votes.is_decided(row))
+    }
+
+    /// Whether a row is good, when no more answers come.
+    fn is_good(&self, row: usize) -> bool {
+        row < self.settled || self.counts[row] >= self.need || self.is_decided(row)
     }
 }
 
@@ -250,11 +337,9 @@ fn which(rows: &Rows, part: &Rows) -> Result<Vec<usize>, StepError> {
 
 impl Plan {
     fn answer(&self, gathered: Gathered<'_>, steps: &[(String, Arc<dyn Step>)]) -> StepResult {
-        let Gathered { rows, need, answers, counts, mut messages, mut errors, notes } = gathered;
-        let split = |good: bool| -> Vec<u32> {
-            (0..rows.len()).filter(|row| (counts[*row] >= need) == good).map(|row| row as u32).collect()
-        };
-        let (good, bad) = (split(true), split(false));
+        let (good, bad): (Vec<u32>, Vec<u32>) =
+            (0..gathered.rows.len() as u32).partition(|row| gathered.is_good(*row as usize));
+        let Gathered { rows, need, answers, mut messages, mut errors, notes, .. } = gathered;
         if good.is_empty()
             && let Some((_, error)) = errors.pop()
         {
