@@ -33,8 +33,8 @@ use crate::{
 pub(crate) use headers::{Asked, may_stream, wants_arrow, wants_events};
 pub(crate) use parts::Streaming;
 pub(crate) use protocol::{Brought, Protocol};
-pub(crate) use sse::{Telling, answer_in_events, data};
 use protocol::{Halted, Ran};
+pub(crate) use sse::{Telling, answer_in_events, data};
 
 /// The media type of an Arrow IPC stream.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";

@@ -148,7 +148,7 @@ impl Binding<'_> {
             Some(ReferenceSpec::Past(past)) => Some(past),
             _ => None,
         };
-        elsewhere.retain(|column, _| !watch.asks_for(column));
+        elsewhere.retain(|column, _| watch.columns.is_empty() && !watch.asks_for(column));
         let watching = Watching {
             columns: &watch.columns,
             elsewhere: &elsewhere.keys().map(String::as_str).collect::<Vec<_>>(),

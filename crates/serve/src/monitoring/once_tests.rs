@@ -1,12 +1,10 @@
 //! Which columns are counted at which of the ports that a project watches.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, fs};
 
 use millstream_graph::rows;
-use millstream_runtime::Limits;
 
-use super::keeper::Keeper;
-use crate::Project;
+use super::served::Served;
 
 const PROJECT: &str = "\
 name: p
@@ -28,13 +26,9 @@ async fn counted(monitor: &str) -> BTreeMap<String, (String, String)> {
     let lines: String = monitor.lines().map(|line| format!("      {line}\n")).collect();
     fs::write(folder.path().join("train.csv"), "a,b,s\n1,2,de\n2,3,fr\n3,4,de\n").unwrap();
     fs::write(folder.path().join("millstream.yaml"), format!("{PROJECT}{lines}")).unwrap();
-    let project = Project::load(folder.path()).unwrap_or_else(|error| panic!("{error}"));
-    let engine = project.engine("ask", Limits::default()).unwrap();
-    let plan = Arc::new(project.monitoring().clone());
-    let mut keeper = Keeper::new("p", Arc::clone(&plan));
-    keeper.drain(project.watches(), 0);
-    engine.run(rows! { a: [1.0, 2.0, 3.0], b: [4.0, 5.0, 6.0], s: ["de", "fr", "de"] }).await.unwrap();
-    let mut turned = keeper.turn(&plan, project.watches(), 60_000_000);
+    let mut served = Served::load(folder.path(), "ask", 0);
+    served.engine.run(rows! { a: [1.0, 2.0, 3.0], b: [4.0, 5.0, 6.0], s: ["de", "fr", "de"] }).await.unwrap();
+    let mut turned = served.turn(60_000_000);
     let report = turned.reports.remove("ask").unwrap();
     let edges = report.edges.into_iter().map(|edge| {
         let here = edge.columns.iter().map(|column| format!("{} {}", column.column, column.rows));
@@ -68,11 +62,12 @@ async fn a_column_is_counted_at_the_first_port_that_carries_its_rows_unless_a_la
             &[("input", "a 3", ""), ("more", "b 3, s 3, x 3", "a at input")],
         ),
         (
-            "input: {}\nmore: { rules: { a: { min: 0 } } }\nknown: { columns: [b, x] }",
+            "input: {}\nmore: { rules: { a: { min: 0 } } }\nknown: { columns: [b, x] }\nlast: {}",
             &[
                 ("input", "a 3, b 3, s 3", ""),
                 ("more", "a 3, x 3", "b at input, s at input"),
-                ("known", "b 3, x 3", "a at input, s at input"),
+                ("known", "b 3, x 3", ""),
+                ("last", "a 2, b 2, s 2, t 2, x 2, y 2", ""),
             ],
         ),
         (
