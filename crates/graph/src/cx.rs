@@ -218,6 +218,11 @@ impl RunCx {
         }
     }
 
+    /// The clock of the run, for what outlasts a borrow of this.
+    pub fn clock(&self) -> fn() -> Instant {
+        self.clock
+    }
+
     /// The time that remains, `None` without a deadline; zero once it has passed.
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since((self.clock)()))

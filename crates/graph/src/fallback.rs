@@ -63,8 +63,9 @@ fn fill(
         unknown.map(|name| SchemaError::new(suggest::unknown("output column", name, names()))).collect();
     let mut columns = Vec::with_capacity(output.schema.fields().len());
     for field in output.schema.fields() {
-        let in_input =
-            input.column_with_name(field.name()).filter(|(_, f)| f.data_type() == field.data_type());
+        let fits =
+            |f: &Field| f.data_type() == field.data_type() && (field.is_nullable() || !f.is_nullable());
+        let in_input = input.column_with_name(field.name()).filter(|(_, f)| fits(f));
         match (values.get(field.name()), in_input) {
             (Some(value), _) => match constant(field, value) {
                 Ok(array) => columns.push(FillColumn::Constant(array)),

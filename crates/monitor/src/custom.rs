@@ -1,7 +1,7 @@
 //! Metrics of one's own: a number made of what was counted in a window.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -21,12 +21,20 @@ pub struct WindowView<'w> {
     over: &'w Pane,
     edge: Option<&'w EdgePane>,
     performance: &'w [MetricSeries],
+    /// Columns that are counted at other edges in the place of this one.
+    elsewhere: Option<&'w BTreeMap<String, String>>,
 }
 
 impl<'w> WindowView<'w> {
     /// What `over` has of an edge, and how its predictions did.
     pub fn new(over: &'w Pane, edge: &str, performance: &'w [MetricSeries]) -> Self {
-        Self { over, edge: over.edges.get(edge), performance }
+        Self { over, edge: over.edges.get(edge), performance, elsewhere: None }
+    }
+
+    /// The same, with columns that come unchanged from other edges: by name, and the edges at which they are counted.
+    #[must_use]
+    pub fn with_elsewhere(self, elsewhere: &'w BTreeMap<String, String>) -> Self {
+        Self { elsewhere: Some(elsewhere), ..self }
     }
 
     /// Rows that travelled the edge.
@@ -46,7 +54,9 @@ impl<'w> WindowView<'w> {
 
     /// What was counted of a column, if it is watched and had rows.
     pub fn column(&self, name: &str) -> Option<&'w Sketch> {
-        self.edge?.columns.get(name)
+        let elsewhere = self.elsewhere.and_then(|columns| columns.get(name));
+        let edge = elsewhere.map_or(self.edge, |edge| self.over.edges.get(edge));
+        edge?.columns.get(name)
     }
 
     /// A metric of the edge's predictions, in the last window of theirs that has it.
@@ -317,6 +327,17 @@ mod tests {
         let values = numbers.iter().map(|number| number.value(&other)).collect::<Vec<_>>();
         assert_eq!(values[..4], [Some(0.0), Some(3.0), Some(1.0), None]);
         assert_eq!(values.last(), Some(&None));
+    }
+
+    #[test]
+    fn a_column_that_is_counted_at_another_edge_is_found_there() {
+        let (_, pane) = counted();
+        let elsewhere = BTreeMap::from([("amount".to_owned(), "input".to_owned())]);
+        let view = WindowView::new(&pane, "other", &[]);
+        assert_eq!(view.column("amount"), None);
+        let view = view.with_elsewhere(&elsewhere);
+        assert!(view.column("amount").is_some() && view.column("country").is_none());
+        assert_eq!(view.rows(), 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use millstream_graph::spec::Time;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     alert::{AlertSpec, Secret},
@@ -187,6 +188,8 @@ const LONGEST_PANE: Duration = Duration::from_secs(60);
 const SEGMENTS: usize = 50;
 /// More bins than this are no bins of equal parts any more.
 const MOST_BINS: usize = 100;
+/// The metrics that alerts are told of each column, whether or not its port has a reference or rules.
+const OF_COLUMNS: [&str; 3] = ["mean", "nulls", "unseen"];
 
 impl<'de> Deserialize<'de> for PaneTime {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -226,11 +229,26 @@ impl MonitoringSpec {
         let usual = Duration::from_secs(3600).min(self.pane.0 * MOST_PANES);
         self.window.map_or(usual, |time| time.0)
     }
+
+    /// Whether an alert looks at a column at this port of a graph, and not at whichever port has it: then it has to be counted there.
+    pub fn looks_at(&self, graph: &str, port: &str, column: &str) -> bool {
+        self.alerts.values().map(|alert| &alert.when).any(|when| {
+            let label = |name: &str| when.labels.get(name).and_then(Value::as_str);
+            let any_or = |name: &str, own: &str| label(name).is_none_or(|value| value == "*" || value == own);
+            OF_COLUMNS.contains(&when.metric.as_str())
+                && label("edge") == Some(port)
+                && any_or("graph", graph)
+                && any_or("column", column)
+        })
+    }
 }
 
 impl WatchSpec {
     /// Whether a column has to be counted at this port although it was counted, with the same rows, at one before it.
     pub fn asks_for(&self, column: &str) -> bool {
+        if !self.columns.is_empty() {
+            return self.columns.iter().any(|name| name == column);
+        }
         // What is compared, divided, or put together here is counted here.
         let of_all = self.reference.is_some()
             || self.schema.is_some()
@@ -238,8 +256,7 @@ impl WatchSpec {
             || self.multivariate.is_some()
             || !self.segments.is_empty()
             || !self.metrics.is_empty();
-        let named = [&self.columns, &self.categorical].into_iter().flatten().any(|name| name == column);
-        of_all || named || self.rules.contains_key(column)
+        of_all || self.categorical.iter().any(|name| name == column) || self.rules.contains_key(column)
     }
 
     /// Values of a segment's column that are watched by themselves.

@@ -6,8 +6,12 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array},
+    array::{
+        Array, ArrayRef, AsArray, BooleanArray, GenericListArray, Int64Array, OffsetSizeTrait, RecordBatch,
+        UInt32Array,
+    },
     compute::{CastOptions, cast_with_options, take},
+    datatypes::DataType,
     error::ArrowError,
 };
 use millstream_graph::{Feed, Plan, PlanStream, Request};
@@ -313,8 +317,29 @@ const SHARED_BYTES: usize = 1 << 30;
 
 /// The bytes of rows.
 fn size(rows: &RecordBatch) -> usize {
-    // A column whose size cannot be told is small.
-    rows.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+    rows.columns().iter().map(|column| bytes_of(column)).sum()
+}
+
+/// The bytes of the rows of a column. Where its rows are some of a larger one, Arrow counts the items of all lists of that one.
+fn bytes_of(column: &dyn Array) -> usize {
+    let nulls = column.nulls().map_or(0, |nulls| nulls.len().div_ceil(8));
+    match column.data_type() {
+        DataType::List(_) => nulls + bytes_of_lists(column.as_list::<i32>()),
+        DataType::LargeList(_) => nulls + bytes_of_lists(column.as_list::<i64>()),
+        DataType::FixedSizeList(..) => nulls + bytes_of(column.as_fixed_size_list().values()),
+        DataType::Struct(_) => {
+            nulls + column.as_struct().columns().iter().map(|field| bytes_of(field)).sum::<usize>()
+        }
+        // A column whose size cannot be told is small.
+        _ => column.to_data().get_slice_memory_size().unwrap_or(0),
+    }
+}
+
+fn bytes_of_lists<O: OffsetSizeTrait>(lists: &GenericListArray<O>) -> usize {
+    let offsets = lists.value_offsets();
+    let first = offsets.first().map_or(0, |first| first.as_usize());
+    let last = offsets.last().map_or(first, |last| last.as_usize());
+    size_of_val(offsets) + bytes_of(&lists.values().slice(first, last - first))
 }
 
 /// Where fed columns stand in rows, which have all columns of the input or those alone that travel.

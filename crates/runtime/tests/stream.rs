@@ -220,6 +220,61 @@ async fn streams_that_run_at_the_same_time_share_runs() {
     assert_eq!(*calls.0.lock().unwrap(), [3, 2, 1], "rows of both, as long as there are rows of both");
 }
 
+#[tokio::test]
+async fn rows_of_others_in_a_shared_run_take_no_room() {
+    let lists = |field: &str| {
+        let item = Arc::new(Field::new("item", DataType::Int64, false));
+        Field::new(field, DataType::List(item), false)
+    };
+    let mut graph = Graph::new(
+        "lists",
+        Arc::new(Schema::new(vec![lists("state"), Field::new("left", DataType::Int64, false)])),
+    );
+    let input = graph.input();
+    let schema = Arc::new(Schema::new(vec![
+        lists("state"),
+        Field::new("next", DataType::Int64, false),
+        Field::new("done", DataType::Boolean, false),
+    ]));
+    let (calls, made) = (Calls::default(), Arc::clone(&schema));
+    let called = graph.step("calls", &input, calls.clone());
+    let counted = graph.map("counted", &called, schema, move |batch| {
+        let next: Vec<i64> = numbers(batch, "left").iter().map(|left| left - 1).collect();
+        let done: BooleanArray = next.iter().map(|next| Some(*next <= 0)).collect();
+        let next = Arc::new(arrow::array::Int64Array::from(next));
+        Ok(RecordBatch::try_new(
+            Arc::clone(&made),
+            vec![Arc::clone(batch.column(0)), next as ArrayRef, Arc::new(done)],
+        )?)
+    });
+    graph.respond(&counted);
+    graph.stream(Stream::until("done").feed("state", "state").feed("left", "next"));
+    // What a stream keeps as it is takes none.
+    let engine = Engine::new(graph.compile().unwrap(), Limits { bytes: 0, ..Limits::default() }).unwrap();
+    let door = Door::new(engine.clone(), Append::new(Arc::clone(engine.plan().input_schema())));
+    let ask = async |items: i64| {
+        let values: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(0..items));
+        let item = Arc::new(Field::new("item", DataType::Int64, false));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([items as usize]);
+        let state = arrow::array::ListArray::try_new(item, offsets, values, None).unwrap();
+        let left: ArrayRef = Arc::new(arrow::array::Int64Array::from(vec![3_i64]));
+        let rows = RecordBatch::try_new(
+            Arc::clone(engine.plan().input_schema()),
+            vec![Arc::new(state) as ArrayRef, left],
+        );
+        let mut stream = engine.stream(Request::default(), rows.unwrap()).unwrap();
+        let mut parts = Vec::new();
+        while let Some(part) = stream.next_at(&door).await {
+            let rows = part.unwrap().portion().rows();
+            parts.push(rows.column(0).as_list::<i32>().value(0).len() as i64);
+        }
+        parts
+    };
+    let (one, two) = join(ask(5), ask(700)).await;
+    assert_eq!((one, two), (vec![5; 3], vec![700; 3]));
+    assert_eq!(*calls.0.lock().unwrap(), [2, 2, 2], "they share their runs");
+}
+
 /// A graph whose state is a tensor, of which the reply says that its items may be null. Below zero, they are.
 fn halving() -> Engine {
     let state = |nullable| {

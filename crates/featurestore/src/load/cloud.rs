@@ -81,10 +81,16 @@ fn at(url: &Url, path: &Path) -> String {
 /// # Errors
 /// When it is no URL of such a store, or has something that is secret in it.
 pub fn object_at(url: &str) -> Result<(Box<dyn ObjectStore>, Path), LoadError> {
-    open(url).map(|(_, store, path)| (store, path))
+    // Who asks bounds the time itself: what a store is given by default is too short for a large file.
+    open_within(url, Some("1day")).map(|(_, store, path)| (store, path))
 }
 
 fn open(text: &str) -> Result<(Url, Box<dyn ObjectStore>, Path), LoadError> {
+    open_within(text, None)
+}
+
+/// The same; each of its calls may take so long, unless the environment says how long.
+fn open_within(text: &str, timeout: Option<&str>) -> Result<(Url, Box<dyn ObjectStore>, Path), LoadError> {
     let failed = |problem: String| LoadError::Open {
         file: shown(text),
         source: io::Error::new(io::ErrorKind::InvalidInput, problem),
@@ -101,6 +107,7 @@ fn open(text: &str) -> Result<(Url, Box<dyn ObjectStore>, Path), LoadError> {
         VARIABLES.iter().any(|begin| name.starts_with(begin)).then_some(())?;
         Some((name, value.into_string().ok()?))
     });
+    let options = timeout.map(|time| ("timeout".to_owned(), time.to_owned())).into_iter().chain(options);
     let (store, path) =
         object_store::parse_url_opts(&url, options).map_err(|error| failed(error.to_string()))?;
     Ok((url, store, path))

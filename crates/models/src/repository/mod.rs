@@ -1,9 +1,12 @@
 //! A folder of models that are loaded and unloaded while requests come.
 
 mod config;
+mod index;
 mod listing;
+mod load;
 mod proto;
 mod read;
+mod spec;
 mod text;
 
 use std::{
@@ -18,72 +21,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use millstream_graph::{spec::Size, suggest};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use millstream_graph::suggest;
 
 use crate::LoadOptions;
 pub use config::{CONFIG_FILE, ConfigError, ModelConfig, VersionPolicy};
+pub use index::Indexed;
 use listing::Listing;
-use read::Checked;
 pub use read::{Given, LoadedVersion};
+pub use spec::{Load, RepositorySpec};
 
 /// A lazy model that could not be loaded is not tried again before.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// A folder of models, as Triton lays them out: `NAME/1/model.onnx`, with `NAME/config.pbtxt` where a model needs one.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RepositorySpec {
-    /// The folder, relative to the project's and inside it.
-    pub path: PathBuf,
-    /// Which models are loaded, and when.
-    #[serde(default)]
-    pub load: Load,
-    /// The most bytes of models at once, such as `512MiB`: the sizes of their files times their instances. When more are asked for
-    /// under `load: lazy`, those that were used the longest time ago go. Default: any number.
-    #[serde(default)]
-    pub memory: Option<Size>,
-    /// Whether each instance of a model runs in a process of its own, as `isolated` of the project's own models says.
-    #[serde(default)]
-    pub isolated: bool,
-    /// Other names for versions, by model: `{fraud: {champion: 3, canary: 4}}`.
-    #[serde(default)]
-    pub labels: BTreeMap<String, BTreeMap<String, u64>>,
-}
-
-/// When the models of a repository are loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Load {
-    /// All of them before anything is served.
-    #[default]
-    All,
-    /// Each when it is first asked for.
-    Lazy,
-    /// Each when a client says so.
-    Asked,
-}
-
-/// Why a model of a repository cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RepositoryError {
-    /// The folder cannot be read.
-    #[error("{0}")]
-    Folder(String),
-    /// There is no such model in it.
-    #[error("{0}")]
-    Unknown(String),
-    /// The model is wrong, or the runtime does not take it.
-    #[error("model `{name}` cannot be loaded: {reason}")]
-    Failed {
-        /// The model.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
-}
 
 /// The models of a folder, each version as a `T` that is made of it.
 ///
@@ -118,6 +66,26 @@ pub struct Outcomes {
     pub evicted: u64,
 }
 
+/// Why a model of a repository cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepositoryError {
+    /// The folder cannot be read.
+    #[error("{0}")]
+    Folder(String),
+    /// There is no such model in it.
+    #[error("{0}")]
+    Unknown(String),
+    /// The model is wrong, or the runtime does not take it.
+    #[error("model `{name}` cannot be loaded: {reason}")]
+    Failed {
+        /// The model.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
 /// What makes a model that can be served of one that was loaded.
 type Make<T> = dyn Fn(LoadedVersion) -> Result<T, String> + Send + Sync;
 
@@ -147,19 +115,6 @@ pub struct Served<T> {
     labels: BTreeMap<String, u64>,
     /// When it was last asked for, in milliseconds since the repository was opened.
     used: AtomicU64,
-}
-
-/// A line of the index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Indexed {
-    /// The model.
-    pub name: String,
-    /// The version; none of a model that is not loaded.
-    pub version: Option<u64>,
-    /// Whether it takes requests: `READY`, `LOADING` or `UNAVAILABLE`.
-    pub state: &'static str,
-    /// Why it does not.
-    pub reason: String,
 }
 
 impl<T> Served<T> {
@@ -273,81 +228,6 @@ impl<T: Send + Sync> Repository<T> {
         }
     }
 
-    /// Whether there is a model of this name, loaded or not, as far as [`Repository::look`] has seen.
-    pub fn is_there(&self, name: &str) -> bool {
-        self.ready.load().contains_key(name) || self.listing.load().names.contains(name)
-    }
-
-    /// Whether a model that is not loaded would be when it is asked for, as far as [`Repository::look`] has seen.
-    pub fn comes_when_asked(&self, name: &str) -> bool {
-        let unloaded = || matches!(self.book().states.get(name), Some(State::Unloaded));
-        self.spec.load == Load::Lazy && self.is_there(name) && !unloaded()
-    }
-
-    /// Loads a model, in the place of what is served of it. Blocks; when it fails, what was there is served on.
-    ///
-    /// # Errors
-    /// When there is no such model, or it cannot be loaded.
-    pub fn load(&self, name: &str, given: &Given) -> Result<(), RepositoryError> {
-        let turn = self.turn(name)?;
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.load_in_turn(name, given).map(drop)
-    }
-
-    /// Takes a model out of service. Requests that have it finish with it. Nothing happens to one that is not loaded.
-    pub fn unload(&self, name: &str) {
-        let Ok(turn) = self.turn(name) else { return };
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut book = self.book();
-        self.ready.rcu(|ready| without(ready, name));
-        book.bytes.remove(name);
-        book.states.insert(name.to_owned(), State::Unloaded);
-    }
-
-    /// Every model in the folder and every version that is served, as far as [`Repository::look`] has seen.
-    ///
-    /// # Errors
-    /// When the folder could not be read.
-    pub fn index(&self) -> Result<Vec<Indexed>, RepositoryError> {
-        let mut names = self.listed()?;
-        let ready = self.ready.load();
-        names.extend(ready.keys().cloned());
-        let states = self.book().states.clone();
-        let mut lines = Vec::new();
-        for name in names {
-            if let Some(served) = ready.get(&name) {
-                lines.extend(served.numbers().map(|version| Indexed {
-                    name: name.clone(),
-                    version: Some(version),
-                    state: "READY",
-                    reason: String::new(),
-                }));
-                continue;
-            }
-            let (state, reason) = match states.get(&name) {
-                Some(State::Loading) => ("LOADING", String::new()),
-                Some(State::Unloaded) => ("UNAVAILABLE", "unloaded".to_owned()),
-                Some(State::Failed { reason, .. }) => ("UNAVAILABLE", reason.clone()),
-                None => ("UNAVAILABLE", "not loaded".to_owned()),
-            };
-            lines.push(Indexed { name, version: None, state, reason });
-        }
-        Ok(lines)
-    }
-
-    /// The versions of a model that would be served, from what its folder has.
-    ///
-    /// # Errors
-    /// When there is no such model, or its configuration is wrong.
-    pub fn offered(&self, name: &str) -> Result<Vec<u64>, RepositoryError> {
-        if !self.is_on_disk(name) {
-            return Err(self.unknown(name));
-        }
-        let offered = read::config(&self.root, name)
-            .and_then(|config| config.versions.served(&read::versions(&self.root, name)?));
-        offered.map_err(|reason| RepositoryError::Failed { name: name.to_owned(), reason })
-    }
-
     /// The models that are loaded, by name.
     pub fn loaded(&self) -> Arc<BTreeMap<String, Arc<Served<T>>>> {
         self.ready.load_full()
@@ -386,88 +266,6 @@ impl<T: Send + Sync> Repository<T> {
         }
         self.taken.store(Arc::new(taken));
         Ok(())
-    }
-
-    fn load_in_turn(&self, name: &str, given: &Given) -> Result<Arc<Served<T>>, RepositoryError> {
-        self.may_have(name)?;
-        let mut attempt = Attempt { of: self, name, room: None, failed: Some("loading it panicked".into()) };
-        self.book().states.insert(name.to_owned(), State::Loading);
-        match self.read(name, given, &mut attempt) {
-            Ok(served) => {
-                attempt.failed = None;
-                let served = Arc::new(served);
-                // Under the lock, so that nobody sees it served and its room as somebody else's.
-                let book = self.book();
-                self.ready.rcu(|ready| {
-                    let mut ready = BTreeMap::clone(ready);
-                    ready.insert(name.to_owned(), Arc::clone(&served));
-                    ready
-                });
-                drop(book);
-                self.loaded.fetch_add(1, Relaxed);
-                Ok(served)
-            }
-            Err(reason) => {
-                attempt.failed = Some(reason.clone());
-                Err(RepositoryError::Failed { name: name.to_owned(), reason })
-            }
-        }
-    }
-
-    fn read(&self, name: &str, given: &Given, attempt: &mut Attempt<'_, T>) -> Result<Served<T>, String> {
-        let checked = Checked::read(&self.root, name, given, &self.options)?;
-        attempt.room = Some(self.make_room(name, checked.bytes)?);
-        let versions = checked.load(&self.options)?.into_iter();
-        let versions = versions.map(|version| Ok((version.version, Arc::new((self.make)(version)?))));
-        let versions = versions.collect::<Result<BTreeMap<_, _>, String>>()?;
-        let labels = self.spec.labels.get(name).cloned().unwrap_or_default();
-        Ok(Served { versions, labels, used: AtomicU64::new(self.now()) })
-    }
-
-    /// Notes the bytes of a model that is to be loaded, after others have made room for it. Answers what was noted before. Nobody
-    /// goes for one that would not fit even then.
-    fn make_room(&self, name: &str, bytes: u64) -> Result<Option<u64>, String> {
-        let mut book = self.book();
-        let most = self.spec.memory.map_or(u64::MAX, |most| most.0 as u64);
-        loop {
-            let of = |counts: &dyn Fn(&str) -> bool| -> u64 {
-                let others = book.bytes.iter().filter(|(other, _)| *other != name && counts(other));
-                others.map(|(_, bytes)| bytes).sum()
-            };
-            let others = of(&|_| true);
-            if others.saturating_add(bytes) <= most {
-                book.under_way.insert(name.to_owned());
-                return Ok(book.bytes.insert(name.to_owned(), bytes));
-            }
-            let stay = match self.spec.load {
-                Load::Lazy => of(&|other| book.under_way.contains(other)),
-                Load::All | Load::Asked => others,
-            };
-            if stay.saturating_add(bytes) > most {
-                // What is being loaded may go when it is there.
-                if bytes <= most && self.spec.load == Load::Lazy {
-                    book = self.ended.wait(book).unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                }
-                return Err(format!(
-                    "it needs {bytes} bytes, and of {most} there are {} left",
-                    most - stay.min(most)
-                ));
-            }
-            let Some(oldest) = self.oldest_but(name, &book.under_way) else {
-                return Err(format!("it needs {bytes} bytes, and nothing makes room for it"));
-            };
-            self.ready.rcu(|ready| without(ready, &oldest));
-            book.bytes.remove(&oldest);
-            self.evicted.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// Of the models that are ready and not being loaded anew, the one that was asked for the longest time ago.
-    fn oldest_but(&self, name: &str, under_way: &BTreeSet<String>) -> Option<String> {
-        let ready = self.ready.load();
-        let others = ready.iter().filter(|(other, _)| *other != name && !under_way.contains(*other));
-        others.min_by_key(|(_, served)| served.used.load(Relaxed)).map(|(name, _)| name.clone())
     }
 
     /// The names of the folders that may be models', now.
@@ -520,45 +318,4 @@ impl<T: Send + Sync> Repository<T> {
 fn has_that_name(name: &str) -> RepositoryError {
     let reason = "a graph or a model of the project has that name".to_owned();
     RepositoryError::Failed { name: name.to_owned(), reason }
-}
-
-/// A load that is under way. However it ends, the book is right behind it.
-struct Attempt<'r, T> {
-    of: &'r Repository<T>,
-    name: &'r str,
-    /// What was noted of the model before it took its room, if it has.
-    room: Option<Option<u64>>,
-    /// Why it has failed, unless it has not.
-    failed: Option<String>,
-}
-
-impl<T> Drop for Attempt<'_, T> {
-    fn drop(&mut self) {
-        let Self { of, name, .. } = self;
-        let mut book = of.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.under_way.remove(*name);
-        match self.failed.take() {
-            None => drop(book.states.remove(*name)),
-            Some(reason) => {
-                of.failed.fetch_add(1, Relaxed);
-                if let Some(before) = self.room {
-                    // What was there before, if it still is.
-                    match before.filter(|_| of.ready.load().contains_key(*name)) {
-                        Some(before) => book.bytes.insert((*name).to_owned(), before),
-                        None => book.bytes.remove(*name),
-                    };
-                }
-                book.states.insert((*name).to_owned(), State::Failed { reason, at: Instant::now() });
-            }
-        }
-        of.ended.notify_all();
-    }
-}
-
-fn without<T>(ready: &BTreeMap<String, Arc<Served<T>>>, name: &str) -> BTreeMap<String, Arc<Served<T>>> {
-    ready
-        .iter()
-        .filter(|(other, _)| *other != name)
-        .map(|(name, served)| (name.clone(), Arc::clone(served)))
-        .collect()
 }

@@ -67,6 +67,12 @@ impl<F: Fn(&Rows) -> StepResult + Send + 'static> Pass<F> {
         })
     }
 
+    /// Whether the sequence that the next row has waited for was ended by a row before it. One that the row has begun is its own.
+    fn is_over(&self) -> bool {
+        let id = self.ids.id(self.at).filter(|_| !self.ids.starts(self.at));
+        id.is_some_and(|id| !self.shared.table.is_open(id))
+    }
+
     fn refuse(&mut self, message: String) {
         self.bad.push(self.at as u32);
         self.messages.push(message);
@@ -133,6 +139,12 @@ impl<F: Fn(&Rows) -> StepResult + Send + 'static> Pass<F> {
         let (mut pass, mut sequence) = (self, first);
         loop {
             let turn = sequence.lock_owned().await;
+            if pass.is_over() {
+                drop(turn);
+                let Some(next) = pass.next_turn() else { return pass.output() };
+                sequence = next;
+                continue;
+            }
             // What is left to do comes back here; the last rows bring the answer.
             let rest = Arc::new(Mutex::new(None));
             let left = Arc::clone(&rest);

@@ -82,6 +82,11 @@ impl<S> Table<S> {
         }
     }
 
+    /// Whether there is a sequence of this name.
+    pub(super) fn is_open(&self, id: &str) -> bool {
+        self.lock().sequences.contains_key(id)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Open<S>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -177,6 +177,25 @@ fn who_waits_for_a_sequence_holds_no_thread() {
 }
 
 #[test]
+fn who_has_waited_for_a_sequence_that_ends_does_not_go_on_with_it() {
+    let over = "sequence `1` has not begun, or is over".to_owned();
+    for (more, wanted) in [
+        (json!({ "start": "start", "end": "end" }), (vec![], vec![over])),
+        (json!({ "end": "end" }), (vec![(1, 20.0)], vec![])),
+    ] {
+        let step = step(&more).unwrap();
+        let cx = RunCx::new(RunId(0), Request::default(), 1, Instant::now);
+        let asked = |row: Row| step.call(Input::new(smallvec![Token::Rows(Rows::whole(rows(&[row])))]), &cx);
+        told(&*step, rows(&[(Some(1), 1.0, true, false)]));
+        let Work::Compute(last) = asked((Some(1), 1.0, false, true)) else { panic!("nobody else has it") };
+        let Work::Io(mut behind) = asked(plain(1, 2.0)) else { panic!("somebody else has it") };
+        assert!(polled(&mut behind).is_none());
+        assert_eq!(sums(&last().unwrap()).0, [(1, 20.0)]);
+        assert_eq!(sums(&polled(&mut behind).unwrap().unwrap()), wanted, "{more}");
+    }
+}
+
+#[test]
 fn a_row_that_fails_leaves_the_state_as_it_was() {
     let step = step(&json!({})).unwrap();
     let mut batch = rows(&[plain(1, 1.0), plain(1, 2.0), plain(1, 4.0)]);

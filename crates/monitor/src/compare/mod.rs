@@ -36,6 +36,7 @@ pub fn compare(edges: &[(&str, &EdgePane, Option<&Reference>, Criterion)]) -> Ve
         .iter()
         .map(|(name, pane, reference, criterion)| EdgeReport {
             edge: (*name).to_owned(),
+            rows: pane.rows,
             columns: pane
                 .columns
                 .iter()

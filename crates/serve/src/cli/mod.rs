@@ -309,7 +309,6 @@ fn key() -> Result<Option<HeaderValue>, Failure> {
     Ok(Some(key))
 }
 
-/// What a server starts for models that it does not trust.
 /// Runs a model for the server that has started this process, until that closes the pipe.
 fn isolated() -> Result<(), Failure> {
     #[cfg(unix)]

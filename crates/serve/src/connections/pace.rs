@@ -21,7 +21,7 @@ pub(crate) struct Pace {
     open: AtomicU32,
     /// Part of a request's head has arrived, and nothing is under way.
     reading_head: AtomicBool,
-    /// Grows with every request, and over HTTP/1.1 with everything that is written.
+    /// Grows with every request and every part of a reply, and over HTTP/1.1 with everything that is written.
     moves: AtomicU32,
 }
 
@@ -35,10 +35,14 @@ impl Pace {
     }
 
     pub(crate) fn open(&self) -> Open<&Self> {
+        self.opened();
+        Open(self)
+    }
+
+    fn opened(&self) {
         self.open.fetch_add(1, Relaxed);
         self.reading_head.store(false, Relaxed);
         self.moves.fetch_add(1, Relaxed);
-        Open(self)
     }
 
     /// Bytes have arrived, which between requests are the beginning of a head.
@@ -72,7 +76,7 @@ impl Busy {
     }
 
     pub(crate) fn open(&self) -> Open<Arc<Pace>> {
-        self.0.open.fetch_add(1, Relaxed);
+        self.0.opened();
         Open(Arc::clone(&self.0))
     }
 }
@@ -194,5 +198,22 @@ mod tests {
             pace.wrote();
             passes(&mut dog, &pace, 70).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_under_way_has_any_time_and_a_client_that_takes_none_has_its_own() {
+        let pace = Arc::new(Pace::new());
+        let busy = Busy::new(&pace);
+        let mut dog = Watchdog::new(HEAD, IDLE);
+        drop(pace.open());
+        let part = busy.open();
+        passes(&mut dog, &pace, 1000).await;
+        drop(part);
+        for _ in 0..5 {
+            drop(busy.open());
+            passes(&mut dog, &pace, 70).await;
+        }
+        let (seconds, why) = overdue(&mut dog, &pace).await;
+        assert!(why == Overdue::Idle && seconds <= 150, "{seconds}");
     }
 }

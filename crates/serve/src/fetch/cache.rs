@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -29,6 +29,8 @@ const LOCK: &str = ".lock";
 /// The most bytes of what is known of a URL, and of one mark.
 const KNOWN_BYTES: u64 = 16 << 10;
 const MARK_BYTES: usize = 1 << 10;
+/// The most URLs that are known: one that is signed is another each time.
+const KNOWN: usize = 256;
 
 /// Where models that have a URL are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -74,6 +76,9 @@ pub(super) struct Known {
 pub(super) struct Marks {
     pub(super) etag: Option<String>,
     pub(super) last_modified: Option<String>,
+    /// The digest of the place that told them: another may tell the same of another file.
+    #[serde(default)]
+    pub(super) at: String,
 }
 
 impl Marks {
@@ -115,19 +120,26 @@ impl Cache {
 
     /// The file with this digest, if it is there and whole.
     pub(super) fn take(&self, sha256: &str) -> io::Result<Option<Held>> {
+        let lock = self.lock()?;
+        let Some(file) = self.opened(sha256)? else { return Ok(None) };
+        drop(lock);
+        self.whole(sha256, file)
+    }
+
+    /// The file that has the name of this digest, for sharing. The folder is locked.
+    fn opened(&self, sha256: &str) -> io::Result<Option<File>> {
         let path = self.folder.join(sha256).join(FILE);
-        let mut file = {
-            let _lock = self.lock()?;
-            match fs::symlink_metadata(&path) {
-                Ok(found) if found.is_file() => {}
-                _ => return Ok(None),
-            }
-            let file = File::open(&path)?;
-            // Nobody holds it for themselves for longer than the folder's lock.
-            file.lock_shared()?;
-            file
-        };
-        // Disks forget, and others may write here. What takes its place is renamed over it.
+        if !fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
+            return Ok(None);
+        }
+        let file = File::open(&path)?;
+        // Nobody holds it for themselves for longer than the folder's lock.
+        file.lock_shared()?;
+        Ok(Some(file))
+    }
+
+    /// The file, if it has this digest: disks forget, and others may write here. What takes its place is renamed over it.
+    fn whole(&self, sha256: &str, mut file: File) -> io::Result<Option<Held>> {
         let (mut digest, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
         loop {
             match file.read(&mut buffer)? {
@@ -140,6 +152,7 @@ impl Cache {
         }
         // Only for who goes first.
         let _ = file.set_modified(SystemTime::now());
+        let path = self.folder.join(sha256).join(FILE);
         Ok(Some(Held { path, sha256: sha256.to_owned(), _file: file }))
     }
 
@@ -156,7 +169,8 @@ impl Cache {
         part.write(&serde_json::to_vec(known)?)?;
         part.file.sync_all()?;
         let _lock = self.lock()?;
-        part.rename(&self.known_at(key))
+        part.rename(&self.known_at(key))?;
+        self.make_room()
     }
 
     /// A file that is to be written.
@@ -169,15 +183,25 @@ impl Cache {
     }
 
     /// Keeps a file that is whole under its digest.
-    pub(super) fn keep(&self, mut part: Part, sha256: &str) -> io::Result<Held> {
+    pub(super) fn keep(&self, part: Part, sha256: &str) -> io::Result<Held> {
         // Those who hold the same file already go on holding the one that is there.
-        if let Some(held) = self.take(sha256)? {
-            return Ok(held);
+        match self.take(sha256)? {
+            Some(held) => Ok(held),
+            None => self.put(part, sha256),
         }
+    }
+
+    fn put(&self, mut part: Part, sha256: &str) -> io::Result<Held> {
         part.file.sync_all()?;
         let folder = self.folder.join(sha256);
         let path = folder.join(FILE);
         let _lock = self.lock()?;
+        // Somebody else may have been faster, and hold what would be replaced.
+        if let Some(file) = self.opened(sha256)?
+            && let Some(held) = self.whole(sha256, file)?
+        {
+            return Ok(held);
+        }
         fs::create_dir_all(&folder)?;
         part.rename(&path)?;
         sync(&folder);
@@ -198,7 +222,16 @@ impl Cache {
 
     /// Names in the folder stay as they are while this is there, but for one's own doing.
     fn lock(&self) -> io::Result<File> {
-        let file = File::options().create(true).append(true).open(self.folder.join(LOCK))?;
+        let path = self.folder.join(LOCK);
+        let file = match File::options().create(true).append(true).open(&path) {
+            // Where nothing can be written, what is there can be used.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) =>
+            {
+                File::open(&path).map_err(|_| error)
+            }
+            opened => opened,
+        }?;
         file.lock()?;
         Ok(file)
     }
@@ -217,7 +250,8 @@ impl Cache {
             {
                 files.push((found.modified().ok(), found.len(), path));
             } else if name.strip_suffix(".json").is_some_and(is_digest) {
-                known.push((name.trim_end_matches(".json").to_owned(), path));
+                let modified = entry.metadata().and_then(|found| found.modified()).ok();
+                known.push((modified, name.trim_end_matches(".json").to_owned(), path));
             }
         }
         let mut all = files.iter().fold(0_u64, |sum, (_, bytes, _)| sum.saturating_add(*bytes));
@@ -228,10 +262,12 @@ impl Cache {
                 all -= bytes;
             }
         }
-        for (key, path) in known {
+        known.sort();
+        for (newer, (_, key, path)) in known.into_iter().rev().enumerate() {
             // One that cannot be read is of no use either.
-            let is_there = self.known(&key).is_some_and(|known| self.folder.join(known.sha256).is_dir());
-            if !is_there {
+            let is_there =
+                self.known(&key).is_some_and(|known| self.folder.join(known.sha256).join(FILE).is_file());
+            if !is_there || newer >= KNOWN {
                 let _ = fs::remove_file(path);
             }
         }
@@ -283,7 +319,9 @@ impl Drop for Part {
 
 /// Removes a file unless somebody holds it; whether it has gone.
 fn remove(path: &Path) -> bool {
-    let free = File::open(path).is_ok_and(|file| file.try_lock().is_ok());
+    // Opening a pipe would wait for whoever writes to it.
+    let is_file = path.symlink_metadata().is_ok_and(|found| found.is_file());
+    let free = is_file && File::open(path).is_ok_and(|file| file.try_lock().is_ok());
     free && fs::remove_file(path).is_ok()
 }
 
@@ -370,14 +408,50 @@ mod tests {
     }
 
     #[test]
+    fn who_is_second_with_a_file_takes_that_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (cache(folder.path(), 4), cache(folder.path(), 4));
+        // Both have found that it is not there.
+        let mut parts = [one.part().unwrap(), other.part().unwrap()];
+        parts.iter_mut().for_each(|part| part.write(b"aaaa").unwrap());
+        let sha256 = parts[0].sha256();
+        let [first, second] = parts;
+        let held = one.put(first, &sha256).unwrap();
+        drop(other.put(second, &sha256).unwrap());
+        drop(put(&other, b"bbbb"));
+        assert_eq!(fs::read(&held.path).unwrap(), b"aaaa", "the first still holds it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_there_is_used_where_nothing_can_be_written() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), 4);
+        let sha256 = put(&cache, b"aaaa").sha256.clone();
+        let lock = cache.folder.join(LOCK);
+        fs::set_permissions(&lock, fs::Permissions::from_mode(0o444)).unwrap();
+        assert!(cache.take(&sha256).unwrap().is_some());
+    }
+
+    #[test]
     fn what_is_known_of_a_url_goes_with_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path(), 4);
         let held = put(&cache, b"aaaa");
-        let marks = Marks { etag: Some("\"1\"".into()), last_modified: None };
+        let marks = Marks { etag: Some("\"1\"".into()), ..Marks::default() };
         let key = hex(&Sha256::digest("https://h/m"));
         cache.remember(&key, &Known { sha256: held.sha256.clone(), marks }).unwrap();
         assert_eq!(cache.known(&key).unwrap().marks.etag.as_deref(), Some("\"1\""));
+        let text = fs::read(cache.known_at(&key)).unwrap();
+        for signature in 0..KNOWN {
+            let signed = hex(&Sha256::digest(signature.to_le_bytes()));
+            fs::write(cache.known_at(&signed), &text).unwrap();
+        }
+        let marks = cache.known(&key).unwrap().marks;
+        cache.remember(&key, &Known { sha256: held.sha256.clone(), marks }).unwrap();
+        assert_eq!(names(&cache).len(), 1 + KNOWN);
+        assert!(cache.known(&key).is_some(), "the newest stay");
         drop(held);
         drop(put(&cache, b"bbbb"));
         assert!(cache.known(&key).is_none());

@@ -13,11 +13,12 @@ use futures_util::StreamExt;
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::{
     Answer, FetchError, New, PATIENCE,
-    cache::{Marks, mark},
+    cache::{Marks, hex, mark},
     order::Order,
 };
 use crate::{outside::Outside, project::chain, remote::Trust};
@@ -49,12 +50,14 @@ pub(super) async fn open(
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::GET;
         *request.uri_mut() = at.clone();
+        let place = place(&at);
+        let known = known.filter(|known| known.at == place);
         *request.headers_mut() = headers(order, own, known);
         let answer = timeout(PATIENCE, client.open(request)).await;
         let answer = answer.map_err(|_| FetchError::Stalled(PATIENCE))?;
         let answer = answer.map_err(|error| FetchError::Unreachable(error.to_string()))?;
         match answer.status() {
-            StatusCode::OK => return taken(order, answer),
+            StatusCode::OK => return taken(order, place, answer),
             StatusCode::NOT_MODIFIED if known.is_some() => return Ok(Answer::Same),
             StatusCode::MOVED_PERMANENTLY
             | StatusCode::FOUND
@@ -91,14 +94,21 @@ fn headers(order: &Order, own: bool, known: Option<&Marks>) -> HeaderMap {
     headers
 }
 
-fn taken(order: &Order, answer: Response<Incoming>) -> Result<Answer, FetchError> {
+/// A place as what it tells is kept: it may have a signature.
+fn place(at: &Uri) -> String {
+    hex(&Sha256::digest(at.to_string()))
+}
+
+fn taken(order: &Order, at: String, answer: Response<Incoming>) -> Result<Answer, FetchError> {
     let headers = answer.headers();
     if headers.get(CONTENT_ENCODING).is_some_and(|coding| coding.as_bytes() != b"identity") {
         return Err(FetchError::Broken("it comes packed, although that was not asked for".to_owned()));
     }
     let bytes = answer.body().size_hint().exact();
     let ends = bytes.is_some()
-        || headers.contains_key(TRANSFER_ENCODING)
+        || headers
+            .get(TRANSFER_ENCODING)
+            .is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
         || answer.version() == Version::HTTP_2
         || order.sha256.is_some();
     if !ends {
@@ -109,6 +119,7 @@ fn taken(order: &Order, answer: Response<Incoming>) -> Result<Answer, FetchError
     let marks = Marks {
         etag: headers.get(ETAG).and_then(mark),
         last_modified: headers.get(LAST_MODIFIED).and_then(mark),
+        at,
     };
     let body = answer.into_body().into_data_stream();
     let body = body.map(|part| part.map_err(|error| FetchError::Broken(chain(&error)))).boxed();
@@ -126,6 +137,8 @@ fn behind(at: &Uri, location: &str) -> Option<Uri> {
         format!("{scheme}:{location}")
     } else if location.starts_with('/') {
         format!("{scheme}://{authority}{location}")
+    } else if location.starts_with('?') {
+        format!("{scheme}://{authority}{}{location}", at.path())
     } else if location.is_empty() || location.split(['/', '?']).next().is_some_and(|part| part.contains(':'))
     {
         // Of another scheme.
@@ -157,6 +170,7 @@ mod tests {
             ("http://h/x", Some("http://h/x"), false),
             ("//h:443/x", Some("https://h:443/x"), true),
             ("/x?y=1", Some("https://h/x?y=1"), true),
+            ("?y=1", Some("https://h/a/b.onnx?y=1"), true),
             ("x.onnx", Some("https://h/a/x.onnx"), true),
             ("x.onnx#part", Some("https://h/a/x.onnx"), true),
             ("https://H/x", Some("https://H/x"), true),

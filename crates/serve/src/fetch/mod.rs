@@ -105,7 +105,11 @@ pub(crate) fn fetch_all<'s>(
     let cache = match Cache::open(root, spec) {
         Ok(cache) => cache,
         Err(error) => {
-            errors.push((orders[0].name.clone(), error.into()));
+            let told = |order: &Order| {
+                let error = io::Error::new(error.kind(), error.to_string());
+                (order.name.clone(), FetchError::Cache(error))
+            };
+            errors.extend(orders.iter().map(told));
             return (AllFetched::new(), errors);
         }
     };
@@ -127,7 +131,10 @@ pub(crate) fn fetch_all<'s>(
                 }
             }
         }
-        Err(error) => errors.push((orders[0].name.clone(), FetchError::Unreachable(error.to_string()))),
+        Err(error) => {
+            let told = |order: &Order| (order.name.clone(), FetchError::Unreachable(error.to_string()));
+            errors.extend(orders.iter().map(told));
+        }
     }
     // They end in any order, and are told in that of the file.
     errors.sort_by_key(|(name, _)| orders.iter().position(|order| order.name == *name));
@@ -137,8 +144,12 @@ pub(crate) fn fetch_all<'s>(
 /// Waits on a thread of its own: the caller's may belong to a runtime. A panic is an error.
 fn apart<T: Send>(work: impl Future<Output = T> + Send) -> io::Result<T> {
     let wait = || -> io::Result<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(work))
+        // Connections have a thread of their own: a disk that is waited for here is no silence of theirs.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let done = runtime.block_on(work);
+        // A name that is still looked up is not waited for.
+        runtime.shutdown_background();
+        Ok(done)
     };
     let done = thread::scope(|scope| scope.spawn(wait).join());
     done.unwrap_or_else(|_| Err(io::Error::other("fetching models panicked")))
@@ -210,7 +221,10 @@ async fn receive(
     }
     let held = cache.keep(part, &got)?;
     if order.sha256.is_none() && !marks.is_empty() {
-        cache.remember(&order.key, &Known { sha256: got, marks })?;
+        let remembered = cache.remember(&order.key, &Known { sha256: got, marks });
+        if let Err(error) = remembered {
+            tracing::warn!(model = %order.name, %error, "it is not known by what to ask for the model the next time");
+        }
     }
     Ok(order.fetched(held))
 }

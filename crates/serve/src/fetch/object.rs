@@ -40,7 +40,7 @@ async fn open(store: &dyn ObjectStore, path: &Path, known: Option<&Marks>) -> Re
         }
         Err(other) => return Err(FetchError::Unreachable(plain(&other.to_string()))),
     };
-    let marks = Marks { etag: answer.meta.e_tag.clone(), last_modified: None };
+    let marks = Marks { etag: answer.meta.e_tag.clone(), ..Marks::default() };
     let bytes = Some(answer.meta.size);
     let body = answer.into_stream();
     let body = body.map(|part| part.map_err(|error| FetchError::Broken(plain(&error.to_string())))).boxed();

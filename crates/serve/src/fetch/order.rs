@@ -18,6 +18,8 @@ use crate::outside::Outside;
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// The most bytes of a file with a secret.
 const SECRET_BYTES: u64 = 64 << 10;
+/// The most headers of a call.
+const HEADERS: usize = 64;
 /// Schemes of object stores.
 const CLOUD: [&str; 7] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss"];
 /// Headers that say where a call goes, how it travels or which part of the file is asked for.
@@ -69,6 +71,9 @@ impl Order {
         let target = target(&text)?;
         if (!spec.headers.is_empty() || spec.ca.is_some()) && !text.starts_with("http") {
             return Err(wrong("`headers` and `ca` are for https:// and http:// only".to_owned()));
+        }
+        if spec.headers.len() > HEADERS {
+            return Err(wrong(format!("`headers` has more than {HEADERS}")));
         }
         let mut headers = HeaderMap::new();
         for (name, value) in &spec.headers {
@@ -205,6 +210,7 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_for_is_refused_without_saying_a_secret() {
         use serde_json::json;
+        let many: serde_json::Map<_, _> = (0..65).map(|at| (format!("x-{at}"), json!("1"))).collect();
         for (spec, wanted) in [
             (json!({"url": "ftp://h/hunter2"}), "a url begins with https://"),
             (json!({"url": "hunter2"}), "a url begins with https://"),
@@ -226,6 +232,7 @@ mod tests {
             (json!({"url": "https://h/m", "headers": {"x-api-key": "hunter2"}}), "it is a reference"),
             (json!({"url": "https://h/m", "headers": {"range": "bytes=0-1"}}), "not for a project to say"),
             (json!({"url": "https://h/m", "headers": {"no name": "1"}}), "no name of a header"),
+            (json!({"url": "https://h/m", "headers": many}), "`headers` has more than 64"),
             #[cfg(not(feature = "cloud"))]
             (json!({"url": "s3://hunter2/m.onnx"}), "build it with the feature `cloud`"),
         ] {

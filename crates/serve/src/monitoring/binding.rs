@@ -13,7 +13,7 @@ use millstream_graph::{
     spec::{Document, GraphSpec, SpecErrors},
 };
 use millstream_monitor::{
-    Layout, Reference, ReferenceOptions, ReferenceSpec, WatchSpec, Watching,
+    Layout, MonitoringSpec, Reference, ReferenceOptions, ReferenceSpec, WatchSpec, Watching,
     layout::Kind,
     predictions::Predictions,
     quality::{RuleSpec, SchemaCheck},
@@ -84,6 +84,9 @@ impl Binding<'_> {
                 Some((port, self.document.typed(&["graphs", self.name, "monitor", port]).ok()?))
             })
             .collect();
+        // What is wrong with those is told by who makes alerts of them.
+        let monitoring: MonitoringSpec = self.document.typed(&["monitoring"]).unwrap_or_default();
+        let looked_at = |port: &str, column: &str| monitoring.looks_at(self.name, port, column);
         let before = |from: Source, column: &str| {
             let (mut at, mut counted) = (from, None);
             while let Some(source) = plan.came_from(at, column) {
@@ -92,19 +95,21 @@ impl Binding<'_> {
                 let Some((name, spec)) = watched.and_then(|(name, _)| Some((*name, specs.get(name)?))) else {
                     continue;
                 };
-                if spec.asks_for(column) {
+                let all = spec.columns.is_empty();
+                if spec.asks_for(column) || (all && looked_at(name, column)) {
                     return Some((column.to_owned(), name.clone()));
                 }
                 // It may leave the column to one before it.
-                if spec.columns.is_empty() {
+                if all {
                     counted = Some((column.to_owned(), name.clone()));
                 }
             }
             counted
         };
         let port = |(name, source): &(&String, Source)| {
-            let columns = ports.get(*name)?.1.fields().iter();
-            Some(((*name).clone(), columns.filter_map(|field| before(*source, field.name())).collect()))
+            let columns = ports.get(*name)?.1.fields().iter().map(|field| field.name().as_str());
+            let left = columns.filter(|column| !looked_at(name, column));
+            Some(((*name).clone(), left.filter_map(|column| before(*source, column)).collect()))
         };
         sources.iter().filter_map(port).collect()
     }

@@ -148,8 +148,7 @@ impl Values {
             self.set("concept_drifts", &labels, detector.drifts as f64);
         }
         for edge in &report.edges {
-            let rows = edge.columns.iter().map(|column| column.rows).max().unwrap_or(0);
-            self.set("rows", &[graph, &edge.edge], rows as f64);
+            self.set("rows", &[graph, &edge.edge], edge.rows as f64);
             self.rules(&[graph, &edge.edge, ALL_COLUMNS], &edge.quality);
             for column in &edge.columns {
                 self.column([graph, &edge.edge, &column.column], column);

@@ -153,8 +153,8 @@ pub(super) fn measured(
     let mut measured = Vec::new();
     for edge in &watch.edges {
         let of_edge = performance.iter().find(|(name, _)| *name == edge.edge);
-        let window =
-            WindowView::new(over, &edge.edge, of_edge.map_or(&[][..], |(_, series)| series.as_slice()));
+        let performed = of_edge.map_or(&[][..], |(_, series)| series.as_slice());
+        let window = WindowView::new(over, &edge.edge, performed).with_elsewhere(&edge.elsewhere);
         let here = registered.iter().filter(|one| one.graph == watch.graph && one.edge == edge.edge);
         // A later version of the file may have taken a name: the file's counts then.
         let free = here

@@ -1,6 +1,9 @@
 //! The request log of one graph, over the versions of its project.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{Ordering::Acquire, fence},
+};
 
 use millstream_monitor::record::{Counts, RecordError, Recorder, Writer};
 
@@ -10,6 +13,9 @@ use millstream_monitor::record::{Counts, RecordError, Recorder, Writer};
 pub(super) struct RequestLog {
     /// Of each log that a version uses. One that none uses any more goes when all of its rows are written.
     writers: Vec<Writer>,
+    /// Recorders whose log could not be opened: somebody else may have it still. It is tried again, and what they have no room for
+    /// meanwhile is dropped and counted.
+    closed: Vec<Arc<Recorder>>,
     /// What was counted for logs that are gone; none before there was a log.
     counted: Option<Counts>,
 }
@@ -17,15 +23,37 @@ pub(super) struct RequestLog {
 impl RequestLog {
     /// Writes what this takes, too.
     pub(super) fn follow(&mut self, recorder: &Arc<Recorder>) {
+        self.counted = Some(self.counted.unwrap_or_default());
+        // Those of versions before come first: the bounds are those of the last that follows.
+        self.reopen();
+        let Err(error) = self.open(recorder) else { return };
+        tracing::error!(error = crate::project::chain(&error), "the request log cannot be written yet");
+        if !self.closed.iter().any(|known| Arc::ptr_eq(known, recorder)) {
+            self.closed.push(Arc::clone(recorder));
+        }
+    }
+
+    fn open(&mut self, recorder: &Arc<Recorder>) -> Result<(), RecordError> {
         let known = self.writers.iter_mut().find(|writer| writer.is_of(recorder));
-        let followed = match known {
+        match known {
             Some(writer) => writer.follow(Arc::clone(recorder)),
             None => Writer::open(Arc::clone(recorder)).map(|writer| self.writers.push(writer)),
-        };
-        match followed {
-            Ok(()) => self.counted = Some(self.counted.unwrap_or_default()),
-            Err(error) => {
-                tracing::error!(error = crate::project::chain(&error), "the request log cannot be written");
+        }
+    }
+
+    /// Tries again to open what could not be. What nobody uses any more is tried a last time.
+    fn reopen(&mut self) {
+        for recorder in std::mem::take(&mut self.closed) {
+            let is_last = Arc::strong_count(&recorder) == 1;
+            // What the last of the others has handed in before it let go is seen from here on.
+            fence(Acquire);
+            match (self.open(&recorder), &mut self.counted) {
+                (Ok(()), _) => {}
+                (Err(_), Some(counted)) if is_last => {
+                    *counted += recorder.counts();
+                    counted.rows_dropped += recorder.waiting_rows() as u64;
+                }
+                (Err(_), _) => self.closed.push(recorder),
             }
         }
     }
@@ -49,10 +77,12 @@ impl RequestLog {
     pub(super) fn counts(&self) -> Option<Counts> {
         let mut counts = self.counted?;
         self.writers.iter().for_each(|writer| counts += writer.counts());
+        self.closed.iter().for_each(|recorder| counts += recorder.counts());
         Some(counts)
     }
 
     fn write(&mut self, write: impl Fn(&mut Writer) -> Result<(), RecordError>) {
+        self.reopen();
         let Some(counted) = &mut self.counted else { return };
         self.writers.retain_mut(|writer| {
             if let Err(error) = write(writer) {
@@ -106,6 +136,31 @@ mod tests {
     fn logged(folder: &Path) -> usize {
         let rows = Reader::open(&folder.join("pay")).unwrap().rows(i64::MIN, i64::MAX).unwrap();
         rows.map(|batch| batch.unwrap().num_rows()).sum()
+    }
+
+    #[test]
+    fn a_log_that_somebody_else_has_is_written_when_it_is_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = Writer::open(recorder(folder.path())).unwrap();
+        let mut log = RequestLog::default();
+        let (first, second) = (recorder(folder.path()), recorder(folder.path()));
+        for recorder in [&first, &second] {
+            for _ in 0..2 {
+                log.follow(recorder);
+            }
+            begin(recorder, 1);
+            end(recorder, 1);
+        }
+        log.flush(NOW);
+        // One that nobody uses any more is not waited for.
+        drop(second);
+        log.flush(NOW);
+        let counts = log.counts().unwrap();
+        assert_eq!((counts.rows_written, counts.rows_dropped), (0, 1));
+        drop(other);
+        log.flush(NOW);
+        assert_eq!((logged(folder.path()), log.counts().unwrap().rows_written), (1, 1));
+        assert!(log.closed.is_empty());
     }
 
     #[test]

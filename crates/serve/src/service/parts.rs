@@ -35,6 +35,8 @@ pub(crate) struct Streaming<A> {
 impl<A> Streaming<A> {
     /// The next part; none behind the last one and behind an error.
     pub(crate) async fn next(&mut self) -> Option<Result<Part, RunError>> {
+        // Parts that are done at once would keep the thread for as long as the connection takes them.
+        tokio::task::coop::consume_budget().await;
         let start = Instant::now();
         let ran = self.replies.next_at(&self.service.shared.door).await?;
         if let Some(watch) = &self.service.watch {

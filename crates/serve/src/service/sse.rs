@@ -6,7 +6,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
     request::Parts,
 };
@@ -26,6 +26,9 @@ use crate::{
     observe::Observer,
     snapshot::{CUT_OFF, Snapshot},
 };
+
+/// Asks proxies such as nginx to hand on each part at once, and not to gather them.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// How the parts of a reply are told in events.
 pub(crate) trait Telling: Send + 'static {
@@ -74,13 +77,12 @@ pub(crate) fn answer_in_events<T: Telling>(
     served: &Arc<Snapshot>,
     head: &Parts,
 ) -> Response<Body> {
-    let busy = head.extensions.get::<Busy>().map(Busy::open);
-    let mut told =
-        Told { telling, streaming, served: Arc::clone(served), first: None, ended: false, _busy: busy };
+    let (busy, id) = (head.extensions.get::<Busy>().cloned(), Asked::of(&head.headers).id);
+    let mut told = Told { telling, streaming, served: Arc::clone(served), first: None, ended: false, busy };
     let mut out = Vec::new();
     // Before anything is said, what fails is an ordinary answer.
     if let Err((status, message)) = told.tell(&first, &mut out) {
-        return json_answer(status, &message).map(Body::new);
+        return named(json_answer(status, &message), id).map(Body::new);
     }
     told.first = Some(out.into());
     let events = unfold(told, |mut told| async move {
@@ -91,21 +93,23 @@ pub(crate) fn answer_in_events<T: Telling>(
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    named(with_degraded(answer, first.portion().reply()), Asked::of(&head.headers).id)
+    headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    named(with_degraded(answer, first.portion().reply()), id)
 }
 
 /// An answer under way. The next part runs when the connection has room for it, and not before.
-struct Told<T: Telling, B> {
+struct Told<T: Telling> {
     telling: T,
     streaming: Streaming<T::Asked>,
     served: Arc<Snapshot>,
     /// What was written before the answer began.
     first: Option<Bytes>,
     ended: bool,
-    _busy: B,
+    /// The connection is busy while a part runs. A client that takes none is let go as any other.
+    busy: Option<Busy>,
 }
 
-impl<T: Telling, B> Told<T, B> {
+impl<T: Telling> Told<T> {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
@@ -114,6 +118,7 @@ impl<T: Telling, B> Told<T, B> {
             return None;
         }
         let next = {
+            let _open = self.busy.as_ref().map(Busy::open);
             let next = pin!(self.streaming.next());
             self.served.kept(next).await
         };

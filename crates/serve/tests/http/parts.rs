@@ -13,7 +13,7 @@ use std::{
 use millstream_serve::ConnectionLimits;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, Serving, replace, served_project};
+use super::{PATIENCE, Serving, replace, served_project, short};
 
 const EVENTS: &str = "text/event-stream";
 
@@ -63,7 +63,9 @@ impl Told {
             self.head.contains(" 200 ") && self.head.contains("content-type: text/event-stream"),
             "{self:?}"
         );
-        assert!(self.head.contains("cache-control: no-cache"), "{self:?}");
+        for header in ["cache-control: no-cache", "x-accel-buffering: no"] {
+            assert!(self.head.contains(header), "{self:?}");
+        }
         let event = |text: &str| {
             let mut event = ("message".to_owned(), Value::Null);
             for line in text.lines() {
@@ -307,6 +309,28 @@ graphs:
         while serving.metric("millstream_runs_total{graph=\"calls\",outcome=\"cancelled\"}") != 1 {
             assert!(start.elapsed() < PATIENCE, "the run is cancelled");
         }
+    });
+}
+
+#[test]
+fn a_client_that_takes_no_part_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = "\
+name: parts
+graphs:
+  long:
+    input: { left: int64, text: string }
+    steps: { out: { select: [text, \"left - 1 AS next\", \"left <= 1 AS done\"] } }
+    respond: out
+    stream: { feed: { left: next }, until: done, most: 65536 }
+";
+    write(folder.path(), project);
+    served_project(folder.path(), short(), PATIENCE, |serving| {
+        // More in each part than sockets hold of a few.
+        let body = json!({ "left": 65_000, "text": "x".repeat(1 << 20) }).to_string();
+        let client = begin(serving, "1.1", "/v1/graphs/long", &accept(EVENTS), &body);
+        serving.await_refused("slow_client", 1);
+        drop(client);
     });
 }
 

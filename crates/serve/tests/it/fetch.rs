@@ -304,3 +304,27 @@ async fn a_reload_takes_up_what_has_changed_and_keeps_what_is_served_otherwise()
     assert_eq!(reloader.reload().await.outcome, Outcome::Unchanged);
     assert_eq!(load(folder.path()), Ok(vec!["m".to_owned()]));
 }
+
+fn tagged(headers: &HeaderMap, model: &str) -> Response {
+    match headers.get(header::IF_NONE_MATCH) {
+        Some(_) => StatusCode::NOT_MODIFIED.into_response(),
+        None => ([(header::ETAG, "\"1\"")], bytes(model)).into_response(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_place_says_of_its_file_is_not_told_another() {
+    let leads = Arc::new(Mutex::new("one"));
+    let to = Arc::clone(&leads);
+    let router = Router::new()
+        .route("/m", get(move || async move { Redirect::temporary(*to.lock().unwrap()) }))
+        .route("/one", get(|headers: HeaderMap| async move { tagged(&headers, "rank3.onnx") }))
+        .route("/other", get(|headers: HeaderMap| async move { tagged(&headers, "labels.onnx") }));
+    let server = serve(router).await;
+    let folder = project(&[("m", format!("url: \"{}\"", server.url("/m")))]);
+    for (to, files) in [("one", 1), ("one", 1), ("other", 2), ("other", 2)] {
+        *leads.lock().unwrap() = to;
+        assert_eq!(load(folder.path()), Ok(vec!["m".to_owned()]));
+        assert_eq!(kept(folder.path()).1, files, "{to}");
+    }
+}

@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use millstream_graph::StepResult;
+use millstream_graph::{RunCx, StepResult};
 
-use super::{Rollback, Seen, failed_rows};
+use super::{
+    Rollback,
+    seen::{Seen, failed_rows},
+};
 
 /// Whose call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub(super) struct Waits {
     who: Who,
     given: usize,
     deadline: Option<Instant>,
+    /// The run's, which need not be the machine's.
+    clock: fn() -> Instant,
     seen: Arc<Seen>,
     rule: Rollback,
     /// Whether it is counted already, or by others.
@@ -26,14 +31,9 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    pub(super) fn new(
-        who: Who,
-        given: usize,
-        deadline: Option<Instant>,
-        seen: &Arc<Seen>,
-        rule: &Rollback,
-    ) -> Self {
-        Self { who, given, deadline, seen: Arc::clone(seen), rule: *rule, over: false }
+    pub(super) fn new(who: Who, given: usize, cx: &RunCx, seen: &Arc<Seen>, rule: &Rollback) -> Self {
+        let (deadline, clock) = (cx.deadline(), cx.clock());
+        Self { who, given, deadline, clock, seen: Arc::clone(seen), rule: *rule, over: false }
     }
 
     /// Whether the answer that is there now came in time. One that did not is counted as none.
@@ -51,7 +51,7 @@ impl Waits {
     }
 
     fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline.is_some_and(|deadline| (self.clock)() >= deadline)
     }
 }
 

@@ -1,4 +1,7 @@
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 
 use arrow::{
     array::{AsArray, RecordBatch},
@@ -153,12 +156,13 @@ fn a_canary_that_is_worse_gets_no_more_rows() {
 fn a_canary_that_has_not_answered_at_the_deadline_has_failed() {
     let never = || Planted { way: Way::Never, ..planted(|_| Does::Answers(0.0)) };
     let rule = Rollback { errors: Some(0.05), ..Rollback::default() };
-    let passed = Some(std::time::Instant::now());
+    let passed = Some(Instant::now());
+    let ahead: fn() -> Instant = || Instant::now() + std::time::Duration::from_secs(7200);
     let far = passed.map(|now| now + std::time::Duration::from_secs(3600));
-    let given_up = |step: &Canary, deadline| {
+    let given_up = |step: &Canary, deadline, clock: fn() -> Instant| {
         for key in 0..200 {
             let request = Request { deadline, ..Request::default() };
-            let cx = RunCx::new(RunId(0), request, 4, std::time::Instant::now);
+            let cx = RunCx::new(RunId(0), request, 4, clock);
             let input = Input::new(smallvec![Token::Rows(Rows::whole(keys(key * 4..key * 4 + 4)))]);
             if let Work::Io(answer) = step.call(input, &cx) {
                 assert!(answer.now_or_never().is_none(), "it waits until it is dropped");
@@ -167,16 +171,18 @@ fn a_canary_that_has_not_answered_at_the_deadline_has_failed() {
         step.rolled_back().map(str::to_owned)
     };
     let good = || planted(|_| Does::Answers(0.0));
-    let told = given_up(&canary(good(), never(), 100.0, rule), passed);
-    assert_eq!(
-        told.as_deref(),
-        Some("it failed 20 of 20 rows, the other 0.00 %; at most 5.00 % more are allowed")
-    );
+    for (deadline, clock) in [(passed, Instant::now as fn() -> Instant), (far, ahead)] {
+        let told = given_up(&canary(good(), never(), 100.0, rule), deadline, clock);
+        assert_eq!(
+            told.as_deref(),
+            Some("it failed 20 of 20 rows, the other 0.00 %; at most 5.00 % more are allowed")
+        );
+    }
     for deadline in [None, far] {
-        let told = given_up(&canary(good(), never(), 100.0, rule), deadline);
+        let told = given_up(&canary(good(), never(), 100.0, rule), deadline, Instant::now);
         assert_eq!(told, None, "a caller that goes says nothing of the step");
     }
-    let told = given_up(&canary(never(), never(), 50.0, rule), passed);
+    let told = given_up(&canary(never(), never(), 50.0, rule), passed, Instant::now);
     assert_eq!(told, None, "neither is worse than the other");
 }
 

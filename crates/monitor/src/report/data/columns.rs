@@ -13,6 +13,8 @@ use crate::report::number;
 pub struct EdgeReport {
     /// The name of the edge.
     pub edge: String,
+    /// Its rows that were counted.
+    pub rows: u64,
     /// Its columns.
     pub columns: Vec<ColumnReport>,
     /// Columns that came to it unchanged from other edges, by name, and the edges at which they were counted.

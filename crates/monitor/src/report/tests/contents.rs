@@ -154,7 +154,9 @@ fn rules_of_an_edge_and_times_of_a_column_are_shown_and_what_is_broken_is_counte
     let page = |quality: Vec<RuleOutcome>, edges: usize| {
         let elsewhere = [("a", "input"), ("b", "<more>"), ("c", "input")];
         let elsewhere = elsewhere.map(|(column, port)| (column.to_owned(), port.to_owned())).into();
-        let edge = EdgeReport { edge: "in<put>".into(), columns: vec![made.clone()], elsewhere, quality };
+        let columns = vec![made.clone()];
+        let edge =
+            EdgeReport { edge: "in<put>".into(), columns, elsewhere, quality, ..EdgeReport::default() };
         parsed(&Report { edges: vec![edge; edges], ..Report::default() }.to_html(), |document| {
             document.descendants().filter_map(|node| node.text()).collect::<Vec<_>>().join("|")
         })

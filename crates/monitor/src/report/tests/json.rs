@@ -33,6 +33,7 @@ fn json_is_the_report() {
           "edges": [
             {
               "edge": "enrich -> model",
+              "rows": 0,
               "columns": [
                 {
                   "column": "region",
