@@ -2,14 +2,15 @@
 """What monitoring costs over HTTP: the fraud example without it, with every edge watched, with the request log, and with both.
 
   cargo build --release
-  scripts/monitor_http.py [--rounds 5] [--seconds 3] [--connections 1,16,64] [--only none,watched,record,all] [--pane 1s]
+  scripts/monitor_http.py [--turns 20] [--seconds 1] [--connections 1,16,64] [--only none,watched,record,all] [--pane 1s]
 
-Each round starts every variant once, one after the other, with the machine to itself and its load generator `wrk` (Debian: apt-get
-install wrk). Ratios are to `none` of the same round, and the median of the rounds is printed. What is counted is compared
-and written every second, which is as often as it can be. Processor time is all of the server's until a while after the load, so that
-what is counted or logged is compared and written in it. Prints tables in Markdown."""
+All variants are up at once and take turns, because a machine that is shared is now faster and now slower: a ratio is that to the turn of
+`none` beside it, and the median of the turns is printed. The load generator is `wrk` (Debian: apt-get install wrk). What is counted is
+compared and written every second, which is as often as it can be. Processor time is all of the server's, until a while after the load, so
+that what is counted or logged is compared and written in it; a server that waits for its turn takes little. Prints tables in Markdown."""
 
 import argparse
+import contextlib
 import http.client
 import os
 import re
@@ -34,7 +35,6 @@ VARIANTS = {"none": "", "watched": WATCHED, "record": RECORD, "all": WATCHED + R
 MONITORING = "monitoring: {{ pane: {}, path: panes }}\n"
 # By then everything of a load is on the disk and, with panes of a second, in a pane.
 SETTLE = 2.5
-CELLS = ("requests/s", "p50", "p99", "CPU")
 
 LUA = """
 local asks, count, at = {}, 0, 0
@@ -128,66 +128,71 @@ class Server:
         return lost
 
     def load(self, script, connections, seconds):
-        """Requests per second, p50 and p99 in microseconds, and processor time per request in microseconds."""
-        before = self.cpu()
+        """How many requests were answered, how many per second, and their p50 and p99 in microseconds."""
         run = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script, self.url]
         told = subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True).stdout
         requests, rate, p50, p99, failed = re.search(r"RESULT (\S+) (\S+) (\S+) (\S+) (\d+)", told).groups()
         if failed != "0" or requests == "0":
             sys.exit(f"{self.project.name}: {failed} of {requests} requests failed\n{told}")
-        time.sleep(SETTLE)
-        return float(rate), float(p50), float(p99), (self.cpu() - before) / int(requests) * 1e6
+        return int(requests), float(rate), float(p50), float(p99)
 
 
 def measured(args, folder):
-    """The cells of each variant and number of connections, round by round; what each lost, and its memory."""
+    """The turns of each variant and number of connections, its processor time per request; what each lost, and its memory."""
     script = folder / "post.lua"
     script.write_text(LUA % str(EXAMPLE / "data/requests.jsonl"))
-    cells, lost, memory = {}, dict.fromkeys(args.only, 0), dict.fromkeys(args.only, 0)
-    for number in range(args.rounds):
-        for variant in args.only:
-            with Server(args.binary, variant, args.pane, folder) as server:
-                server.load(script, 16, 1)
+    turns, cpu = {}, {}
+    with contextlib.ExitStack() as stack:
+        servers = {variant: stack.enter_context(Server(args.binary, variant, args.pane, folder)) for variant in args.only}
+        for server in servers.values():
+            server.load(script, 16, 1)
+        lost = {variant: server.losses() for variant, server in servers.items()}
+        for connections in args.connections:
+            time.sleep(SETTLE)
+            before = {variant: server.cpu() for variant, server in servers.items()}
+            for turn in range(args.turns):
+                for variant in args.only if turn % 2 == 0 else reversed(args.only):
+                    took = servers[variant].load(script, connections, args.seconds)
+                    turns.setdefault((variant, connections), []).append(took)
+            time.sleep(SETTLE)
+            for variant, server in servers.items():
+                requests = sum(took[0] for took in turns[variant, connections])
+                cpu[variant, connections] = (server.cpu() - before[variant]) / requests * 1e6
                 lost[variant] += server.losses()
-                for connections in args.connections:
-                    cell = server.load(script, connections, args.seconds)
-                    cells.setdefault((variant, connections), []).append(cell)
-                    losses = server.losses()
-                    lost[variant] += losses
-                    numbers = ", ".join(f"{name} {value:,.1f}" for name, value in zip(CELLS, cell))
-                    print(f"round {number + 1}, {variant}, {connections}: {numbers}, lost {losses:,.0f}", file=sys.stderr)
-                memory[variant] = max(memory[variant], server.memory())
-    return cells, lost, memory
+                print(f"{connections} connections, {variant}: {requests:,} requests", file=sys.stderr)
+        memory = {variant: server.memory() for variant, server in servers.items()}
+    return turns, cpu, lost, memory
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     listed = lambda of: lambda text: [of(part) for part in text.split(",")]
     parser.add_argument("--binary", type=Path, default=ROOT / "target/release/millstream")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="for each number of connections")
+    parser.add_argument("--turns", type=int, default=20, help="of each variant, for each number of connections")
+    parser.add_argument("--seconds", type=int, default=1, help="for each turn")
     parser.add_argument("--connections", type=listed(int), default=[1, 16, 64])
     parser.add_argument("--only", type=listed(str), default=list(VARIANTS))
     parser.add_argument("--pane", default="1s", help="with a longer one, its end is mostly outside the loads")
     args = parser.parse_args()
     unknown = set(args.only) - set(VARIANTS)
-    if unknown or "none" not in args.only or args.rounds < 1 or args.seconds < 1:
-        parser.error(f"--only names some of {', '.join(VARIANTS)}, `none` among them; --rounds and --seconds are at least 1")
+    if unknown or "none" not in args.only or args.turns < 1 or args.seconds < 1:
+        parser.error(f"--only names some of {', '.join(VARIANTS)}, `none` among them; --turns and --seconds are at least 1")
     if not shutil.which("wrk"):
         sys.exit("there is no wrk (Debian: apt-get install wrk)")
     # Not in memory, where /tmp may lie: the log is written to a disk.
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
-        cells, lost, memory = measured(args, Path(folder))
+        turns, cpu, lost, memory = measured(args, Path(folder))
     print("| connections | variant | requests/s | p50, us | p99, us | CPU per request, us | ratio to `none`: requests/s | p50 | p99 | CPU |")
     print("|---" * 10 + "|")
     for connections in args.connections:
         for variant in args.only:
-            rounds = cells[variant, connections]
-            rate, p50, p99, cpu = (median(cell[at] for cell in rounds) for at in range(len(CELLS)))
-            pairs = list(zip(rounds, cells["none", connections]))
-            ratios = [median(cell[at] / none[at] for cell, none in pairs) for at in range(len(CELLS))]
+            pairs = list(zip(turns[variant, connections], turns["none", connections]))
+            rate, p50, p99 = (median(took[at] for took, _ in pairs) for at in (1, 2, 3))
+            ratios = [median(took[at] / none[at] for took, none in pairs) for at in (1, 2, 3)]
+            ratios.append(cpu[variant, connections] / cpu["none", connections])
             told = " | ".join(f"{ratio:.3f}" for ratio in ratios)
-            print(f"| {connections} | {variant} | {rate:,.0f} | {p50:,.0f} | {p99:,.0f} | {cpu:.1f} | {told} |")
+            own = cpu[variant, connections]
+            print(f"| {connections} | {variant} | {rate:,.0f} | {p50:,.0f} | {p99:,.0f} | {own:.1f} | {told} |")
     print("\n| variant | most memory, MiB | rows and requests not counted or not logged |\n|---|---|---|")
     for variant in args.only:
         print(f"| {variant} | {memory[variant]:.0f} | {lost[variant]:,.0f} |")

@@ -38,6 +38,9 @@ async fn turned(monitor: &str, alert: Option<&str>) -> Turned {
     served.turn(60_000_000)
 }
 
+/// A port, the columns that it counts with their rows, and those that it leaves to another.
+type Port = (&'static str, &'static str, &'static str);
+
 /// The columns that each port has counted, with their rows, and those that it leaves to another.
 fn counted(turned: &Turned) -> BTreeMap<String, (String, String)> {
     let edges = turned.reports["ask"].edges.iter().map(|edge| {
@@ -51,7 +54,7 @@ fn counted(turned: &Turned) -> BTreeMap<String, (String, String)> {
 
 #[tokio::test]
 async fn a_column_is_counted_at_the_first_port_that_carries_its_rows_unless_a_later_one_asks_for_it() {
-    let cases: &[(&str, &[(&str, &str, &str)])] = &[
+    let cases: &[(&str, &[Port])] = &[
         (
             "input: {}\nmore: {}\nknown: {}\nsome: {}\nlast: {}",
             &[
