@@ -26,6 +26,8 @@ use crate::{
 const MOST_HELD: usize = 1 << 27;
 /// Categories that are counted to find the most frequent ones; those that come later are not among them.
 const MOST_COUNTED: usize = 1 << 20;
+/// Bytes that their names take.
+const MOST_BYTES: usize = 256 << 20;
 
 /// How many columns of so many rows may be held at the same time.
 pub(super) fn together(rows: usize) -> usize {
@@ -57,6 +59,8 @@ pub(super) struct HeldCategories {
     counts: HashMap<Box<str>, u64, RandomState>,
     /// How many are counted.
     most: usize,
+    /// How many bytes their names may still take.
+    room: usize,
     nulls: u64,
     /// Some rows are not in the counts.
     incomplete: bool,
@@ -74,7 +78,8 @@ impl Held {
                 Ok(Self::Numbers(numbers))
             }
             Kind::Categorical(_) => {
-                let mut categories = HeldCategories { most: MOST_COUNTED, ..HeldCategories::default() };
+                let mut categories =
+                    HeldCategories { most: MOST_COUNTED, room: MOST_BYTES, ..HeldCategories::default() };
                 columns(batches, |array| {
                     categories.add(array);
                     Ok(())
@@ -158,16 +163,19 @@ impl HeldNumbers {
 
 impl HeldCategories {
     fn add(&mut self, array: &ArrayRef) {
-        let Self { rows, counts, most, nulls, incomplete } = self;
+        let Self { rows, counts, most, room, nulls, incomplete } = self;
         *rows += array.len() as u64;
         let are_labels = values::labels(array, &mut |_, label| match label {
             None => *nulls += 1,
             Some(label) => {
-                let full = counts.len() >= *most;
+                let full = counts.len() >= *most || label.len() > *room;
                 match counts.get_mut(label) {
                     Some(count) => *count += 1,
                     None if full => *incomplete = true,
-                    None => drop(counts.insert(label.into(), 1)),
+                    None => {
+                        *room -= label.len();
+                        counts.insert(label.into(), 1);
+                    }
                 }
             }
         });
@@ -207,8 +215,14 @@ mod tests {
     #[test]
     fn of_more_categories_than_are_counted_the_first_are_known_and_rows_have_to_be_read_again() {
         let labels: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c", "b"]));
-        for (most, known, is_all) in [(2, vec!["b", "a"], false), (3, vec!["b", "a", "c"], true)] {
-            let mut categories = HeldCategories { most, ..HeldCategories::default() };
+        let cases = [
+            (2, 9, vec!["b", "a"], false),
+            (3, 9, vec!["b", "a", "c"], true),
+            (9, 2, vec!["b", "a"], false),
+            (9, 3, vec!["b", "a", "c"], true),
+        ];
+        for (most, room, known, is_all) in cases {
+            let mut categories = HeldCategories { most, room, ..HeldCategories::default() };
             categories.add(&labels);
             let mut held = Held::Categories(categories);
             let Ok(Some(ReferenceColumn::Categorical { known: told })) = held.suggest(BinRule::default())
