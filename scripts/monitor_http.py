@@ -2,10 +2,11 @@
 """What monitoring costs over HTTP: the fraud example without it, with every edge watched, with the request log, and with both.
 
   cargo build --release
-  scripts/monitor_http.py [--turns 20] [--seconds 1] [--connections 1,16,64] [--only none,watched,record,all] [--pane 1s]
+  scripts/monitor_http.py [--servers 4] [--turns 6] [--seconds 1] [--connections 1,16,64] [--only none,same,watched,record,all] [--pane 1s]
 
 All variants are up at once and take turns, because a machine that is shared is now faster and now slower: a ratio is that to the turn of
-`none` beside it, and the median of the turns is printed. The load generator is `wrk` (Debian: apt-get install wrk). What is counted is
+`none` beside it, and the median of the turns is printed. Two servers that do the same differ, too, by where their memory lies: all are
+started anew several times, and `same` is a second one of `none`, whose ratios say what a ratio is worth. The load generator is `wrk` (Debian: apt-get install wrk). What is counted is
 compared and written every second, which is as often as it can be. Processor time is all of the server's, until a while after the load, so
 that what is counted or logged is compared and written in it; a server that waits for its turn takes little. Prints tables in Markdown."""
 
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import median
 
@@ -31,7 +33,7 @@ EDGES = ("input", "enriched", "known", "features", "lgbm", "lr", "mlp", "scored"
 WATCHED = "    monitor:\n" + "".join(f"      {edge}: {{}}\n" for edge in EDGES)
 RECORD = "    record: { path: log, flush: 1s }\n"
 # What is appended to the project, whose last graph is the one that is asked.
-VARIANTS = {"none": "", "watched": WATCHED, "record": RECORD, "all": WATCHED + RECORD}
+VARIANTS = {"none": "", "same": "", "watched": WATCHED, "record": RECORD, "all": WATCHED + RECORD}
 MONITORING = "monitoring: {{ pane: {}, path: panes }}\n"
 # By then everything of a load is on the disk and, with panes of a second, in a pane.
 SETTLE = 2.5
@@ -138,29 +140,31 @@ class Server:
 
 
 def measured(args, folder):
-    """The turns of each variant and number of connections, its processor time per request; what each lost, and its memory."""
+    """The turns of each variant and number of connections, its processor time over all requests; what each lost, and its memory."""
     script = folder / "post.lua"
     script.write_text(LUA % str(EXAMPLE / "data/requests.jsonl"))
-    turns, cpu = {}, {}
-    with contextlib.ExitStack() as stack:
-        servers = {variant: stack.enter_context(Server(args.binary, variant, args.pane, folder)) for variant in args.only}
-        for server in servers.values():
-            server.load(script, 16, 1)
-        lost = {variant: server.losses() for variant, server in servers.items()}
-        for connections in args.connections:
-            time.sleep(SETTLE)
-            before = {variant: server.cpu() for variant, server in servers.items()}
-            for turn in range(args.turns):
-                for variant in args.only if turn % 2 == 0 else reversed(args.only):
-                    took = servers[variant].load(script, connections, args.seconds)
-                    turns.setdefault((variant, connections), []).append(took)
-            time.sleep(SETTLE)
+    turns, cpu, lost, memory = defaultdict(list), Counter(), Counter(), Counter()
+    for started in range(args.servers):
+        with contextlib.ExitStack() as stack:
+            # In another order each time: whoever comes first has other memory.
+            names = args.only[started % len(args.only) :] + args.only[: started % len(args.only)]
+            servers = {name: stack.enter_context(Server(args.binary, name, args.pane, folder)) for name in names}
+            for server in servers.values():
+                server.load(script, 16, 1)
+                server.losses()
+            for connections in args.connections:
+                time.sleep(SETTLE)
+                before = {variant: server.cpu() for variant, server in servers.items()}
+                for turn in range(args.turns):
+                    for variant in names if turn % 2 == 0 else reversed(names):
+                        turns[variant, connections].append(servers[variant].load(script, connections, args.seconds))
+                time.sleep(SETTLE)
+                for variant, server in servers.items():
+                    cpu[variant, connections] += server.cpu() - before[variant]
+                    lost[variant] += server.losses()
+                print(f"servers {started + 1} of {args.servers}, {connections} connections", file=sys.stderr)
             for variant, server in servers.items():
-                requests = sum(took[0] for took in turns[variant, connections])
-                cpu[variant, connections] = (server.cpu() - before[variant]) / requests * 1e6
-                lost[variant] += server.losses()
-                print(f"{connections} connections, {variant}: {requests:,} requests", file=sys.stderr)
-        memory = {variant: server.memory() for variant, server in servers.items()}
+                memory[variant] = max(memory[variant], server.memory())
     return turns, cpu, lost, memory
 
 
@@ -168,15 +172,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     listed = lambda of: lambda text: [of(part) for part in text.split(",")]
     parser.add_argument("--binary", type=Path, default=ROOT / "target/release/millstream")
-    parser.add_argument("--turns", type=int, default=20, help="of each variant, for each number of connections")
+    parser.add_argument("--servers", type=int, default=4, help="how often all are started anew")
+    parser.add_argument("--turns", type=int, default=6, help="of each variant, for each start and number of connections")
     parser.add_argument("--seconds", type=int, default=1, help="for each turn")
     parser.add_argument("--connections", type=listed(int), default=[1, 16, 64])
     parser.add_argument("--only", type=listed(str), default=list(VARIANTS))
     parser.add_argument("--pane", default="1s", help="with a longer one, its end is mostly outside the loads")
     args = parser.parse_args()
     unknown = set(args.only) - set(VARIANTS)
-    if unknown or "none" not in args.only or args.turns < 1 or args.seconds < 1:
-        parser.error(f"--only names some of {', '.join(VARIANTS)}, `none` among them; --turns and --seconds are at least 1")
+    if unknown or "none" not in args.only or min(args.servers, args.turns, args.seconds) < 1:
+        parser.error(f"--only names some of {', '.join(VARIANTS)}, `none` among them; --servers, --turns and --seconds are at least 1")
     if not shutil.which("wrk"):
         sys.exit("there is no wrk (Debian: apt-get install wrk)")
     # Not in memory, where /tmp may lie: the log is written to a disk.
@@ -189,9 +194,11 @@ def main():
             pairs = list(zip(turns[variant, connections], turns["none", connections]))
             rate, p50, p99 = (median(took[at] for took, _ in pairs) for at in (1, 2, 3))
             ratios = [median(took[at] / none[at] for took, none in pairs) for at in (1, 2, 3)]
-            ratios.append(cpu[variant, connections] / cpu["none", connections])
+            own, plain = (
+                cpu[name, connections] / sum(took[0] for took in turns[name, connections]) * 1e6 for name in (variant, "none")
+            )
+            ratios.append(own / plain)
             told = " | ".join(f"{ratio:.3f}" for ratio in ratios)
-            own = cpu[variant, connections]
             print(f"| {connections} | {variant} | {rate:,.0f} | {p50:,.0f} | {p99:,.0f} | {own:.1f} | {told} |")
     print("\n| variant | most memory, MiB | rows and requests not counted or not logged |\n|---|---|---|")
     for variant in args.only:

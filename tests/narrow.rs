@@ -165,7 +165,7 @@ fn a_plan_says_what_is_not_read() {
             not read: s
            0 rich     enrich <- input
                         out: id Int64, key Int64, s Utf8, mean Float64?, count Int64?, tier Utf8?
-                          not read: count, tier
+                          not read: key, count, tier
            1 few      select <- rich
                         out: id Int64, mean Float64?
            2 respond  respond <- few
@@ -533,10 +533,39 @@ proptest! {
             }
             let cx = RunCx::new(RunId(1), Request::default(), rows.num_rows(), Instant::now);
             let result = runtime.block_on(run_serially(&graph.compile().unwrap(), &cx, rows.clone()));
-            let seen = record.seen().into_iter().map(|(.., batch)| batch[&*column].to_data());
-            (result.is_ok(), seen.collect::<Vec<_>>())
+            // Who asks for columns sees one edge of the port, its first.
+            let seen = record.seen();
+            let first = seen.iter().map(|(edge, ..)| *edge).min();
+            let seen = seen.iter().filter(|(edge, ..)| Some(*edge) == first);
+            (result.is_ok(), seen.map(|(.., batch)| batch[&*column].to_data()).collect::<Vec<_>>())
         };
         prop_assert_eq!(told(&growing.graph, Some(&column)), told(&growing.graph, None));
+    }
+}
+
+#[test]
+fn a_tap_that_asks_for_columns_sees_what_leaves_a_port_once_however_many_steps_read_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let seen = |columns: Option<&[&str]>| {
+        let (mut graph, record) = (Graph::new("g", fields! { id: Int64, a: Float64 }), Record::default());
+        let input = graph.input();
+        let made: Vec<PortRef> = ["x", "y", "z"]
+            .iter()
+            .map(|name| add(&mut graph, name, &input, "select", &json!([format!("a AS {name}")])))
+            .collect();
+        graph.respond(&made[2]);
+        let tap = Arc::new(record.clone());
+        match columns {
+            Some(columns) => graph.tap_columns(&input, columns.iter().map(|name| (*name).to_owned()), tap),
+            None => graph.tap(&input, tap),
+        }
+        let cx = RunCx::new(RunId(1), Request::default(), 2, Instant::now);
+        let rows = rows! { id: [1_i64, 2], a: [0.5, 1.5] };
+        runtime.block_on(run_serially(&graph.compile().unwrap(), &cx, rows)).unwrap();
+        record.seen().len()
+    };
+    for (columns, times) in [(None, 3), (Some(&["a"][..]), 1), (Some(&[][..]), 1)] {
+        assert_eq!(seen(columns), times, "{columns:?}");
     }
 }
 

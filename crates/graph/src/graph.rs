@@ -52,7 +52,7 @@ pub struct Graph {
     pub(crate) early: Vec<crate::CompileError>,
 }
 
-/// Who observes a port, and what of it.
+/// Who observes a port: every edge of it, or once these columns.
 #[derive(Clone)]
 pub(crate) struct Tapped {
     pub(crate) port: PortRef,
@@ -396,8 +396,8 @@ impl Graph {
         self.taps.push(Tapped { port: port.clone(), tap, columns: None });
     }
 
-    /// Lets `tap` observe every edge that leaves `port`, of which it reads these columns. Others may be left out of what it sees, as
-    /// they are of what travels where nothing reads them.
+    /// Lets `tap` observe what leaves `port`, once however many steps read it, and of it these columns. Others may be left out of what it
+    /// sees, as they are of what travels where nothing reads them.
     pub fn tap_columns(
         &mut self,
         port: &PortRef,

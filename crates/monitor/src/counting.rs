@@ -14,7 +14,7 @@ use crate::{
     multivariate::Rebuilding,
     pane::{Columns, EdgePane},
     sketch::{Kept, Recent, Sketch},
-    values,
+    values::{self, Put},
 };
 
 /// Rows from which a batch is counted at once, column by column. Those of smaller ones are put aside until there are so many.
@@ -41,6 +41,8 @@ pub(crate) struct Counting {
     numeric: Vec<usize>,
     /// Numbers that are not in their columns yet, row by row, in the order of `numeric`.
     aside: Vec<f64>,
+    /// Whether one of them is missing.
+    gaps: bool,
     /// The columns that have categories, and those that are not in them yet.
     categorical: Vec<(usize, Recent)>,
     others: Vec<usize>,
@@ -55,6 +57,9 @@ struct Places {
     /// Of these rows.
     schema: Option<SchemaRef>,
     columns: Vec<Option<(usize, DataType)>>,
+    /// Those of columns of numbers, and how they are put down: of a single row, to ask an array for its type would be a good part of the
+    /// work.
+    numbers: Vec<Option<(usize, Put)>>,
     segments: Vec<Option<usize>>,
 }
 
@@ -71,8 +76,11 @@ impl Places {
     fn of(layout: &Layout, schema: &SchemaRef) -> Self {
         let place = |name: &Arc<str>| schema.index_of(name).ok();
         let typed = |at: usize| (at, schema.field(at).data_type().clone());
+        let numeric = layout.columns.iter().filter(|column| matches!(column.kind, Kind::Numeric { .. }));
+        let put = |at: usize| (at, values::putting(schema.field(at).data_type()));
         Self {
             columns: layout.columns.iter().map(|column| place(&column.name).map(typed)).collect(),
+            numbers: numeric.map(|column| place(&column.name).map(put)).collect(),
             segments: layout.segments.iter().map(|segment| place(&segment.name)).collect(),
             schema: Some(Arc::clone(schema)),
         }
@@ -111,6 +119,7 @@ impl Counting {
             segments: layout.segments.iter().map(kept).collect(),
             numeric,
             aside: Vec::new(),
+            gaps: false,
             categorical,
             others,
             rebuilding,
@@ -141,18 +150,16 @@ impl Counting {
 
     /// Answers whether all arrays were of numbers, as the following do.
     fn put_aside(&mut self, batch: &RecordBatch) -> bool {
-        let Self { numeric, aside, columns, places, .. } = self;
+        let Self { numeric, aside, gaps, columns, places, .. } = self;
         let (begin, width) = (aside.len(), numeric.len());
         aside.resize(begin + batch.num_rows() * width, NONE);
         let mut counted = true;
-        for (at, column) in numeric.iter().enumerate() {
-            let beside = &mut aside[begin + at..];
-            let mut put = |row: usize, value: f64| {
-                beside[row * width] = if value.is_nan() { f64::NAN } else { value };
+        for (at, (column, place)) in numeric.iter().zip(&places.numbers).enumerate() {
+            let put = |(from, put): (usize, Put)| {
+                put(batch.columns().get(from)?, aside.get_mut(begin + at..)?, width)
             };
-            let array = places.array(*column, batch.columns());
-            match array.and_then(|(data_type, array)| values::numbers_of(data_type, array, &mut put)) {
-                Some(0) => {}
+            match place.and_then(put) {
+                Some(0) => continue,
                 Some(nulls) => {
                     if let Sketch::Numbers(numbers) = &mut columns[*column] {
                         numbers.add_nulls(nulls);
@@ -160,8 +167,9 @@ impl Counting {
                 }
                 None => counted = false,
             }
+            *gaps = true;
         }
-        if self.aside.len() >= AT_ONCE * width {
+        if self.aside.len() >= AT_ONCE * width.max(1) {
             self.gather();
         }
         counted
@@ -169,7 +177,7 @@ impl Counting {
 
     /// Counts the numbers that were put aside.
     fn gather(&mut self) {
-        let Self { layout, numeric, aside, columns, rebuilding, .. } = self;
+        let Self { layout, numeric, aside, gaps, columns, rebuilding, .. } = self;
         let width = numeric.len().max(1);
         if let Some(rebuilding) = rebuilding {
             rebuilding.add(aside, width);
@@ -178,15 +186,15 @@ impl Counting {
         for (at, column) in numeric.iter().enumerate() {
             values.clear();
             values.extend(aside.chunks_exact(width).map(|row| row[at]));
-            let is_one = |value: &f64| value.to_bits() != NONE.to_bits();
-            if !values.iter().fold(true, |all, value| all & is_one(value)) {
-                values.retain(is_one);
+            if *gaps {
+                values.retain(|value: &f64| value.to_bits() != NONE.to_bits());
             }
             if let Sketch::Numbers(numbers) = &mut columns[*column] {
                 numbers.add_all(layout.columns[*column].kind.edges(), &values);
             }
         }
-        self.aside.clear();
+        aside.clear();
+        *gaps = false;
     }
 
     /// Puts the rows of a large batch side by side, some at a time, where they are looked at together.

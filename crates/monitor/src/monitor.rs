@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -32,7 +32,7 @@ use crate::{
 /// graph.respond(&input);
 /// let layout = Layout::new("input", graph.compile()?.input_schema(), &Watching::default()).unwrap();
 /// let monitor = Monitor::new(vec![layout]);
-/// graph.tap(&input, Arc::clone(&monitor).tap(0));
+/// graph.tap_columns(&input, ["amount".to_owned()], Arc::clone(&monitor).tap(0));
 /// let pane = monitor.turn(60_000_000);
 /// assert_eq!((pane.to, pane.is_empty()), (60_000_000, true));
 /// # Ok::<(), millstream_graph::CompileErrors>(())
@@ -55,7 +55,12 @@ struct Shard(Mutex<Counts>);
 struct Counts {
     edges: Vec<Counting>,
     requests: Requests,
+    /// How long requests took that are not counted yet, in seconds.
+    took: Vec<f64>,
 }
+
+/// Requests whose times are counted at once.
+const AT_ONCE: usize = 128;
 
 /// How one request went.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +88,7 @@ impl Monitor {
         let layouts: Vec<Arc<Layout>> = layouts.into_iter().map(Arc::new).collect();
         let shard = || {
             let edges = layouts.iter().map(Counting::new).collect();
-            Shard(Mutex::new(Counts { edges, requests: requests() }))
+            Shard(Mutex::new(Counts { edges, requests: requests(), took: Vec::new() }))
         };
         Arc::new(Self {
             shards: std::iter::repeat_with(shard).take(places).collect(),
@@ -99,9 +104,10 @@ impl Monitor {
         &self.layouts
     }
 
-    /// The tap for the edge of layout `at`. It counts the rows of its port once, however many steps read them.
+    /// The tap for the edge of layout `at`. It counts what it sees: of a port that several steps read, it is to see one edge, as
+    /// [`Graph::tap_columns`](millstream_graph::Graph::tap_columns) lets it.
     pub fn tap(self: Arc<Self>, at: usize) -> Arc<dyn Tap> {
-        Arc::new(EdgeTap { monitor: self, at, edge: AtomicU32::new(u32::MAX) })
+        Arc::new(EdgeTap { monitor: self, at })
     }
 
     /// Counts how a request went.
@@ -110,13 +116,16 @@ impl Monitor {
             self.lost_requests.fetch_add(1, Relaxed);
             return;
         };
-        let requests = &mut counts.requests;
+        let Counts { requests, took, .. } = &mut *counts;
         match requests.outcomes.get_mut(answered.outcome) {
             Some(count) => *count += 1,
             None => drop(requests.outcomes.insert(answered.outcome.to_owned(), 1)),
         }
         requests.degraded += u64::from(answered.degraded);
-        requests.seconds.add(&SECONDS, answered.seconds);
+        took.push(answered.seconds);
+        if took.len() >= AT_ONCE {
+            counts.count_times();
+        }
     }
 
     /// Takes what was counted since it was last asked, or since [`begin`](Self::begin), up to `now`, in microseconds since 1970 UTC. If
@@ -127,6 +136,7 @@ impl Monitor {
         pane.requests = requests();
         for Shard(shard) in &self.shards {
             let mut counts = locked(shard);
+            counts.count_times();
             let edges = counts.edges.iter_mut().filter_map(Counting::take).collect();
             let requests = std::mem::replace(&mut counts.requests, requests());
             drop(counts);
@@ -150,14 +160,32 @@ impl Monitor {
     /// A place to count in, if one is free.
     #[inline]
     fn place(&self) -> Option<MutexGuard<'_, Counts>> {
-        // The thread's own place first. Not by a remainder: there are few places, and a division takes as long as the lock.
-        let own = 1 << self.shards.len().ilog2();
-        let (before, from) = self.shards.split_at(this_thread() & (own - 1));
-        from.iter().chain(before).find_map(|shard| match shard.0.try_lock() {
-            Ok(counts) => Some(counts),
+        let own = this_thread();
+        // There are few places, and a division takes as long as the lock.
+        let own = if own < self.shards.len() { own } else { own % self.shards.len() };
+        self.shards[own].0.try_lock().ok().or_else(|| self.another(own))
+    }
+
+    /// A place other than the thread's own, which is its own from now on: threads that meet in one part, because what is counted there
+    /// would go from one processor's cache to the other's.
+    #[cold]
+    fn another(&self, own: usize) -> Option<MutexGuard<'_, Counts>> {
+        let places = (own + 1..self.shards.len()).chain(0..=own);
+        places.into_iter().find_map(|at| match self.shards[at].0.try_lock() {
+            Ok(counts) => {
+                NUMBER.set(at);
+                Some(counts)
+            }
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         })
+    }
+}
+
+impl Counts {
+    fn count_times(&mut self) {
+        self.requests.seconds.add_all(&SECONDS, &self.took);
+        self.took.clear();
     }
 }
 
@@ -169,13 +197,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed));
+}
+
 /// A number for the thread, so that threads begin at different places.
 #[inline]
 pub(crate) fn this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed));
-    }
     NUMBER.get()
 }
 
@@ -183,23 +212,10 @@ pub(crate) fn this_thread() -> usize {
 struct EdgeTap {
     monitor: Arc<Monitor>,
     at: usize,
-    /// The edge that it counts: a port with several readers has several, which carry the same rows.
-    edge: AtomicU32,
 }
 
 impl Tap for EdgeTap {
     fn observe(&self, seen: &Seen<'_>) {
-        let first = match self.edge.load(Relaxed) {
-            u32::MAX => {
-                let first = self.edge.compare_exchange(u32::MAX, seen.edge().0, Relaxed, Relaxed);
-                first.unwrap_or_else(|taken| taken)
-            }
-            first => first,
-        };
-        // `compare_exchange` answers what was there before, which is nothing for whoever comes first.
-        if first != u32::MAX && first != seen.edge().0 {
-            return;
-        }
         match self.monitor.place() {
             Some(mut counts) => counts.edges[self.at].add(seen.rows().batch()),
             None => drop(self.monitor.lost[self.at].fetch_add(seen.rows().len() as u64, Relaxed)),
@@ -230,16 +246,6 @@ mod tests {
     }
 
     #[test]
-    fn a_port_with_several_readers_is_counted_once() {
-        let batch = rows! { amount: [1.0, 2.0] };
-        let monitor = Monitor::new(vec![watched(&batch, &[])]);
-        let tap = Arc::clone(&monitor).tap(0);
-        [4, 7, 4, 7].into_iter().for_each(|edge| seen(&tap, edge, batch.clone()));
-        assert_eq!(monitor.turn(1).edges["score"].rows, 4);
-        assert!(monitor.turn(2).edges.is_empty());
-    }
-
-    #[test]
     fn rows_are_counted_once_more_in_their_segment_and_those_beyond_the_bound_together() {
         let batch = rows! { country: ["de", "fr", "de", "it", "es"], amount: [1.0, 2.0, 3.0, 4.0, 5.0] };
         let monitor = Monitor::new(vec![watched(&batch, &["country"])]);
@@ -266,6 +272,21 @@ mod tests {
         assert_eq!((pane.edges["score"].rows, pane.edges["score"].lost), (3, 3));
         assert_eq!((pane.requests.lost, pane.answered(), pane.failed()), (1, 0, 0));
         assert_eq!(monitor.turn(2).requests.lost, 0);
+    }
+
+    #[test]
+    fn a_thread_that_finds_its_place_taken_keeps_to_the_next() {
+        let monitor = Monitor::with_places(Vec::new(), 3);
+        let ok = Answered { outcome: "ok", seconds: 0.1, degraded: false };
+        let own = this_thread() % 3;
+        {
+            let _taken = locked(&monitor.shards[own].0);
+            monitor.answered(ok);
+        }
+        monitor.answered(ok);
+        let counted = |at: usize| locked(&monitor.shards[at % 3].0).took.len();
+        assert_eq!([counted(own), counted(own + 1), counted(own + 2)], [0, 2, 0]);
+        assert_eq!(monitor.turn(1).answered(), 2);
     }
 
     #[test]

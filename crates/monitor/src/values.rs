@@ -54,13 +54,9 @@ pub(crate) fn numbers(array: &ArrayRef, each: &mut impl FnMut(usize, f64)) -> Op
     numbers_of(array.data_type(), array, each)
 }
 
-/// The same of an array whose type is known, so that it has not to be asked: of a single row that would be a good part of the work.
-#[inline]
-pub(crate) fn numbers_of(
-    data_type: &DataType,
-    array: &ArrayRef,
-    each: &mut impl FnMut(usize, f64),
-) -> Option<u64> {
+/// The same of an array whose type is known.
+#[inline(always)]
+fn numbers_of(data_type: &DataType, array: &ArrayRef, each: &mut impl FnMut(usize, f64)) -> Option<u64> {
     macro_rules! of {
         ($($data_type:ident => $primitive:ty, $value:expr;)*) => {
             match data_type {
@@ -86,6 +82,33 @@ pub(crate) fn numbers_of(
         UInt16 => UInt16Type, f64::from;
         UInt8 => UInt8Type, f64::from;
     }
+}
+
+/// Puts the numbers of an array down, so many places apart. Answers how many rows have none, whose places stay as they are, or nothing if
+/// the array is not of numbers.
+pub(crate) type Put = fn(&ArrayRef, &mut [f64], usize) -> Option<u64>;
+
+/// How numbers of a type are put down.
+pub(crate) fn putting(data_type: &DataType) -> Put {
+    macro_rules! of {
+        ($($data_type:ident)*) => {
+            match data_type {
+                $(DataType::$data_type => |array, places, apart| put(&DataType::$data_type, array, places, apart),)*
+                _ => |array, places, apart| put(array.data_type(), array, places, apart),
+            }
+        };
+    }
+    of!(Float64 Float32 Float16 Int64 Int32 Int16 Int8 UInt64 UInt32 UInt16 UInt8)
+}
+
+// Inline, so that what is done for one type is all that is left of it.
+#[inline(always)]
+fn put(data_type: &DataType, array: &ArrayRef, places: &mut [f64], apart: usize) -> Option<u64> {
+    numbers_of(data_type, array, &mut |row, value| {
+        if let Some(place) = places.get_mut(row * apart) {
+            *place = if value.is_nan() { f64::NAN } else { value };
+        }
+    })
 }
 
 #[inline]

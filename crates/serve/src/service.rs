@@ -243,20 +243,20 @@ impl GraphService {
         if let Some(observed) = head.extensions.get::<Arc<Observed>>() {
             observed.watch(&mut request);
         }
-        let Some(watch) = &self.watch else {
-            let (brought, asked) = protocol.read(self, asked, message, &mut request)?;
-            let (rows, result) = self.run(request, brought, bytes).await?;
-            return Ok(Ran { rows, result: result.map(|reply| (reply, asked)) });
+        let watch = self.watch.as_deref().map(|watch| (watch, Instant::now()));
+        let undecoded = |_: &DecodeError| {
+            if let Some((watch, start)) = watch {
+                watch.went(&Went::undecoded(start));
+            }
         };
-        let start = Instant::now();
-        let ran = async {
-            let (brought, asked) = protocol.read(self, asked, message, &mut request)?;
-            let id = request.id.clone();
-            Ok((self.run(request, brought, bytes).await?, asked, id))
-        };
-        let ran = ran.await.inspect_err(|_: &DecodeError| watch.went(&Went::undecoded(start)));
-        let ((rows, result), asked, id) = ran?;
-        watch.went(&Went::of(start, id.as_deref(), result.as_ref()));
+        let read = protocol.read(self, asked, message, &mut request).inspect_err(undecoded);
+        let (brought, asked) = read?;
+        let id = watch.and_then(|_| request.id.clone());
+        let ran = self.run(request, brought, bytes).await.inspect_err(undecoded);
+        let (rows, result) = ran?;
+        if let Some((watch, start)) = watch {
+            watch.went(&Went::of(start, id.as_deref(), result.as_ref()));
+        }
         Ok(Ran { rows, result: result.map(|reply| (reply, asked)) })
     }
 

@@ -71,7 +71,7 @@ pub struct Enrich {
     prefix: String,
     /// By feature.
     policies: Policies,
-    /// Columns of features that nothing reads.
+    /// Columns that would go out and that nothing reads.
     unread: HashSet<String>,
     bound: OnceLock<(SchemaRef, Arc<Bound>)>,
 }
@@ -93,6 +93,8 @@ struct Bound {
     table: Arc<dyn OnlineTable>,
     selection: Selection,
     schema: SchemaRef,
+    /// The columns that come in and go out.
+    handed_on: Vec<usize>,
     keys: SmallVec<[usize; 2]>,
     kinds: SmallVec<[KeyKind; 2]>,
     /// The column of times.
@@ -132,17 +134,16 @@ impl Enrich {
         }
     }
 
-    /// How the step is made anew without features that nothing reads.
-    fn narrow(&self, schema: &SchemaRef, bound: &Bound) -> Narrow {
+    /// How the step is made anew without columns that nothing reads.
+    fn narrow(&self, bound: &Bound) -> Narrow {
         let step = self.untyped();
-        let added = &bound.schema.fields()[schema.fields().len()..];
-        let added: Vec<String> = added.iter().map(|field| field.name().clone()).collect();
+        let out: Vec<String> = bound.schema.fields().iter().map(|field| field.name().clone()).collect();
         let reads = bound.keys.iter().copied().chain(bound.at).collect();
         Narrow::new([reads], move |carried| {
-            let unread = added.iter().filter(|column| !carried.is_read(column));
+            let unread = out.iter().filter(|column| !carried.is_read(column));
             Self { unread: unread.cloned().collect(), ..step.untyped() }
         })
-        .handing_on(0..schema.fields().len())
+        .handing_on(bound.handed_on.iter().copied())
     }
 
     /// Takes the keys from these columns, in the order of the set's keys.
@@ -230,7 +231,7 @@ impl Step for Enrich {
                 "this step is in use with another schema; make one step for each place",
             ));
         }
-        Ok(Signature::row_wise(Arc::clone(&bound.schema)).narrowing(self.narrow(schema, bound)))
+        Ok(Signature::row_wise(Arc::clone(&bound.schema)).narrowing(self.narrow(bound)))
     }
 
     fn call<'a>(&'a self, mut input: Input, cx: &'a RunCx) -> Work<'a> {
@@ -296,7 +297,7 @@ impl Bound {
             _ => StepError::internal(format!("feature set `{}`: {error}", self.name())).with_source(error),
         })?;
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
-        columns.extend_from_slice(rows.batch().columns());
+        columns.extend(self.handed_on.iter().map(|&at| Arc::clone(rows.batch().column(at))));
         columns.extend(found.columns);
         let all = rows.replace(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)?;
         if found.faults.is_empty() {

@@ -33,7 +33,9 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
     SchemaError::collect(problems)?;
     let (added, picks) = without(&step.unread, added, picks);
 
-    let mut fields = schema.fields().to_vec();
+    let passes = |at: &usize| !step.unread.contains(schema.field(*at).name());
+    let handed_on: Vec<usize> = (0..schema.fields().len()).filter(passes).collect();
+    let mut fields: Vec<_> = handed_on.iter().map(|&at| Arc::clone(&schema.fields()[at])).collect();
     for (Added { feature, column }, pick) in added.iter().zip(&picks) {
         let nullable = pick.missing == Gap::Null || pick.null == Gap::Null;
         fields.push(Arc::new(Field::new(column, set.features()[*feature].data_type.clone(), nullable)));
@@ -46,7 +48,7 @@ pub(super) fn bind(step: &Enrich, schema: &SchemaRef) -> Result<Bound, SchemaErr
         Selection::new(&set, places, picks).map_err(|error| SchemaError::new(error.to_string()))?;
     let kinds = set.keys().iter().filter_map(|key| KeyKind::of(&key.data_type)).collect();
     let picks = added.iter().map(|added| set.features()[added.feature].name.clone()).collect();
-    Ok(Bound { table, selection, schema, keys, kinds, at, picks })
+    Ok(Bound { table, selection, schema, handed_on, keys, kinds, at, picks })
 }
 
 /// The column of each key. Of no meaning when there are problems.

@@ -109,9 +109,10 @@ fn connect(plan: &mut Plan, sources: &[Vec<Source>], taps: &Taps) {
         for (in_port, &from) in froms.iter().enumerate() {
             let slot = plan.steps[id].first_slot + in_port;
             let edge = EdgeId(plan.edges.len() as u32);
+            let first = plan.edges.iter().all(|edge| edge.from != from);
             let tapped = taps.get(&key(from)).map(Vec::as_slice).unwrap_or_default();
-            let taps = tapped.iter().map(|tapped| Arc::clone(&tapped.tap)).collect();
-            let read = tapped.iter().map(|tapped| tapped.columns.clone()).collect();
+            let tapped = tapped.iter().filter(|tapped| first || tapped.columns.is_none());
+            let (taps, read) = tapped.map(|tapped| (Arc::clone(&tapped.tap), tapped.columns.clone())).unzip();
             plan.edges.push(Edge { from, to: StepId(id as u32), slot, taps, read });
             plan.steps[id].in_edges.push(edge);
             match from {

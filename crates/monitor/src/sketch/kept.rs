@@ -96,7 +96,9 @@ impl<V: Merge + Clone> Kept<V> {
         if !known && self.bound.is_none_or(|bound| digest < bound) {
             self.entries.insert(name.into(), Entry { value: Some(new()), digest, known: false });
             self.others += 1;
-            self.trim();
+            if self.others > self.most {
+                self.trim();
+            }
         }
         match self.entries.get_mut(name) {
             Some(entry) => entry.value.get_or_insert_with(new),
@@ -106,23 +108,27 @@ impl<V: Merge + Clone> Kept<V> {
 
     /// Lets go of the names with the greatest digests.
     fn trim(&mut self) {
-        if self.others <= self.most && self.bound.is_none() {
-            return;
-        }
-        let others = self.entries.values().filter(|entry| !entry.known);
-        let mut digests: Vec<u64> = others.map(|entry| entry.digest).collect();
-        digests.sort_unstable();
+        let others = self.entries.values().filter(|entry| !entry.known).map(|entry| entry.digest);
+        let beyond = match self.others.saturating_sub(self.most) {
+            0 => None,
+            // As after each new name.
+            1 => others.max(),
+            _ => {
+                let mut digests: Vec<u64> = others.collect();
+                Some(*digests.select_nth_unstable(self.most).1)
+            }
+        };
         // Names of one digest go together: which of them came first must not matter.
-        let Some(bound) = digests.get(self.most).copied().into_iter().chain(self.bound).min() else { return };
-        let rest = &mut self.rest;
-        self.entries.retain(|_, entry| {
+        let Some(bound) = beyond.into_iter().chain(self.bound).min() else { return };
+        let Self { entries, rest, others, .. } = self;
+        entries.retain(|_, entry| {
             let stays = entry.known || entry.digest < bound;
             if !stays {
                 merge_some(rest, entry.value.as_ref());
+                *others -= 1;
             }
             stays
         });
-        self.others = digests.iter().filter(|digest| **digest < bound).count();
         self.bound = Some(bound);
     }
 

@@ -24,10 +24,12 @@ impl Recent {
     /// Adds a row of this category. `labels` are those of the column.
     #[inline]
     pub(crate) fn add(&mut self, label: &str, labels: &mut Labels) {
+        // First, because most names of a column that has very many occur once and would only take places.
+        if labels.add_rest(label) {
+            return;
+        }
         let Some(name) = whole(label.as_bytes()) else {
-            if !labels.add_rest(label) {
-                labels.add(label);
-            }
+            labels.add(label);
             return;
         };
         if self.0.is_empty() {
@@ -38,9 +40,6 @@ impl Recent {
         let place = &mut self.0[(mixed >> 58) as usize];
         if place.name == name && place.rows < u32::MAX {
             place.rows += 1;
-            return;
-        }
-        if labels.add_rest(label) {
             return;
         }
         place.give(labels);

@@ -65,7 +65,10 @@ impl Spectrum {
             return self.add_outside(value);
         }
         let half = &mut self.halves[(bits >> 63) as usize];
-        half.page(exponent).add(bits);
+        match half.pages.get_mut(exponent.wrapping_sub(half.first) as usize) {
+            Some(Some(page)) => page.add(bits),
+            _ => half.page(exponent).add(bits),
+        }
     }
 
     /// Adds finite numbers; others are ignored.
@@ -180,19 +183,9 @@ impl Merge for Spectrum {
 }
 
 impl Half {
-    #[inline]
-    fn page(&mut self, exponent: u64) -> &mut Page {
-        let at = exponent.wrapping_sub(self.first) as usize;
-        if self.pages.get(at).is_none_or(Option::is_none) {
-            self.make(exponent);
-        }
-        let at = (exponent - self.first) as usize;
-        self.pages[at].get_or_insert_with(Box::default)
-    }
-
-    /// Makes room for a power of two. The room reaches from the least to the greatest that occurred, whichever came first.
+    /// The page of a power of two. There is room from the least to the greatest that occurred, whichever came first.
     #[cold]
-    fn make(&mut self, exponent: u64) {
+    fn page(&mut self, exponent: u64) -> &mut Page {
         if self.pages.is_empty() {
             self.first = exponent;
         }
@@ -205,7 +198,7 @@ impl Half {
         if at >= self.pages.len() {
             self.pages.resize_with(at + 1, || None);
         }
-        self.pages[at].get_or_insert_with(Box::default);
+        self.pages[at].get_or_insert_with(Box::default)
     }
 
     fn merge(&mut self, other: &Self) {
