@@ -109,18 +109,19 @@ fn connect(plan: &mut Plan, sources: &[Vec<Source>], taps: &Taps) {
         for (in_port, &from) in froms.iter().enumerate() {
             let slot = plan.steps[id].first_slot + in_port;
             let edge = EdgeId(plan.edges.len() as u32);
-            let first = plan.edges.iter().all(|edge| edge.from != from);
+            let of_port = match from {
+                Source::Input => &mut plan.input_edges,
+                Source::Handler => &mut plan.handler_edges,
+                Source::Port(step, port) => &mut plan.steps[step.index()].outputs[port].edges,
+                Source::Error(step) => &mut plan.steps[step.index()].error.edges,
+            };
+            let first = of_port.is_empty();
+            of_port.push(edge);
             let tapped = taps.get(&key(from)).map(Vec::as_slice).unwrap_or_default();
             let tapped = tapped.iter().filter(|tapped| first || tapped.columns.is_none());
             let (taps, read) = tapped.map(|tapped| (Arc::clone(&tapped.tap), tapped.columns.clone())).unzip();
             plan.edges.push(Edge { from, to: StepId(id as u32), slot, taps, read });
             plan.steps[id].in_edges.push(edge);
-            match from {
-                Source::Input => plan.input_edges.push(edge),
-                Source::Handler => plan.handler_edges.push(edge),
-                Source::Port(step, port) => plan.steps[step.index()].outputs[port].edges.push(edge),
-                Source::Error(step) => plan.steps[step.index()].error.edges.push(edge),
-            }
         }
     }
 }
